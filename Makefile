@@ -1,0 +1,35 @@
+# make help says what there is.
+.PHONY: help demo test web native setup clean
+.DEFAULT_GOAL := help
+export RUSTUP_AUTO_INSTALL ?= 0
+export CHROMIUM ?= /usr/bin/chromium
+PORT ?= 8096
+
+help:
+	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
+	@echo 'make test    install what is missing, build everything, run every test'
+	@echo 'make web     build the npm package (pkg/dist)'
+	@echo 'make native  build the command line program (target/release/face96)'
+	@echo 'make clean   delete what was built, but not the tools'
+
+setup:
+	@tools/setup.sh
+
+demo: web native
+	target/release/face96 serve --port $(PORT) --open
+
+web: setup
+	@tools/build-web.sh
+
+native:
+	cargo build --release --locked
+
+test:
+	@tools/setup.sh test
+	cargo test --release --locked
+	@tools/build-web.sh
+	cargo build --release --locked
+	node --test tests/browser/*.test.js
+
+clean:
+	rm -rf pkg/dist target/wasm target/release target/debug

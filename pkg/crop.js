@@ -1,0 +1,145 @@
+// Frame -> box -> the small upright square the net sees, and keypoints back. Follows the convention of the whole
+// project: pixel (0, 0) has its CENTRE at (0, 0). A canvas puts the corner there, so canvas = pixel + 0.5 throughout.
+
+/** @typedef {HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas | HTMLImageElement | ImageData | ImageBitmap | VideoFrame} FrameSource */
+
+/**
+ * A rotated square of a frame.
+ * @typedef {object} Box
+ * @property {number} x centre, in frame pixels
+ * @property {number} y centre, in frame pixels
+ * @property {number} size side, in frame pixels
+ * @property {number} roll radians; positive turns the square clockwise as seen in the frame
+ */
+
+/** The guide's share of the frame's short side: leaves room to move while the face stays above 96 px on any webcam. */
+const GUIDE_SHARE = 0.6;
+
+/**
+ * The square in which the face is expected when nobody says where it is: in the middle of the frame, upright.
+ * @param {number} width of the frame, in pixels
+ * @param {number} height of the frame, in pixels
+ * @returns {Box}
+ */
+export function guideBox(width, height) {
+  return { x: (width - 1) / 2, y: (height - 1) / 2, size: GUIDE_SHARE * Math.min(width, height), roll: 0 };
+}
+
+/**
+ * Width and height of a source in its own pixels; 0 while it has none.
+ * @param {FrameSource} source
+ * @returns {{ width: number, height: number }}
+ */
+export function frameSize(source) {
+  const s = /** @type {any} */ (source);
+  const width = s.videoWidth ?? s.naturalWidth ?? s.displayWidth ?? s.width;
+  const height = s.videoHeight ?? s.naturalHeight ?? s.displayHeight ?? s.height;
+  // HAVE_CURRENT_DATA: before it a video may know its size and still have no picture.
+  if (s.readyState < 2) return { width: 0, height: 0 };
+  return { width: width | 0, height: height | 0 };
+}
+
+/**
+ * The affine map from crop to frame, both in canvas coordinates, as the (a, b, c, d, e, f) of a 2D context.
+ * @param {Box} box
+ * @param {number} side of the crop, in pixels
+ * @returns {[number, number, number, number, number, number]}
+ */
+function cropToFrame(box, side) {
+  const scale = box.size / side;
+  const cos = Math.cos(box.roll) * scale;
+  const sin = Math.sin(box.roll) * scale;
+  const half = side / 2;
+  return [cos, sin, -sin, cos, box.x + 0.5 - (cos - sin) * half, box.y + 0.5 - (sin + cos) * half];
+}
+
+/**
+ * @param {readonly [number, number, number, number, number, number]} m
+ * @returns {[number, number, number, number, number, number]}
+ */
+function invert([a, b, c, d, e, f]) {
+  const det = a * d - b * c;
+  return [d / det, -b / det, -c / det, a / det, (c * f - d * e) / det, (b * e - a * f) / det];
+}
+
+/**
+ * Maps a point of the crop to the frame, both with pixel centres at whole numbers.
+ * @param {Box} box
+ * @param {number} side of the crop, in pixels
+ * @param {number} x
+ * @param {number} y
+ * @returns {[number, number]}
+ */
+export function toFrame(box, side, x, y) {
+  const [a, b, c, d, e, f] = cropToFrame(box, side);
+  return [a * (x + 0.5) + c * (y + 0.5) + e - 0.5, b * (x + 0.5) + d * (y + 0.5) + f - 0.5];
+}
+
+/** Draws boxes of frames to a square of `side` pixels. Its canvases are made once and used for every frame. */
+export class Cropper {
+  /** @param {number} side of the crop, in pixels */
+  constructor(side) {
+    this.side = side;
+    /** Canvases of side, 2 side, 4 side, ...; made when a box first needs them.
+     * @type {(OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D)[]} */
+    this.levels = [];
+  }
+
+  /**
+   * The box of a frame as RGBA bytes, `side * side * 4` of them. What lies outside the frame is black.
+   *
+   * One draw looks at a few pixels of the source for each of its own, so shrinking by more than two would skip some
+   * (aliasing). A big box is therefore drawn to a canvas of 2, 4, 8... times the side, where it shrinks by less than
+   * two, and then halved: halving averages 2x2 pixels exactly.
+   * @param {CanvasImageSource} source
+   * @param {Box} box
+   * @returns {Uint8ClampedArray}
+   */
+  crop(source, box) {
+    // 16 times the side is more than any camera gives; past that, memory matters more than the last bit of aliasing.
+    const top = Math.min(4, Math.max(0, Math.floor(Math.log2(box.size / this.side))));
+    let level = this.#level(top);
+    const big = this.side << top;
+    level.setTransform(1, 0, 0, 1, 0, 0);
+    level.clearRect(0, 0, big, big);
+    level.setTransform(...invert(cropToFrame(box, big)));
+    level.drawImage(source, 0, 0);
+    for (let n = top - 1; n >= 0; n--) {
+      const smaller = this.#level(n);
+      smaller.setTransform(1, 0, 0, 1, 0, 0);
+      smaller.drawImage(level.canvas, 0, 0, this.side << n, this.side << n);
+      level = smaller;
+    }
+    return level.getImageData(0, 0, this.side, this.side).data;
+  }
+
+  /** @param {number} n */
+  #level(n) {
+    this.levels[n] ??= makeContext(this.side << n);
+    return this.levels[n];
+  }
+}
+
+/**
+ * @param {number} side in pixels
+ * @returns {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D}
+ */
+function makeContext(side) {
+  /** @type {OffscreenCanvas | HTMLCanvasElement} */
+  let canvas;
+  if (typeof OffscreenCanvas === 'function') {
+    canvas = new OffscreenCanvas(side, side);
+  } else {
+    canvas = document.createElement('canvas');
+    canvas.width = canvas.height = side;
+  }
+  // willReadFrequently keeps the pixels in memory: the net runs on the CPU, and reading back from a GPU waits for it.
+  // Without alpha what is cleared is black, as the net expects outside the frame.
+  const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (
+    canvas.getContext('2d', { willReadFrequently: true, alpha: false })
+  );
+  if (!context) throw new Error('this browser gave no 2D canvas');
+  context.imageSmoothingEnabled = true;
+  context.imageSmoothingQuality = 'high';
+  return context;
+}

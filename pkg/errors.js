@@ -1,0 +1,47 @@
+// The one error class of the package. Its code is for programs, its message is a sentence for people.
+
+/**
+ * | code | what happened |
+ * |---|---|
+ * | `bad-option` | an option or argument has a value that this version does not understand |
+ * | `weights-fetch` | the weights did not arrive (the message names the address and the status) |
+ * | `weights-invalid` | the weights arrived but are truncated, damaged or made for something else |
+ * | `wasm-fetch` | the wasm did not arrive (the message names the address and the status) |
+ * | `wasm-compile` | the wasm arrived but was refused, mostly by a content security policy |
+ * | `empty-frame` | the source has no pixels yet, for instance a video before its first frame |
+ * | `bad-frame` | the source cannot be read, for instance an image that is broken or from another origin |
+ * | `superseded` | a newer `detect()` or `reset()` took this frame's place before its turn came |
+ * | `aborted` | the `signal` was aborted |
+ * | `closed` | `close()` was called |
+ * | `worker-crashed` | the worker died; the next `detect()` starts another, once |
+ * | `internal` | a fault of this package; please report it |
+ *
+ * @typedef {'bad-option' | 'weights-fetch' | 'weights-invalid' | 'wasm-fetch' | 'wasm-compile' | 'empty-frame'
+ *   | 'bad-frame' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed' | 'internal'} ErrorCode
+ */
+
+/** What every function of this package throws or rejects with. */
+export class Face96Error extends Error {
+  /**
+   * @param {ErrorCode} code
+   * @param {string} message one sentence
+   * @param {{ cause?: unknown }} [options]
+   */
+  constructor(code, message, options) {
+    super(message, options);
+    this.name = 'Face96Error';
+    /** @type {ErrorCode} */
+    this.code = code;
+  }
+}
+
+/**
+ * Leaves a Face96Error as it is and wraps anything else as `code`.
+ * @param {unknown} error
+ * @param {ErrorCode} code
+ * @returns {Face96Error}
+ */
+export function asFace96Error(error, code) {
+  if (error instanceof Face96Error) return error;
+  return new Face96Error(code, error instanceof Error ? error.message : String(error), { cause: error });
+}

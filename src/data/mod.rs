@@ -1,0 +1,236 @@
+//! Labelled faces in: Kaggle's `training.csv`, folders of `labels.csv` and pictures, and faces the program draws itself.
+//!
+//! Out: a [`Dataset`]. Each [`Face`] holds its grey picture as it came, the map from the 96-pixel crop to that picture, and its
+//! keypoints in the crop's pixels, missing ones as NaN. Whatever is wrong in a file is an error that names file, row and
+//! column.
+
+pub mod augment;
+mod folder;
+mod kaggle;
+
+use crate::error::{Error, Result};
+use crate::geometry::Affine;
+use crate::nets::SIDE;
+use crate::picture::Gray;
+use crate::schema::Schema;
+use std::path::Path;
+
+/// Which part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// To train on.
+    Train,
+    /// To choose by.
+    Val,
+    /// To report on.
+    Test,
+}
+
+impl std::str::FromStr for Split {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        match s {
+            "train" => Ok(Self::Train),
+            "val" | "valid" | "validation" => Ok(Self::Val),
+            "test" => Ok(Self::Test),
+            other => Err(format!("expected train, val or test, found '{other}'")),
+        }
+    }
+}
+
+/// A labelled picture; without keypoints it is a negative: a picture of something else.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// Where it came from: file, or file and row.
+    pub name: String,
+    /// The data set it belongs to.
+    pub source: String,
+    /// Who it shows; people are never in two splits.
+    pub subject: String,
+    /// The part it belongs to, where the file says so.
+    pub split: Option<Split>,
+    /// How often an epoch shows it, on average.
+    pub weight: f32,
+    /// The picture.
+    pub picture: Gray,
+    /// From the pixels of the 96-pixel crop to those of the picture.
+    pub to_picture: Affine,
+    /// Keypoints in the crop's pixels; NaN where missing; empty for a negative.
+    pub points: Vec<[f32; 2]>,
+}
+
+impl Face {
+    /// True where the picture shows a face.
+    pub fn is_face(&self) -> bool {
+        !self.points.is_empty()
+    }
+
+    /// The crop without augmentation: 96 x 96 values in 0 to 255.
+    pub fn crop(&self) -> Vec<f32> {
+        let mut out = Vec::new();
+        self.picture.warp(self.to_picture, SIDE, &mut out);
+        out
+    }
+}
+
+/// Labelled faces of one schema.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The keypoints.
+    pub schema: Schema,
+    /// The faces and negatives.
+    pub faces: Vec<Face>,
+    /// Rows left out by `skip_bad_rows`: why, each.
+    pub skipped: Vec<String>,
+}
+
+/// How to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Leave out rows with a missing keypoint, as the tutorial's first nets did.
+    pub complete_rows: bool,
+    /// Leave out rows that are wrong instead of stopping at the first.
+    pub skip_bad_rows: bool,
+}
+
+/// Reads the data at a path: `synthetic` or `synthetic:COUNT`, a Kaggle CSV, a CSV of `file,NAME_x,NAME_y,...`, a folder
+/// with such a `labels.csv`, or a folder of such folders.
+///
+/// # Errors
+/// [`Error::Data`] naming file, row and column.
+pub fn load(path: &str, options: Options) -> Result<Dataset> {
+    let mut data = match path.strip_prefix("synthetic") {
+        Some("") => synthetic(4000),
+        Some(rest) if rest.starts_with(':') => {
+            let n = rest[1..].parse().ok().filter(|n| *n > 0);
+            synthetic(n.ok_or_else(|| Error::Data(format!("'{path}': expected synthetic:COUNT")))?)
+        }
+        _ => {
+            let path = Path::new(path);
+            if path.is_dir() {
+                folder::load(path, options)?
+            } else {
+                let header = first_line(path)?;
+                if header.split(',').any(|c| c.trim().trim_matches('"') == "Image") {
+                    kaggle::load(path, options)?
+                } else {
+                    folder::load_csv(path, options)?
+                }
+            }
+        }
+    };
+    if options.complete_rows {
+        data.faces.retain(|f| f.points.iter().flatten().all(|v| v.is_finite()));
+    }
+    if !data.faces.iter().any(Face::is_face) {
+        return Err(Error::Data(format!("{path}: no labelled face")));
+    }
+    Ok(data)
+}
+
+fn first_line(path: &Path) -> Result<String> {
+    use std::io::BufRead;
+    let mut line = String::new();
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    std::io::BufReader::new(file).read_line(&mut line).map_err(Error::io(path))?;
+    if line.trim().is_empty() {
+        return Err(Error::Data(format!("{}: expected a CSV with a header, found an empty file", path.display())));
+    }
+    Ok(line)
+}
+
+/// `count` drawn faces, the last fifth of them for validation.
+fn synthetic(count: usize) -> Dataset {
+    use rayon::prelude::*;
+    let faces = (0..count).into_par_iter().map(|i| {
+        // Larger than the crop, so that there is something to shift and turn into view.
+        let side = SIDE * 5 / 3;
+        let (picture, points) = crate::synthetic::sample(i as u64, side);
+        let scale = side as f32 / SIDE as f32;
+        let middle = |n: usize| (n as f32 - 1.) / 2.;
+        // The drawn picture is the crop's box; zoom out is filled by its border.
+        let to_picture = Affine::translation(-middle(SIDE), -middle(SIDE))
+            .then(Affine::similarity(scale, 0.))
+            .then(Affine::translation(middle(side), middle(side)));
+        let inverse = to_picture.inverse().expect("a scale");
+        let split = if i >= count - count / 5 { Split::Val } else { Split::Train };
+        Face {
+            name: format!("synthetic {i}"),
+            source: "synthetic".into(),
+            subject: format!("synthetic {i}"),
+            split: Some(split),
+            weight: 1.,
+            picture,
+            to_picture,
+            points: points.into_iter().map(|p| inverse.apply(p)).collect(),
+        }
+    });
+    Dataset { schema: Schema::kaggle(), faces: faces.collect(), skipped: vec![] }
+}
+
+impl Dataset {
+    /// Indices of the faces of a split. Where the file gives none, every fifth person (chosen by a seeded hash of the
+    /// subject) is for validation, and that part also stands for a missing test split.
+    pub fn split(&self, split: Split, seed: u64) -> Vec<usize> {
+        let has = |s| self.faces.iter().any(|f| f.split == Some(s));
+        let wanted = if split == Split::Test && !has(Split::Test) { Split::Val } else { split };
+        let of = |face: &Face| face.split.unwrap_or_else(|| {
+            if fnv(&face.subject, seed) % 5 == 0 { Split::Val } else { Split::Train }
+        });
+        (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
+    }
+}
+
+/// FNV-1a, a hash that is the same everywhere, finished so that its low bits are good.
+fn fnv(text: &str, seed: u64) -> u64 {
+    let hash = text.bytes().fold(0xcbf29ce484222325 ^ seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51afd7ed558ccd);
+    hash ^ (hash >> 33)
+}
+
+/// Parses a coordinate: empty is missing (NaN).
+fn coordinate(text: &str) -> std::result::Result<f32, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(f32::NAN);
+    }
+    match text.parse::<f32>() {
+        Ok(v) if v.is_finite() => Ok(v),
+        _ => Err(format!("expected a number, found '{text}'")),
+    }
+}
+
+/// Keeps a row's face, or its error by the option.
+fn keep(face: std::result::Result<Face, String>, options: Options, data: &mut Dataset) -> Result<()> {
+    match face {
+        Ok(face) => data.faces.push(face),
+        Err(why) if options.skip_bad_rows => data.skipped.push(why),
+        Err(why) => return Err(Error::Data(why)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_never_in_two_splits() {
+        let mut data = synthetic(60);
+        for (i, face) in data.faces.iter_mut().enumerate() {
+            face.split = None;
+            face.subject = format!("person {}", i / 3);
+        }
+        let (train, val) = (data.split(Split::Train, 7), data.split(Split::Val, 7));
+        assert_eq!(train.len() + val.len(), 60);
+        assert!(!val.is_empty() && val.len() < 30);
+        assert!(val.iter().all(|v| train.iter().all(|t| data.faces[*t].subject != data.faces[*v].subject)));
+    }
+
+    #[test]
+    fn unknown_paths_and_counts_are_named() {
+        assert!(load("no/such/file.csv", Options::default()).unwrap_err().to_string().contains("no/such/file.csv"));
+        assert!(load("synthetic:x", Options::default()).unwrap_err().to_string().contains("synthetic:COUNT"));
+    }
+}

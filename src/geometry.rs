@@ -1,0 +1,125 @@
+//! Affine maps of the plane, the one type that moves pixels and points alike, and the box that a crop is taken from.
+//!
+//! Pixel (0, 0) has its centre at (0, 0): a picture of side `n` spans -0.5 to `n - 0.5`, its middle is `(n - 1) / 2`.
+//! Everything that turns or scales does so about that middle. Angles are radians, positive from x to y (clockwise on the
+//! screen, where y points down).
+
+use serde::{Deserialize, Serialize};
+
+/// `(x, y) -> (a x + b y + c, d x + e y + f)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine(pub [f32; 6]);
+
+impl Affine {
+    /// The map that changes nothing.
+    pub const IDENTITY: Affine = Affine([1., 0., 0., 0., 1., 0.]);
+
+    /// Moves by `(dx, dy)`.
+    pub fn translation(dx: f32, dy: f32) -> Self {
+        Self([1., 0., dx, 0., 1., dy])
+    }
+
+    /// Turns by `roll` and scales by `scale` about the origin.
+    pub fn similarity(scale: f32, roll: f32) -> Self {
+        let (s, c) = roll.sin_cos();
+        Self([scale * c, -scale * s, 0., scale * s, scale * c, 0.])
+    }
+
+    /// Mirrors left and right in a picture `width` pixels wide.
+    pub fn mirror(width: usize) -> Self {
+        Self([-1., 0., width as f32 - 1., 0., 1., 0.])
+    }
+
+    /// First `self`, then `next`.
+    pub fn then(self, next: Affine) -> Self {
+        let ([a, b, c, d, e, f], [p, q, r, s, t, u]) = (self.0, next.0);
+        Self([p * a + q * d, p * b + q * e, p * c + q * f + r, s * a + t * d, s * b + t * e, s * c + t * f + u])
+    }
+
+    /// The inverse map, or nothing where the map flattens the plane.
+    pub fn inverse(self) -> Option<Self> {
+        let [a, b, c, d, e, f] = self.0;
+        let det = a * e - b * d;
+        if !det.is_normal() {
+            return None;
+        }
+        let (a, b, d, e) = (e / det, -b / det, -d / det, a / det);
+        Some(Self([a, b, -(a * c + b * f), d, e, -(d * c + e * f)]))
+    }
+
+    /// Where a point goes.
+    pub fn apply(self, [x, y]: [f32; 2]) -> [f32; 2] {
+        let [a, b, c, d, e, f] = self.0;
+        [a * x + b * y + c, d * x + e * y + f]
+    }
+
+    /// How many times longer a length gets (the square root of how much an area grows).
+    pub fn scale(self) -> f32 {
+        let [a, b, _, d, e, _] = self.0;
+        (a * e - b * d).abs().sqrt()
+    }
+}
+
+/// The square of a frame that a crop is taken from, in pixels of the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CropBox {
+    /// Middle, x.
+    pub x: f32,
+    /// Middle, y.
+    pub y: f32,
+    /// Side in pixels.
+    pub size: f32,
+    /// Radians, clockwise on the screen.
+    pub roll: f32,
+}
+
+impl CropBox {
+    /// The map from the pixels of a crop of side `side` to the pixels of the frame.
+    pub fn crop_to_frame(&self, side: usize) -> Affine {
+        let middle = (side as f32 - 1.) / 2.;
+        Affine::translation(-middle, -middle)
+            .then(Affine::similarity(self.size / side as f32, self.roll))
+            .then(Affine::translation(self.x, self.y))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn near(a: [f32; 2], b: [f32; 2], tolerance: f32) -> bool {
+        (a[0] - b[0]).abs() < tolerance && (a[1] - b[1]).abs() < tolerance
+    }
+
+    proptest! {
+        #[test]
+        fn inverse_takes_a_point_back(x in -200f32..200., y in -200f32..200., size in 5f32..500., roll in -3f32..3., p in -50f32..150., q in -50f32..150.) {
+            let map = CropBox { x, y, size, roll }.crop_to_frame(96);
+            prop_assert!(near(map.inverse().unwrap().apply(map.apply([p, q])), [p, q], 2e-2));
+        }
+
+        #[test]
+        fn then_applies_left_to_right(s in 0.5f32..2., roll in -3f32..3., dx in -9f32..9., p in -9f32..9.) {
+            let (a, b) = (Affine::similarity(s, roll), Affine::translation(dx, -dx));
+            prop_assert!(near(a.then(b).apply([p, 1.]), b.apply(a.apply([p, 1.])), 1e-3));
+        }
+    }
+
+    #[test]
+    fn mirroring_twice_is_identity() {
+        assert_eq!(Affine::mirror(96).then(Affine::mirror(96)), Affine::IDENTITY);
+        assert_eq!(Affine::mirror(96).apply([0., 3.]), [95., 3.]);
+    }
+
+    #[test]
+    fn a_box_of_the_crops_own_size_is_the_identity() {
+        let map = CropBox { x: 47.5, y: 47.5, size: 96., roll: 0. }.crop_to_frame(96);
+        assert_eq!(map.apply([10., 20.]), [10., 20.]);
+    }
+
+    #[test]
+    fn a_flat_map_has_no_inverse() {
+        assert_eq!(Affine([0.; 6]).inverse(), None);
+    }
+}

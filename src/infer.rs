@@ -1,0 +1,700 @@
+//! Running a net on one picture, fast and without allocating: weights are laid out once for the kernels of
+//! [`crate::ops::wasm`], all activations share one arena. The browser and the command line both come through here.
+//!
+//! In: a grey or RGBA crop of 96 x 96. Out: face presence, and for each keypoint its place in pixels of the crop and a
+//! confidence.
+
+use crate::error::{Error, Result};
+use crate::nets::graph::{Graph, Node, Op};
+use crate::ops::wasm::{self as kernels, Conv, ConvShape, Dense, Map, Residual};
+use crate::picture::{grey_from_rgba, Normalisation};
+use crate::weights::Weights;
+use std::ops::Range;
+
+/// A folded [`Graph`] ready to run on one picture.
+///
+/// Steps are fused where that saves a pass over memory: a convolution takes the residual addition it feeds (and the
+/// upsampling of the other summand), or the max-pool of 2 that follows it; bias and ReLU are always its own. Dropout is
+/// nothing here. Activations that are not needed any more give their place in the arena to later ones.
+pub struct Plan {
+    steps: Vec<Step>,
+    arena: Vec<f32>,
+    scratch: Vec<f32>,
+    input: Vec<f32>,
+    keypoints: Range<usize>,
+    presence: Option<usize>,
+}
+
+/// An activation: where in the arena it begins, and how it lies there.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: usize,
+    map: Map,
+}
+
+impl Place {
+    fn range(&self) -> Range<usize> {
+        self.at..self.at + self.map.len()
+    }
+}
+
+/// A kernel call; `x` are its inputs.
+struct Step {
+    kernel: Kernel,
+    x: Vec<Place>,
+    y: Place,
+}
+
+enum Kernel {
+    Input,
+    /// The second input, if there is one, is added; `half` if it is half as high and wide.
+    Conv {
+        conv: Conv,
+        half: bool,
+    },
+    Dense(Dense),
+    MaxPool(usize),
+    Add {
+        relu: bool,
+    },
+    Upsample,
+    MeanPool,
+    SoftArgmax,
+}
+
+/// What is left of the graph after fusion: `node` gives the activation, `conv` is a convolution computed on the way.
+struct Fused {
+    node: usize,
+    conv: Option<usize>,
+    half: bool,
+    inputs: Vec<usize>,
+}
+
+impl Plan {
+    /// Plans `graph` with the weights that `tensor` gives by name, in the order of the weights file: convolutions
+    /// (O, I, kernel, kernel), dense layers (units, H * W * C), biases (channels).
+    ///
+    /// # Errors
+    /// A graph whose batch norms are not folded, a tensor that `tensor` does not give or that has another length.
+    pub fn new(graph: &Graph, tensor: impl Fn(&str) -> Result<Vec<f32>>) -> Result<Self> {
+        let fused = fuse(graph);
+        let maps = maps(graph, &fused);
+        let (places, size) = place(graph, &fused, &maps);
+        let mut scratch = 0;
+        let mut steps = Vec::with_capacity(fused.len());
+        for step in &fused {
+            let kernel = kernel(graph, step, &maps, &tensor)?;
+            if let Kernel::Conv { conv, .. } = &kernel {
+                scratch = scratch.max(conv.scratch(maps[step.inputs[0]]));
+            }
+            let place = |i: usize| Place { at: places[i], map: maps[i] };
+            steps.push(Step { kernel, x: step.inputs.iter().map(|i| place(*i)).collect(), y: place(step.node) });
+        }
+        let output = source(graph, graph.keypoints);
+        let (h, w, c) = graph.nodes[0].shape;
+        Ok(Self {
+            steps,
+            arena: vec![0.; size],
+            scratch: vec![0.; scratch],
+            input: vec![0.; h * w * c],
+            keypoints: places[output]..places[output] + maps[output].h * maps[output].w * maps[output].stride,
+            presence: graph.presence.map(|i| places[source(graph, i)]),
+        })
+    }
+
+    /// The (H, W, C) input, (96, 96, 1) normalised grey values: write here, then [`Plan::run`]. It keeps its values.
+    pub fn input(&mut self) -> &mut [f32] {
+        &mut self.input
+    }
+
+    /// Runs the net on the input. Allocates nothing.
+    pub fn run(&mut self) {
+        for step in &self.steps {
+            step.run(&mut self.arena, &mut self.scratch, &self.input);
+        }
+    }
+
+    /// The graph's `keypoints` after [`Plan::run`]: K times (x, y, variance) from heatmaps, x and y in [-1, 1] with the
+    /// crop's edges at the ends; or 2 K values of a regression net.
+    pub fn keypoints(&self) -> &[f32] {
+        &self.arena[self.keypoints.clone()]
+    }
+
+    /// The logit of "this is a face", if the net has that output.
+    pub fn presence(&self) -> Option<f32> {
+        self.presence.map(|at| self.arena[at])
+    }
+
+    /// Bytes that the plan holds for activations and scratch.
+    pub fn activation_bytes(&self) -> usize {
+        4 * (self.arena.len() + self.scratch.len() + self.input.len())
+    }
+
+    /// Runs one step at a time and calls `lap` after each with the name of its kernel: the profile of a frame.
+    pub fn run_steps(&mut self, mut lap: impl FnMut(usize, &str)) {
+        for (i, step) in self.steps.iter().enumerate() {
+            step.run(&mut self.arena, &mut self.scratch, &self.input);
+            lap(i, step.kernel.name());
+        }
+    }
+}
+
+impl Kernel {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Conv { .. } => "conv",
+            Self::Dense(_) => "dense",
+            Self::MaxPool(_) => "max-pool",
+            Self::Add { .. } => "add",
+            Self::Upsample => "upsample",
+            Self::MeanPool => "mean-pool",
+            Self::SoftArgmax => "soft-argmax",
+        }
+    }
+}
+
+impl Step {
+    fn run(&self, arena: &mut [f32], scratch: &mut [f32], input: &[f32]) {
+        // The output apart from the rest, in which the inputs lie: `place` sees to it that none overlaps the output.
+        let (before, rest) = arena.split_at_mut(self.y.at);
+        let (y, after) = rest.split_at_mut(self.y.map.len());
+        let x = |i: usize| {
+            let Range { start, end } = self.x[i].range();
+            let x = if end <= before.len() {
+                &before[start..end]
+            } else {
+                let skip = before.len() + self.y.map.len();
+                &after[start - skip..end - skip]
+            };
+            (x, self.x[i].map)
+        };
+        let ym = self.y.map;
+        ym.clear_border(y);
+        match &self.kernel {
+            Kernel::Input => kernels::copy_input(input, y, ym),
+            Kernel::Conv { conv, half } => {
+                let residual = (self.x.len() > 1).then(|| Residual { x: x(1).0, map: x(1).1, half: *half });
+                conv.run(x(0), residual, (y, ym), scratch);
+            }
+            Kernel::Dense(dense) => dense.run(x(0).0, y),
+            Kernel::MaxPool(size) => kernels::max_pool(x(0).0, x(0).1, y, ym, *size),
+            Kernel::Add { relu } => kernels::add(x(0), x(1), y, ym, *relu),
+            Kernel::Upsample => kernels::upsample(x(0).0, x(0).1, y, ym),
+            Kernel::MeanPool => kernels::mean_pool(x(0).0, x(0).1, y),
+            Kernel::SoftArgmax => kernels::soft_argmax(x(0).0, x(0).1, y),
+        }
+    }
+}
+
+/// The step whose activation node `i` is: itself, or what goes into a dropout.
+fn source(graph: &Graph, mut i: usize) -> usize {
+    while matches!(graph.nodes[i].op, Op::Dropout { .. }) {
+        i = graph.nodes[i].inputs[0];
+    }
+    i
+}
+
+/// Joins steps: convolution and pool, convolution and addition, addition and upsampling. An addition's convolution is
+/// computed in the addition's turn, when all it needs is there.
+fn fuse(graph: &Graph) -> Vec<Fused> {
+    let inputs = |i: usize| graph.nodes[i].inputs.iter().map(|j| source(graph, *j)).collect::<Vec<_>>();
+    let mut uses = vec![0; graph.nodes.len()];
+    for i in 0..graph.nodes.len() {
+        if !matches!(graph.nodes[i].op, Op::Dropout { .. }) {
+            inputs(i).into_iter().for_each(|j| uses[j] += 1);
+        }
+    }
+    for i in [Some(graph.keypoints), graph.presence].into_iter().flatten() {
+        uses[source(graph, i)] += 1;
+    }
+    let mut absorbed = vec![false; graph.nodes.len()];
+    let mut fused = Vec::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let mut step = Fused { node: i, conv: None, half: false, inputs: inputs(i) };
+        match node.op {
+            Op::Dropout { .. } => continue,
+            Op::MaxPool { size: 2 } => {
+                let x = step.inputs[0];
+                if uses[x] == 1 && matches!(graph.nodes[x].op, Op::Conv { .. }) {
+                    absorbed[x] = true;
+                    (step.conv, step.inputs) = (Some(x), inputs(x));
+                }
+            }
+            Op::Add { .. } => {
+                let plain = |x: usize| uses[x] == 1 && matches!(graph.nodes[x].op, Op::Conv { relu: false, .. });
+                if let Some(n) = step.inputs.iter().position(|x| plain(*x)) {
+                    let (conv, mut other) = (step.inputs[n], step.inputs[1 - n]);
+                    absorbed[conv] = true;
+                    if uses[other] == 1 && graph.nodes[other].op == Op::Upsample {
+                        absorbed[other] = true;
+                        (other, step.half) = (inputs(other)[0], true);
+                    }
+                    (step.conv, step.inputs) = (Some(conv), vec![inputs(conv)[0], other]);
+                }
+            }
+            Op::Conv { .. } => step.conv = Some(i),
+            _ => {}
+        }
+        fused.push(step);
+    }
+    fused.retain(|step| !absorbed[step.node]);
+    fused
+}
+
+/// How each activation is laid out: with the widest border that a convolution on it asks for.
+fn maps(graph: &Graph, fused: &[Fused]) -> Vec<Map> {
+    let mut maps: Vec<Map> = graph
+        .nodes
+        .iter()
+        .map(|node| {
+            let (h, w, c) = node.shape;
+            // The input is read by a convolution's runs or a dense layer, the result of soft-argmax by the caller: no
+            // vector of channels is loaded from these, so they have no gaps.
+            let tight = matches!(node.op, Op::Input | Op::SoftArgmax);
+            if tight {
+                Map { h, w, c, stride: c, pad: 0 }
+            } else {
+                Map::new(h, w, c, 0)
+            }
+        })
+        .collect();
+    for step in fused {
+        if let Some(Op::Conv { padding, .. }) = step.conv.map(|conv| &graph.nodes[conv].op) {
+            let pad = &mut maps[step.inputs[0]].pad;
+            *pad = (*pad).max(*padding);
+        }
+    }
+    maps
+}
+
+/// Gives each activation its place in the arena: the lowest that is free from its step to its last use. Returns the places
+/// and the arena's size.
+fn place(graph: &Graph, fused: &[Fused], maps: &[Map]) -> (Vec<usize>, usize) {
+    let mut last = vec![0; graph.nodes.len()];
+    for (turn, step) in fused.iter().enumerate() {
+        step.inputs.iter().for_each(|i| last[*i] = turn);
+    }
+    for i in [Some(graph.keypoints), graph.presence].into_iter().flatten() {
+        last[source(graph, i)] = fused.len();
+    }
+    let mut places = vec![0; graph.nodes.len()];
+    let mut live: Vec<(Range<usize>, usize)> = Vec::new();
+    let mut size = 0;
+    for (turn, step) in fused.iter().enumerate() {
+        live.retain(|(_, last)| *last >= turn);
+        live.sort_by_key(|(range, _)| range.start);
+        let (mut at, len) = (0, maps[step.node].len());
+        for (range, _) in &live {
+            if at + len <= range.start {
+                break;
+            }
+            at = at.max(range.end);
+        }
+        places[step.node] = at;
+        live.push((at..at + len, last[step.node]));
+        size = size.max(at + len);
+    }
+    (places, size)
+}
+
+/// The kernel of a step with its weights.
+fn kernel(graph: &Graph, step: &Fused, maps: &[Map], tensor: &impl Fn(&str) -> Result<Vec<f32>>) -> Result<Kernel> {
+    let read = |node: &Node, suffix: &str, expected: usize| {
+        let name = format!("{}.{suffix}", node.name);
+        let values = tensor(&name)?;
+        if values.len() != expected {
+            return Err(Error::Weights(format!("'{name}': expected {expected} values, found {}", values.len())));
+        }
+        Ok(values)
+    };
+    let node = &graph.nodes[step.node];
+    let x = step.inputs.first().map(|i| maps[*i]);
+    if let (Some(conv), Some(x)) = (step.conv, x) {
+        let conv = &graph.nodes[conv];
+        let Op::Conv { kernel, stride, padding, channels, norm, relu } = conv.op else { unreachable!("see fuse") };
+        if norm {
+            return Err(Error::Config(format!("net: step '{}': expected its batch norm to be folded", conv.name)));
+        }
+        let (relu, pool) = match node.op {
+            Op::Add { relu } => (relu, false),
+            Op::MaxPool { .. } => (relu, true),
+            _ => (relu, false),
+        };
+        let weight = read(conv, "weight", channels * x.c * kernel * kernel)?;
+        let shape = ConvShape { kernel, stride, padding, relu, pool, winograd: true };
+        let conv = Conv::new(shape, x, &weight, &read(conv, "bias", channels)?);
+        return Ok(Kernel::Conv { conv, half: step.half });
+    }
+    Ok(match (&node.op, x) {
+        (Op::Dense { units, relu }, Some(x)) => {
+            let weight = read(node, "weight", units * x.h * x.w * x.c)?;
+            Kernel::Dense(Dense::new(x, &weight, &read(node, "bias", *units)?, *relu))
+        }
+        (Op::MaxPool { size }, _) => Kernel::MaxPool(*size),
+        (Op::Add { relu }, _) => Kernel::Add { relu: *relu },
+        (Op::Upsample, _) => Kernel::Upsample,
+        (Op::MeanPool, _) => Kernel::MeanPool,
+        (Op::SoftArgmax, _) => Kernel::SoftArgmax,
+        _ => Kernel::Input,
+    })
+}
+
+/// The variance of a heatmap, in squares of half the crop's side, at which a keypoint's confidence is 1/2: a standard
+/// deviation of a tenth of the side (about 10 pixels) in both directions. To be replaced by a calibration on held-back
+/// faces.
+const HALF_CONFIDENCE: f32 = 2. * 0.2 * 0.2;
+
+/// A net with its weights, its preprocessing and its result in pixels.
+pub struct Detector {
+    plan: Plan,
+    side: usize,
+    normalisation: Normalisation,
+    /// Three values a keypoint, not two.
+    heatmaps: bool,
+    result: Vec<f32>,
+}
+
+impl Detector {
+    /// Lays out the weights.
+    ///
+    /// # Errors
+    /// Weights that do not fit their own net.
+    pub fn new(weights: &Weights) -> Result<Self> {
+        let graph = weights.graph()?;
+        let plan = Plan::new(&graph, |name| weights.tensor(name))?;
+        let (meta, k) = (&weights.meta, weights.meta.schema.len());
+        let (side, normalisation) = (meta.side, meta.normalisation);
+        Self::with(plan, side, normalisation, k, graph.nodes[graph.keypoints].op == Op::SoftArgmax)
+    }
+
+    fn with(plan: Plan, side: usize, normalisation: Normalisation, k: usize, heatmaps: bool) -> Result<Self> {
+        let expected = k * if heatmaps { 3 } else { 2 };
+        if plan.keypoints.len() < expected || plan.input.len() != side * side {
+            return Err(Error::Weights(format!(
+                "expected a net from {side} x {side} pixels to {expected} values, found one from {} to {}",
+                plan.input.len(),
+                plan.keypoints.len()
+            )));
+        }
+        Ok(Self { plan, side, normalisation, heatmaps, result: vec![0.; 1 + 3 * k] })
+    }
+
+    /// Keypoints of a crop of `side` x `side` grey values in 0 to 255:
+    /// `[presence, x0, y0, confidence0, x1, y1, confidence1, ...]`.
+    ///
+    /// Presence is in 0 to 1, and 1 for a net that has no such output. x and y are pixels of the crop, the centre of its
+    /// first pixel at (0, 0). Confidence is in 0 to 1: how narrow the keypoint's heatmap is; a regression net, which has no
+    /// heatmaps, repeats its presence.
+    ///
+    /// # Errors
+    /// A buffer of another length.
+    pub fn detect_grey(&mut self, grey: &[f32]) -> Result<&[f32]> {
+        let input = self.plan.input();
+        if grey.len() != input.len() {
+            let side = self.side;
+            return Err(Error::Input(format!(
+                "expected {side} x {side} = {} grey pixels, found {}",
+                input.len(),
+                grey.len()
+            )));
+        }
+        input.copy_from_slice(grey);
+        Ok(self.detect())
+    }
+
+    /// The same for `side` x `side` RGBA pixels, `4 * side * side` bytes. Alpha is passed over.
+    ///
+    /// # Errors
+    /// A buffer of another length.
+    pub fn detect_rgba(&mut self, rgba: &[u8]) -> Result<&[f32]> {
+        grey_from_rgba(rgba, self.plan.input())?;
+        Ok(self.detect())
+    }
+
+    /// The plan, for benchmarks.
+    pub fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    fn detect(&mut self) -> &[f32] {
+        self.normalisation.apply(self.plan.input());
+        self.plan.run();
+        let presence = self.plan.presence().map_or(1., |logit| 1. / (1. + (-logit).exp()));
+        let (half, middle) = (self.side as f32 / 2., (self.side as f32 - 1.) / 2.);
+        self.result[0] = presence;
+        let points = self.result[1..].chunks_exact_mut(3);
+        if self.heatmaps {
+            // The net's -1 and 1 are the crop's edges, half a pixel outside the centres of its first and last pixels.
+            for (out, p) in points.zip(self.plan.keypoints().chunks_exact(3)) {
+                let confidence = 1. / (1. + p[2] / HALF_CONFIDENCE);
+                out.copy_from_slice(&[p[0] * half + middle, p[1] * half + middle, confidence]);
+            }
+        } else {
+            // The tutorial's convention: (p - 48) / 48.
+            for (out, p) in points.zip(self.plan.keypoints().chunks_exact(2)) {
+                out.copy_from_slice(&[p[0] * half + half, p[1] * half + half, presence]);
+            }
+        }
+        &self.result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::graph::Init;
+    use crate::nets::NetConfig;
+    use candle_core::{Device, Tensor};
+
+    fn noise(seed: &mut u64, n: usize, scale: f32) -> Vec<f32> {
+        let mut next = || {
+            *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((*seed >> 40) as f32 / (1 << 23) as f32 - 1.) * scale
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// Weights of the right size for each layer, the same for the same name.
+    fn weights(graph: &Graph) -> impl Fn(&str) -> Result<Vec<f32>> + use<'_> {
+        let parameters = graph.parameters();
+        move |name| {
+            let parameter = parameters.iter().find(|p| p.name == name);
+            let p = parameter.ok_or_else(|| Error::Weights(format!("tensor '{name}' is missing")))?;
+            let mut seed = name.bytes().fold(7u64, |s, b| s.wrapping_mul(31).wrapping_add(b.into()));
+            let scale = if let Init::Uniform(bound) = p.init { bound } else { 0.1 };
+            Ok(noise(&mut seed, p.shape.iter().product(), scale))
+        }
+    }
+
+    /// The graph by candle's own ops, (B, C, H, W): all activations of one picture.
+    fn by_candle(graph: &Graph, input: &[f32]) -> candle_core::Result<Vec<Tensor>> {
+        let tensor = weights(graph);
+        let get = |name: String, shape: &[usize]| Tensor::from_vec(tensor(&name).unwrap(), shape, &Device::Cpu);
+        let mut all: Vec<Tensor> = Vec::new();
+        for node in &graph.nodes {
+            let (h, w, c) = graph.input_shape(node);
+            let x = node.inputs.first().map(|i| all[*i].clone());
+            let y = match (&node.op, x) {
+                (Op::Conv { kernel, stride, padding, channels, relu, .. }, Some(x)) => {
+                    let weight = get(format!("{}.weight", node.name), &[*channels, c, *kernel, *kernel])?;
+                    let bias = get(format!("{}.bias", node.name), &[1, *channels, 1, 1])?;
+                    let y = x.conv2d(&weight, *padding, *stride, 1, 1)?.broadcast_add(&bias)?;
+                    if *relu {
+                        y.relu()?
+                    } else {
+                        y
+                    }
+                }
+                (Op::MaxPool { size }, Some(x)) => x.max_pool2d(*size)?,
+                (Op::Dense { units, relu }, Some(x)) => {
+                    let weight = get(format!("{}.weight", node.name), &[*units, h * w * c])?;
+                    let bias = get(format!("{}.bias", node.name), &[1, *units])?;
+                    let x = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((1, h * w * c))?;
+                    let y = (x.matmul(&weight.t()?)? + bias)?;
+                    let y = if *relu { y.relu()? } else { y };
+                    y.reshape((1, *units, 1, 1))?
+                }
+                (Op::Dropout { .. }, Some(x)) => x,
+                (Op::Add { relu }, Some(x)) => {
+                    let y = (x + &all[node.inputs[1]])?;
+                    if *relu {
+                        y.relu()?
+                    } else {
+                        y
+                    }
+                }
+                (Op::Upsample, Some(x)) => x.upsample_nearest2d(2 * h, 2 * w)?,
+                (Op::MeanPool, Some(x)) => x.mean_keepdim((2, 3))?,
+                (Op::SoftArgmax, Some(x)) => {
+                    let p = candle_nn::ops::softmax(&x.reshape((c, h * w))?, 1)?;
+                    let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
+                    let places = (0..h * w).flat_map(|i| {
+                        let (u, v) = (at(i % w, w), at(i / w, h));
+                        [u, v, u * u + v * v]
+                    });
+                    let m = p.matmul(&Tensor::from_vec(places.collect::<Vec<_>>(), (h * w, 3), &Device::Cpu)?)?;
+                    let (xy, squares) = (m.narrow(1, 0, 2)?, m.narrow(1, 2, 1)?);
+                    let variance = (squares - xy.sqr()?.sum_keepdim(1)?)?;
+                    Tensor::cat(&[&xy, &variance], 1)?.reshape((1, c, 3))?.permute((0, 2, 1))?.unsqueeze(2)?
+                }
+                _ => Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?,
+            };
+            all.push(y);
+        }
+        Ok(all)
+    }
+
+    fn flat(x: &Tensor) -> Vec<f32> {
+        x.permute((0, 2, 3, 1)).and_then(|x| x.flatten_all()).and_then(|x| x.to_vec1()).unwrap()
+    }
+
+    fn assert_near(found: &[f32], expected: &[f32], what: &str) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+            assert!((a - b).abs() <= 1e-4 * (1. + b.abs()), "{what}: [{i}] is {a}, candle has {b}");
+        }
+    }
+
+    fn assert_agrees_with_candle(graph: &Graph, what: &str) {
+        let mut plan = Plan::new(graph, weights(graph)).unwrap();
+        let n = plan.input().len();
+        for seed in 1..3 {
+            let input = noise(&mut { seed }, n, 1.5);
+            let all = by_candle(graph, &input).unwrap();
+            plan.input().copy_from_slice(&input);
+            // What an earlier frame left behind has no influence.
+            plan.arena.fill(f32::NAN);
+            plan.scratch.fill(f32::NAN);
+            plan.run();
+            assert_near(&plan.keypoints()[..all[graph.keypoints].elem_count()], &flat(&all[graph.keypoints]), what);
+            let presence = graph.presence.map(|i| flat(&all[i])[0]);
+            assert_eq!(presence.is_some(), plan.presence().is_some());
+            if let (Some(a), Some(b)) = (plan.presence(), presence) {
+                assert_near(&[a], &[b], what);
+            }
+        }
+    }
+
+    #[test]
+    fn every_net_agrees_with_candles_own_ops() {
+        for name in ["net1", "net2", "net6", "compact"] {
+            assert_agrees_with_candle(&NetConfig::by_name(name).unwrap().graph(15).unwrap().folded(), name);
+        }
+        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: 2, head: 7 };
+        assert_agrees_with_candle(&odd.graph(4).unwrap().folded(), "compact of odd sizes");
+    }
+
+    #[test]
+    fn steps_that_cannot_be_fused_agree_too() {
+        let conv = |kernel, stride, channels, relu| Op::Conv {
+            kernel,
+            stride,
+            padding: kernel / 2,
+            channels,
+            norm: false,
+            relu,
+        };
+        let mut net = Graph::new((14, 18, 1));
+        let a = net.push("a", conv(3, 1, 6, false), &[0]).unwrap();
+        // Two uses of a convolution: neither the pool nor the sum may take it.
+        let pool = net.push("pool", Op::MaxPool { size: 2 }, &[a]).unwrap();
+        let b = net.push("b", conv(5, 2, 6, true), &[a]).unwrap();
+        let drop = net.push("drop", Op::Dropout { rate: 0.5 }, &[b]).unwrap();
+        let sum = net.push("sum", Op::Add { relu: false }, &[pool, drop]).unwrap();
+        let twice = net.push("twice", Op::Add { relu: true }, &[sum, sum]).unwrap();
+        // A convolution that is added to its own input, and an upsampling that is used twice.
+        let c = net.push("c", conv(3, 1, 6, false), &[twice]).unwrap();
+        let own = net.push("own", Op::Add { relu: true }, &[c, twice]).unwrap();
+        let up = net.push("up", Op::Upsample, &[own]).unwrap();
+        let d = net.push("d", conv(1, 1, 6, false), &[a]).unwrap();
+        let e = net.push("e", Op::Add { relu: false }, &[up, d]).unwrap();
+        let f = net.push("f", Op::Add { relu: false }, &[e, up]).unwrap();
+        let third = net.push("third", Op::MaxPool { size: 3 }, &[f]).unwrap();
+        net.keypoints = net.push("out", Op::SoftArgmax, &[third]).unwrap();
+        assert_agrees_with_candle(&net, "unfused");
+        // Every step in turn as the output, which then must outlive all others.
+        for i in 1..net.nodes.len() {
+            let mut part = Graph { keypoints: i, presence: None, nodes: net.nodes.clone() };
+            let (_, _, c) = part.nodes[i].shape;
+            if c % 4 != 0 {
+                // Pixels of whole vectors have no gaps, so the result can be compared as it lies.
+                let op = conv(1, 1, 8, true);
+                part.keypoints = part.push("to8", op, &[i]).unwrap();
+            }
+            assert_agrees_with_candle(&part, &part.nodes[part.keypoints].name.clone());
+        }
+    }
+
+    #[test]
+    fn a_frame_stays_in_its_buffers_and_repeats_itself() {
+        let graph = NetConfig::by_name("compact").unwrap().graph(15).unwrap().folded();
+        let mut plan = Plan::new(&graph, weights(&graph)).unwrap();
+        let input = noise(&mut 5, 96 * 96, 1.);
+        plan.input().copy_from_slice(&input);
+        let held = |plan: &Plan| {
+            (
+                plan.arena.as_ptr(),
+                plan.arena.capacity(),
+                plan.scratch.as_ptr(),
+                plan.scratch.capacity(),
+                plan.input.as_ptr(),
+            )
+        };
+        let before = held(&plan);
+        plan.run();
+        let first = plan.keypoints().to_vec();
+        for _ in 0..20 {
+            plan.run();
+        }
+        assert_eq!(plan.keypoints(), first);
+        assert_eq!(held(&plan), before);
+        assert_eq!(plan.input(), input);
+    }
+
+    #[test]
+    fn the_arena_is_far_smaller_than_all_activations() {
+        let graph = NetConfig::by_name("compact").unwrap().graph(15).unwrap().folded();
+        let plan = Plan::new(&graph, weights(&graph)).unwrap();
+        let all: usize = graph.nodes.iter().map(|n| n.shape.0 * n.shape.1 * n.shape.2).sum();
+        assert!(plan.arena.len() * 2 < all, "{} of {all}", plan.arena.len());
+    }
+
+    #[test]
+    fn rejects_tensors_that_are_missing_or_of_another_length() {
+        let graph = NetConfig::by_name("net2").unwrap().graph(15).unwrap();
+        let error = |tensor: &dyn Fn(&str) -> Result<Vec<f32>>| Plan::new(&graph, tensor).err().unwrap().to_string();
+        let found = error(&|_| Ok(vec![0.; 7]));
+        assert!(found.contains("'conv1.weight': expected 288 values, found 7"), "{found}");
+        assert!(error(&|name| Err(Error::Weights(format!("no {name}")))).contains("no conv1.weight"));
+        let unfolded = NetConfig::by_name("compact").unwrap().graph(15).unwrap();
+        assert!(Plan::new(&unfolded, weights(&unfolded)).is_err());
+    }
+
+    fn detector(name: &str, normalisation: Normalisation) -> Detector {
+        let graph = NetConfig::by_name(name).unwrap().graph(15).unwrap().folded();
+        let plan = Plan::new(&graph, weights(&graph)).unwrap();
+        Detector::with(plan, 96, normalisation, 15, graph.nodes[graph.keypoints].op == Op::SoftArgmax).unwrap()
+    }
+
+    #[test]
+    fn results_are_pixels_of_the_crop() {
+        let grey: Vec<f32> = noise(&mut 9, 96 * 96, 100.).iter().map(|v| v + 120.).collect();
+        let mut heat = detector("compact", Normalisation::Standard);
+        let result = heat.detect_grey(&grey).unwrap().to_vec();
+        assert_eq!(result.len(), 1 + 3 * 15);
+        let presence = heat.plan.presence().unwrap();
+        assert!((result[0] - 1. / (1. + (-presence).exp())).abs() < 1e-6);
+        for (out, raw) in result[1..].chunks(3).zip(heat.plan.keypoints().chunks(3)) {
+            assert_eq!(out[..2], [raw[0] * 48. + 47.5, raw[1] * 48. + 47.5]);
+            assert!((0. ..=1.).contains(&out[2]));
+        }
+        let mut regression = detector("net2", Normalisation::Unit);
+        let result = regression.detect_grey(&grey).unwrap().to_vec();
+        for (out, raw) in result[1..].chunks(3).zip(regression.plan.keypoints().chunks(2)) {
+            assert_eq!(out, [raw[0] * 48. + 48., raw[1] * 48. + 48., 1.]);
+        }
+        assert_eq!(result[0], 1.);
+    }
+
+    #[test]
+    fn rgba_and_grey_give_the_same_result() {
+        let mut detector = detector("compact", Normalisation::Standard);
+        let rgba: Vec<u8> = (0..96 * 96).flat_map(|i| [(i % 251) as u8; 4]).collect();
+        let grey: Vec<f32> = (0..96 * 96).map(|i| (i % 251) as f32).collect();
+        let a = detector.detect_rgba(&rgba).unwrap().to_vec();
+        let b = detector.detect_grey(&grey).unwrap();
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-2), "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn rejects_crops_of_another_size_and_lives_on() {
+        let mut detector = detector("compact", Normalisation::Standard);
+        for n in [0, 1, 96 * 96 - 1, 96 * 96 + 1] {
+            let error = detector.detect_grey(&vec![0.; n]).unwrap_err().to_string();
+            assert!(error.contains("expected 96 x 96 = 9216 grey pixels") && error.contains(&n.to_string()), "{error}");
+            assert!(detector.detect_rgba(&vec![0; n]).is_err());
+        }
+        assert!(detector.detect_grey(&[0.; 96 * 96]).unwrap().iter().all(|v| v.is_finite()));
+    }
+}

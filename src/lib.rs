@@ -1,0 +1,29 @@
+//! A convolutional net that finds keypoints in a face: trained natively, run in any web page.
+//!
+//! ```text
+//! camera -> JS: crop + downscale to 96x96 -> wasm: grey, normalise -> CNN -> keypoints + confidence -> JS: draw
+//! labelled faces -> augment -> batches -> candle training loop -> checkpoint -> weights file (static asset)
+//! ```
+//!
+//! Feature `native` (default) has the trainer and the command line, feature `wasm` the browser boundary; the schema,
+//! preprocessing, nets, inference and weights file are compiled for both.
+
+#![deny(missing_docs)]
+
+#[cfg(feature = "native")]
+pub mod data;
+pub mod error;
+pub mod geometry;
+pub mod infer;
+pub mod nets;
+pub mod ops;
+pub mod picture;
+pub mod schema;
+pub mod synthetic;
+#[cfg(feature = "native")]
+pub mod train;
+#[cfg(feature = "wasm")]
+pub mod wasm;
+pub mod weights;
+
+pub use error::{Error, Result};

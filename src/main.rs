@@ -1,0 +1,17 @@
+//! The command line: train, resume, eval, predict, export, bench, serve.
+
+mod cli;
+
+#[global_allocator]
+// Training allocates and frees the same big buffers each step; this allocator keeps them instead of handing the pages back.
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    match cli::main() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("face96: {error:#}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}

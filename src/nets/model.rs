@@ -1,0 +1,162 @@
+//! A net in training: its [`Graph`] with candle variables, run with gradients.
+
+use super::graph::{Graph, Init, Op};
+use crate::error::{Error, Result};
+use crate::ops;
+use candle_core::{Device, Tensor, Var};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// How much of a batch's statistics goes into the running ones.
+const NORM_MOMENTUM: f32 = 0.1;
+
+/// A net and its variables.
+pub struct Model {
+    /// The steps.
+    pub graph: Graph,
+    /// The variables, in the order of [`Graph::parameters`].
+    pub vars: Vec<(super::graph::Parameter, Var)>,
+    index: std::collections::HashMap<String, usize>,
+}
+
+/// What a net says of a batch.
+pub struct Output {
+    /// (B, K, 3) from heatmaps or (B, 1, 2 K) from a regression net.
+    pub keypoints: Tensor,
+    /// Logits (B, 1).
+    pub presence: Option<Tensor>,
+}
+
+impl Model {
+    /// Fresh weights from the seeded generator.
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn new(graph: Graph, rng: &mut ChaCha8Rng) -> Result<Self> {
+        Self::with(graph, |p| {
+            let n = p.shape.iter().product();
+            Ok(match p.init {
+                Init::Constant(c) => vec![c; n],
+                Init::Uniform(bound) => (0..n).map(|_| rng.random_range(-bound..bound)).collect(),
+            })
+        })
+    }
+
+    /// Weights from elsewhere, by parameter.
+    ///
+    /// # Errors
+    /// Those of `values`, and values that do not fit the shape.
+    pub fn with(
+        graph: Graph,
+        mut values: impl FnMut(&super::graph::Parameter) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let mut vars = Vec::new();
+        let mut index = std::collections::HashMap::new();
+        for p in graph.parameters() {
+            let tensor = Tensor::from_vec(values(&p)?, p.shape.as_slice(), &Device::Cpu)?;
+            index.insert(p.name.clone(), vars.len());
+            vars.push((p, Var::from_tensor(&tensor)?));
+        }
+        Ok(Self { graph, vars, index })
+    }
+
+    fn var(&self, node: &str, suffix: &str) -> &Var {
+        &self.vars[self.index[&format!("{node}.{suffix}")]].1
+    }
+
+    /// Pictures (B, 96, 96, 1) -> keypoints. With a generator it trains: batch statistics, which also move the running
+    /// ones, and dropout; without, batch norm is folded into the convolutions.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, pictures: &Tensor, mut train: Option<&mut ChaCha8Rng>) -> Result<Output> {
+        let mut done: Vec<Option<Tensor>> = vec![None; self.graph.nodes.len()];
+        for (i, node) in self.graph.nodes.iter().enumerate() {
+            let input = |n: usize| done[node.inputs[n]].as_ref().expect("inputs come first");
+            let y = match node.op {
+                Op::Input => pictures.clone(),
+                Op::Conv { stride, padding, norm, relu, .. } => {
+                    let weight = self.var(&node.name, "weight").as_tensor();
+                    if !norm {
+                        ops::conv2d(input(0), weight, self.var(&node.name, "bias"), stride, padding, relu)?
+                    } else if train.is_some() {
+                        let gamma = self.var(&node.name, "norm.weight");
+                        let zero = gamma.as_tensor().zeros_like()?;
+                        let y = ops::conv2d(input(0), weight, &zero, stride, padding, false)?;
+                        let (y, mean, var) = ops::batch_norm(&y, gamma, self.var(&node.name, "norm.bias"), relu)?;
+                        self.move_running(&node.name, "norm.running_mean", mean)?;
+                        self.move_running(&node.name, "norm.running_var", var)?;
+                        y
+                    } else {
+                        let (weight, bias) = self.folded(&node.name)?;
+                        ops::conv2d(input(0), &weight, &bias, stride, padding, relu)?
+                    }
+                }
+                Op::MaxPool { size } => ops::max_pool(input(0), size)?,
+                Op::Dense { relu, units } => {
+                    let x = input(0).flatten_from(1)?;
+                    let y = ops::dense(&x, self.var(&node.name, "weight"), self.var(&node.name, "bias"), relu)?;
+                    y.reshape(((), 1, 1, units))?
+                }
+                Op::Dropout { rate } => match &mut train {
+                    None => input(0).clone(),
+                    Some(rng) => {
+                        let keep = 1. - rate;
+                        let n = input(0).elem_count();
+                        let mask: Vec<f32> =
+                            (0..n).map(|_| if rng.random::<f32>() < keep { 1. / keep } else { 0. }).collect();
+                        (input(0) * Tensor::from_vec(mask, input(0).shape(), &Device::Cpu)?)?
+                    }
+                },
+                Op::Add { relu } => ops::add(input(0), input(1), relu)?,
+                Op::Upsample => ops::upsample(input(0))?,
+                Op::MeanPool => {
+                    let (b, h, w, c) = input(0).dims4()?;
+                    input(0).reshape((b, h * w, c))?.mean(1)?.reshape((b, 1, 1, c))?
+                }
+                Op::SoftArgmax => ops::soft_argmax(input(0))?,
+            };
+            done[i] = Some(y);
+        }
+        let take = |i: usize| done[i].clone().ok_or_else(|| Error::Config("net without output".into()));
+        let presence = self.graph.presence.map(|i| Ok::<_, Error>(take(i)?.flatten_from(1)?)).transpose()?;
+        Ok(Output { keypoints: take(self.graph.keypoints)?, presence })
+    }
+
+    fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
+        let var = self.var(node, suffix);
+        let old = var.as_tensor().to_vec1::<f32>()?;
+        let new: Vec<f32> = old.iter().zip(batch).map(|(o, b)| o + NORM_MOMENTUM * (b - o)).collect();
+        Ok(var.set(&Tensor::from_vec(new, var.shape(), &Device::Cpu)?)?)
+    }
+
+    /// Weight and bias of a convolution with its batch norm folded in.
+    fn folded(&self, node: &str) -> Result<(Tensor, Tensor)> {
+        let values = |suffix: &str| self.var(node, suffix).as_tensor().detach();
+        let scale = (values("norm.weight") / (values("norm.running_var") + f64::from(ops::NORM_EPSILON))?.sqrt()?)?;
+        let bias = (values("norm.bias") - (values("norm.running_mean") * &scale)?)?;
+        let weight = values("weight").broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
+        Ok((weight, bias))
+    }
+
+    /// The weights of [`Graph::folded`], by name, as they go into a weights file.
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn export(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut out = Vec::new();
+        for node in &self.graph.nodes {
+            let (weight, bias) = match node.op {
+                Op::Conv { norm: true, .. } => self.folded(&node.name)?,
+                Op::Conv { .. } | Op::Dense { .. } => (
+                    self.var(&node.name, "weight").as_tensor().detach(),
+                    self.var(&node.name, "bias").as_tensor().detach(),
+                ),
+                _ => continue,
+            };
+            out.push((format!("{}.weight", node.name), weight));
+            out.push((format!("{}.bias", node.name), bias));
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,159 @@
+//! Grey pictures, and the one place where pixels become the input of a net. Training and the browser share it.
+
+use crate::error::{Error, Result};
+use crate::geometry::Affine;
+
+/// A grey picture, a byte a pixel, rows from top to bottom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gray {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `width * height` bytes.
+    pub pixels: Vec<u8>,
+}
+
+impl Gray {
+    /// Wraps bytes.
+    ///
+    /// # Errors
+    /// An empty picture or a buffer of another length than `width * height`.
+    pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
+        if width == 0 || height == 0 || pixels.len() != width * height {
+            return Err(Error::Input(format!(
+                "expected {width} x {height} = {} grey pixels, found {}",
+                width * height,
+                pixels.len()
+            )));
+        }
+        Ok(Self { width, height, pixels })
+    }
+
+    /// The value at a place between pixels, by the bilinear rule; outside, the border is repeated. 0 to 255.
+    pub fn sample(&self, x: f32, y: f32) -> f32 {
+        let x = x.clamp(0., self.width as f32 - 1.);
+        let y = y.clamp(0., self.height as f32 - 1.);
+        let (x0, y0) = (x as usize, y as usize);
+        let (x1, y1) = ((x0 + 1).min(self.width - 1), (y0 + 1).min(self.height - 1));
+        let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+        let at = |x: usize, y: usize| f32::from(self.pixels[y * self.width + x]);
+        let top = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * fx;
+        let bottom = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * fx;
+        top + (bottom - top) * fy
+    }
+
+    /// Resamples to `side` x `side` values in 0 to 255: the pixel at `p` of the result is this picture at
+    /// `to_source.apply(p)`. Where the map shrinks, several samples a pixel are averaged, which comes close to the mean
+    /// over the area that the pixel covers.
+    pub fn warp(&self, to_source: Affine, side: usize, out: &mut Vec<f32>) {
+        // One sample for each source pixel that a target pixel covers in a direction, at most 8 x 8.
+        let n = (to_source.scale() - 0.05).ceil().clamp(1., 8.) as usize;
+        let [a, b, _, d, e, _] = to_source.0;
+        out.clear();
+        out.reserve(side * side);
+        for y in 0..side {
+            for x in 0..side {
+                let [sx, sy] = to_source.apply([x as f32, y as f32]);
+                let mut sum = 0.;
+                for j in 0..n {
+                    for i in 0..n {
+                        let (u, v) = ((i as f32 + 0.5) / n as f32 - 0.5, (j as f32 + 0.5) / n as f32 - 0.5);
+                        sum += self.sample(sx + a * u + b * v, sy + d * u + e * v);
+                    }
+                }
+                out.push(sum / (n * n) as f32);
+            }
+        }
+    }
+}
+
+/// Luma of RGBA bytes by ITU-R BT.601, the weights of the JPEG files that the nets were trained on. 0 to 255.
+///
+/// # Errors
+/// A buffer that is not `4 * grey.len()` bytes long.
+pub fn grey_from_rgba(rgba: &[u8], grey: &mut [f32]) -> Result<()> {
+    if grey.is_empty() || rgba.len() != 4 * grey.len() {
+        return Err(Error::Input(format!("expected {} RGBA bytes, found {}", 4 * grey.len(), rgba.len())));
+    }
+    for (g, p) in grey.iter_mut().zip(rgba.chunks_exact(4)) {
+        *g = 0.299 * f32::from(p[0]) + 0.587 * f32::from(p[1]) + 0.114 * f32::from(p[2]);
+    }
+    Ok(())
+}
+
+/// How grey values in 0 to 255 become the input of a net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// Divided by 255, as in the tutorial.
+    Unit,
+    /// Less its own mean, divided by its own standard deviation (at least 8 grey levels, so that an empty wall does not
+    /// turn into amplified noise): takes out brightness and contrast.
+    Standard,
+}
+
+/// The least standard deviation that [`Normalisation::Standard`] divides by, in grey levels.
+const MIN_DEVIATION: f32 = 8.;
+
+impl Normalisation {
+    /// Normalises one picture in place.
+    pub fn apply(self, pixels: &mut [f32]) {
+        match self {
+            Self::Unit => pixels.iter_mut().for_each(|p| *p /= 255.),
+            Self::Standard => {
+                let n = pixels.len() as f32;
+                let mean = pixels.iter().sum::<f32>() / n;
+                let variance = pixels.iter().map(|p| (p - mean) * (p - mean)).sum::<f32>() / n;
+                let scale = 1. / variance.sqrt().max(MIN_DEVIATION);
+                pixels.iter_mut().for_each(|p| *p = (*p - mean) * scale);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::CropBox;
+
+    fn ramp(width: usize, height: usize) -> Gray {
+        let pixels = (0..width * height).map(|i| (2 * (i % width) + i / width) as u8).collect();
+        Gray::new(width, height, pixels).unwrap()
+    }
+
+    #[test]
+    fn identity_warp_keeps_the_pixels() {
+        let picture = ramp(20, 20);
+        let mut out = Vec::new();
+        picture.warp(Affine::IDENTITY, 20, &mut out);
+        assert_eq!(out, picture.pixels.iter().map(|p| f32::from(*p)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn halving_averages_the_four_pixels_under_each() {
+        let picture = ramp(8, 8);
+        let mut out = Vec::new();
+        picture.warp(CropBox { x: 3.5, y: 3.5, size: 8., roll: 0. }.crop_to_frame(4), 4, &mut out);
+        let first = (picture.pixels[0] as f32 + picture.pixels[1] as f32 + picture.pixels[8] as f32 + picture.pixels[9] as f32) / 4.;
+        assert!((out[0] - first).abs() < 1e-4, "{} {first}", out[0]);
+    }
+
+    #[test]
+    fn standard_input_has_no_mean_and_unit_deviation_but_a_wall_stays_quiet() {
+        let mut pixels: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        Normalisation::Standard.apply(&mut pixels);
+        assert!(pixels.iter().sum::<f32>().abs() < 1e-3);
+        assert!((pixels.iter().map(|p| p * p).sum::<f32>() / 100. - 1.).abs() < 1e-4);
+        let mut wall = vec![100., 101.];
+        Normalisation::Standard.apply(&mut wall);
+        assert!(wall.iter().all(|p| p.abs() < 0.1));
+    }
+
+    #[test]
+    fn rejects_buffers_of_another_length() {
+        assert!(grey_from_rgba(&[0; 7], &mut [0.; 2]).unwrap_err().to_string().contains("expected 8 RGBA bytes, found 7"));
+        assert!(grey_from_rgba(&[], &mut []).is_err());
+        assert!(Gray::new(0, 0, vec![]).is_err());
+    }
+}

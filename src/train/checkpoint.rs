@@ -1,0 +1,146 @@
+//! The state of a run, and the file that holds it: safetensors with the weights, their running average, the optimizer's
+//! moments, and the history as JSON metadata.
+
+use super::{rng, Config, Epoch};
+use crate::error::{Error, Result};
+use crate::nets::graph::Parameter;
+use crate::nets::model::Model;
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// All that a run changes as it goes on.
+pub struct State {
+    /// The net with its weights.
+    pub model: Model,
+    /// The weights' running average, in the order of `model.vars`.
+    pub average: Vec<Vec<f32>>,
+    /// The optimizer's moments, in the order of `model.vars`; none for weights that are not trained.
+    pub moments: Vec<Vec<Vec<f32>>>,
+    /// Steps done.
+    pub step: u64,
+    /// The epochs done.
+    pub history: Vec<Epoch>,
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+impl State {
+    /// Before the first step: weights from the seed.
+    ///
+    /// # Errors
+    /// A net whose sizes do not fit together.
+    pub fn new(config: &Config, keypoints: usize) -> Result<Self> {
+        // No epoch has this number, so the weights have a stream of their own.
+        let model = Model::new(config.net.graph(keypoints)?, &mut rng(config.seed, usize::MAX >> 34, 0))?;
+        let average = model.vars.iter().map(|(_, v)| values(v.as_tensor())).collect::<Result<_>>()?;
+        let moments = model.vars.iter().map(|(p, _)| {
+            let n = if p.trained { config.optimizer.moments() } else { 0 };
+            vec![vec![0f32; p.shape.iter().product()]; n]
+        });
+        Ok(Self { moments: moments.collect(), average, model, step: 0, history: vec![] })
+    }
+
+    /// Moves the running average towards the weights; faster in the first steps, so that the start is forgotten.
+    pub(super) fn move_average(&mut self, decay: f32) -> Result<()> {
+        if decay <= 0. {
+            return Ok(());
+        }
+        let decay = decay.min((1. + self.step as f32) / (10. + self.step as f32));
+        for ((_, var), average) in self.model.vars.iter().zip(&mut self.average) {
+            for (a, v) in average.iter_mut().zip(values(var.as_tensor())?) {
+                *a += (1. - decay) * (v - *a);
+            }
+        }
+        Ok(())
+    }
+
+    /// The net with its averaged weights (or the weights themselves, where no average is kept).
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn averaged(&self, decay: f32) -> Result<Model> {
+        let mut i = 0;
+        Model::with(self.model.graph.clone(), |_| {
+            i += 1;
+            if decay > 0. {
+                Ok(self.average[i - 1].clone())
+            } else {
+                values(self.model.vars[i - 1].1.as_tensor())
+            }
+        })
+    }
+
+    /// Writes the file: to a temporary name first, so that a full disk or a kill leaves the old one whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors: Vec<(String, Tensor)> = Vec::new();
+        let mut add = |kind: &str, p: &Parameter, data: Vec<f32>| -> Result<()> {
+            tensors.push((format!("{kind}/{}", p.name), Tensor::from_vec(data, p.shape.as_slice(), &Device::Cpu)?));
+            Ok(())
+        };
+        for (i, (p, var)) in self.model.vars.iter().enumerate() {
+            add("weight", p, values(var.as_tensor())?)?;
+            add("average", p, self.average[i].clone())?;
+            for (m, moment) in self.moments[i].iter().enumerate() {
+                add(&format!("moment{m}"), p, moment.clone())?;
+            }
+        }
+        let history = serde_json::to_string(&self.history).map_err(|e| Error::Config(e.to_string()))?;
+        let meta = HashMap::from([("step".to_string(), self.step.to_string()), ("history".into(), history)]);
+        let bytes = safetensors::serialize(tensors.iter().map(|(n, t)| (n, t)), Some(meta));
+        write_atomically(path, &bytes.map_err(|e| Error::Config(e.to_string()))?)
+    }
+
+    /// Reads what [`State::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that is missing, truncated, or of another configuration, named.
+    pub fn load(path: &Path, config: &Config, keypoints: usize) -> Result<Self> {
+        let bad = |what: String| Error::Config(format!("{}: {what}", path.display()));
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+        let meta = header.metadata().clone().unwrap_or_default();
+        let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
+        let step = text("step")?.parse().map_err(|e| bad(format!("step: {e}")))?;
+        let history = serde_json::from_str(text("history")?).map_err(|e| bad(format!("history: {e}")))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| bad(e.to_string()))?;
+        let take = |kind: &str, p: &Parameter| match tensors.get(&format!("{kind}/{}", p.name)) {
+            Some(t) if t.dims() == p.shape => values(t),
+            Some(t) => Err(bad(format!("{kind}/{}: expected shape {:?}, found {:?}", p.name, p.shape, t.dims()))),
+            None => Err(bad(format!("{kind}/{} is missing: the checkpoint is of another configuration", p.name))),
+        };
+        let model = Model::with(config.net.graph(keypoints)?, |p| take("weight", p))?;
+        let average = model.vars.iter().map(|(p, _)| take("average", p)).collect::<Result<_>>()?;
+        let moments = model.vars.iter().map(|(p, _)| {
+            let n = if p.trained { config.optimizer.moments() } else { 0 };
+            (0..n).map(|m| take(&format!("moment{m}"), p)).collect::<Result<Vec<_>>>()
+        });
+        Ok(Self { moments: moments.collect::<Result<_>>()?, average, model, step, history })
+    }
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::io(path)(e)
+    })
+}

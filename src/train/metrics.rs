@@ -1,0 +1,84 @@
+//! How far predicted keypoints are from their labels.
+
+use crate::nets::SIDE;
+use crate::schema::Schema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The figures of an evaluation. Missing keypoints are left out of every mean.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// Faces.
+    pub n: usize,
+    /// Root mean squared error a coordinate, pixels of the 96-pixel crop.
+    pub rmse_px: f64,
+    /// Mean error by the distance of the outer eye corners (or the crop's side, where the schema or a label has none), percent.
+    pub nme_pct: f64,
+    /// Faces with an NME above 10 %, percent.
+    pub failure_pct: f64,
+    /// NME of each keypoint, percent.
+    pub per_keypoint: BTreeMap<String, f64>,
+    /// NME of each face, percent, in order.
+    #[serde(skip)]
+    pub each: Vec<f64>,
+}
+
+/// A face whose NME is above this has failed, percent.
+const FAILURE_PCT: f64 = 10.;
+
+fn distance(a: [f32; 2], b: [f32; 2]) -> f64 {
+    f64::from(a[0] - b[0]).hypot(f64::from(a[1] - b[1]))
+}
+
+impl Score {
+    /// Compares labels with predictions, a pair a face, pixels of the crop.
+    pub fn new<'a>(schema: &Schema, pairs: impl Iterator<Item = (&'a [[f32; 2]], &'a [[f32; 2]])>) -> Self {
+        let (mut squares, mut coordinates, mut each) = (0f64, 0usize, Vec::new());
+        let mut by_keypoint = vec![(0f64, 0usize); schema.len()];
+        for (label, found) in pairs {
+            let eyes = schema.outer_eyes().map(|(l, r)| distance(label[l], label[r]));
+            let unit = eyes.filter(|d| d.is_finite() && *d > 1.).unwrap_or(SIDE as f64);
+            let (mut sum, mut count) = (0f64, 0usize);
+            for (i, (l, f)) in label.iter().zip(found).enumerate().filter(|(_, (l, _))| l[0].is_finite() && l[1].is_finite()) {
+                let d = distance(*l, *f);
+                squares += d * d;
+                coordinates += 2;
+                sum += d / unit;
+                count += 1;
+                by_keypoint[i].0 += d / unit;
+                by_keypoint[i].1 += 1;
+            }
+            if count > 0 {
+                each.push(100. * sum / count as f64);
+            }
+        }
+        let mean = |sum: f64, n: usize| if n > 0 { sum / n as f64 } else { f64::NAN };
+        let named = schema.keypoints.iter().zip(by_keypoint);
+        Self {
+            n: each.len(),
+            rmse_px: mean(squares, coordinates).sqrt(),
+            nme_pct: mean(each.iter().sum(), each.len()),
+            failure_pct: 100. * mean(each.iter().filter(|e| **e > FAILURE_PCT).count() as f64, each.len()),
+            per_keypoint: named.map(|(name, (sum, n))| (name.clone(), 100. * mean(sum, n))).collect(),
+            each,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_by_hand() {
+        let schema = Schema::from_names(&["left_eye_outer_corner", "right_eye_outer_corner", "nose_tip"]).unwrap();
+        let label = [[70., 30.], [20., 30.], [f32::NAN, f32::NAN]];
+        let found = [[73., 34.], [20., 30.], [5., 5.]];
+        let score = Score::new(&schema, [(&label[..], &found[..])].into_iter());
+        // Errors of 5 and 0 pixels over an eye distance of 50; squares 9 + 16 over 4 coordinates.
+        assert!((score.nme_pct - 5.).abs() < 1e-9 && (score.rmse_px - 2.5).abs() < 1e-9);
+        assert_eq!((score.n, score.failure_pct), (1, 0.));
+        assert!((score.per_keypoint["left_eye_outer_corner"] - 10.).abs() < 1e-9);
+        assert!(score.per_keypoint["nose_tip"].is_nan());
+    }
+}

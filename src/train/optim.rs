@@ -1,0 +1,170 @@
+//! Optimizers with state that is saved: SGD with Nesterov momentum, and AdamW.
+
+use crate::error::{Error, Result};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+
+/// Which optimizer, with its schedule over the run. `progress` runs from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Optimizer {
+    /// As the tutorial: learning rate and momentum go linearly from the first to the second value.
+    Nesterov {
+        /// Learning rate, first and last.
+        lr: [f32; 2],
+        /// Momentum, first and last.
+        momentum: [f32; 2],
+    },
+    /// Loshchilov and Hutter 2019, betas .9 and .999; the rate rises linearly over the first `warmup` of the run, then falls
+    /// along a cosine to a hundredth.
+    AdamW {
+        /// Highest learning rate.
+        lr: f32,
+        /// Weight decay, on weights of two or more dimensions only.
+        weight_decay: f32,
+        /// Part of the run in which the rate rises.
+        warmup: f32,
+    },
+}
+
+impl Optimizer {
+    /// The learning rate at `progress` of the run.
+    pub fn learning_rate(&self, progress: f32) -> f32 {
+        match *self {
+            Self::Nesterov { lr: [a, b], .. } => a + (b - a) * progress,
+            Self::AdamW { lr, warmup, .. } if progress < warmup => lr * (progress / warmup).max(1e-2),
+            Self::AdamW { lr, warmup, .. } => {
+                let along = ((progress - warmup) / (1. - warmup)).clamp(0., 1.);
+                lr * (0.01 + 0.99 * 0.5 * (1. + (std::f32::consts::PI * along).cos()))
+            }
+        }
+    }
+
+    /// How many values it keeps for each weight.
+    pub fn moments(&self) -> usize {
+        match self {
+            Self::Nesterov { .. } => 1,
+            Self::AdamW { .. } => 2,
+        }
+    }
+}
+
+/// The moments of one weight tensor, each as long as the weight.
+pub type Moments = Vec<Vec<f32>>;
+
+/// One update of one weight tensor, in place.
+struct Update<'a> {
+    moments: Mutex<&'a mut Moments>,
+    rule: Rule,
+}
+
+enum Rule {
+    Nesterov { lr: f32, momentum: f32 },
+    AdamW { lr: f32, decay: f32, correct1: f32, correct2: f32 },
+}
+
+const BETA1: f32 = 0.9;
+const BETA2: f32 = 0.999;
+
+impl InplaceOp2 for Update<'_> {
+    fn name(&self) -> &'static str {
+        "face96-update"
+    }
+
+    fn cpu_fwd(&self, w: &mut CpuStorage, lw: &Layout, g: &CpuStorage, lg: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(w), CpuStorage::F32(g)) = (w, g) else { candle_core::bail!("weights are f32") };
+        let (Some((from, to)), Some((g_from, g_to))) = (lw.contiguous_offsets(), lg.contiguous_offsets()) else {
+            candle_core::bail!("weights are contiguous")
+        };
+        let (w, g) = (&mut w[from..to], &g[g_from..g_to]);
+        let mut moments = self.moments.lock().unwrap_or_else(|e| e.into_inner());
+        match (self.rule, moments.as_mut_slice()) {
+            (Rule::Nesterov { lr, momentum }, [v]) => {
+                for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+                    // As Lasagne writes it: the step looks ahead along the new velocity.
+                    *v = momentum * *v - lr * g;
+                    *w += momentum * *v - lr * g;
+                }
+            }
+            (Rule::AdamW { lr, decay, correct1, correct2 }, [m, v]) => {
+                for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                    *m = BETA1 * *m + (1. - BETA1) * g;
+                    *v = BETA2 * *v + (1. - BETA2) * g * g;
+                    *w -= lr * (*m * correct1 / ((*v * correct2).sqrt() + 1e-8) + decay * *w);
+                }
+            }
+            _ => candle_core::bail!("the optimizer's state belongs to another optimizer"),
+        }
+        Ok(())
+    }
+}
+
+impl Clone for Rule {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl Copy for Rule {}
+
+impl Optimizer {
+    /// Moves one weight along its gradient; `step` counts from 1.
+    ///
+    /// # Errors
+    /// State of another optimizer, or a gradient that is not finite.
+    pub fn update(&self, var: &Var, gradient: &Tensor, moments: &mut Moments, step: u64, progress: f32) -> Result<()> {
+        let lr = self.learning_rate(progress);
+        let rule = match *self {
+            Self::Nesterov { momentum: [a, b], .. } => Rule::Nesterov { lr, momentum: a + (b - a) * progress },
+            Self::AdamW { weight_decay, .. } => {
+                let power = |beta: f32| 1. / (1. - f64::from(beta).powf(step as f64)) as f32;
+                let decay = if var.rank() > 1 { weight_decay } else { 0. };
+                Rule::AdamW { lr, decay, correct1: power(BETA1), correct2: power(BETA2) }
+            }
+        };
+        let update = Update { moments: Mutex::new(moments), rule };
+        var.as_tensor().inplace_op2(&gradient.contiguous()?, &update).map_err(Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn step(optimizer: Optimizer, n: u64) -> f32 {
+        let var = Var::new(&[[1f32]], &Device::Cpu).unwrap();
+        let mut moments = vec![vec![0f32]; optimizer.moments()];
+        for i in 1..=n {
+            // d/dw of w squared.
+            let g = (var.as_tensor() * 2.).unwrap();
+            optimizer.update(&var, &g, &mut moments, i, 0.5).unwrap();
+        }
+        var.as_tensor().to_vec2::<f32>().unwrap()[0][0]
+    }
+
+    #[test]
+    fn nesterov_by_hand() {
+        let optimizer = Optimizer::Nesterov { lr: [0.1, 0.1], momentum: [0.9, 0.9] };
+        // v = -.2, w = 1 - .18 - .2 = .62; then v = -.18 - .124 = -.304, w = .62 - .2736 - .124 = .2224.
+        assert!((step(optimizer, 1) - 0.62).abs() < 1e-6);
+        assert!((step(optimizer, 2) - 0.2224).abs() < 1e-6);
+    }
+
+    #[test]
+    fn adamw_by_hand() {
+        let optimizer = Optimizer::AdamW { lr: 0.1, weight_decay: 0.01, warmup: 0.5 };
+        // At half of the run, the end of the warm-up: w = 1 - .1 * (1 + .01).
+        assert!((step(optimizer, 1) - 0.899).abs() < 1e-5);
+    }
+
+    #[test]
+    fn schedules_start_and_end_where_the_tutorial_says() {
+        let net4 = Optimizer::Nesterov { lr: [0.03, 0.0001], momentum: [0.9, 0.999] };
+        assert_eq!(net4.learning_rate(0.), 0.03);
+        assert!((net4.learning_rate(1.) - 0.0001).abs() < 1e-8);
+        let adam = Optimizer::AdamW { lr: 1e-3, weight_decay: 0., warmup: 0.1 };
+        assert!((adam.learning_rate(0.1) - 1e-3).abs() < 1e-9 && (adam.learning_rate(1.) - 1e-5).abs() < 1e-9);
+    }
+}

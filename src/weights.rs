@@ -1,0 +1,261 @@
+//! The weights file: safetensors in f16 or f32, with metadata that says which net it is, which keypoints it predicts and
+//! how its input is made. Native code and the browser read it through this one module.
+//!
+//! Metadata keys: `format` ("face96"), `format_version`, `net`, `config`, `schema`, `side`, `normalisation` and
+//! `training` (the last five JSON), `crate_version`.
+
+use crate::error::{Error, Result};
+use crate::nets::{graph::Graph, NetConfig};
+use crate::picture::Normalisation;
+use crate::schema::Schema;
+use half::f16;
+use safetensors::{tensor::TensorView, Dtype, SafeTensors};
+use std::collections::HashMap;
+
+/// The version of the file format that this crate writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What a weights file says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// Name of the net, as given to `train`.
+    pub net: String,
+    /// Its sizes.
+    pub config: NetConfig,
+    /// The keypoints.
+    pub schema: Schema,
+    /// Side of the square input, pixels.
+    pub side: usize,
+    /// How grey values become input.
+    pub normalisation: Normalisation,
+    /// The crate's version that wrote the file.
+    pub crate_version: String,
+    /// Data, settings and figures of the training.
+    pub training: serde_json::Value,
+}
+
+/// A net's weights, batch norm folded, with what is needed to run them.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// What the file says of itself.
+    pub meta: Metadata,
+    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+/// How numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes: the error is far below that of the keypoints.
+    F16,
+}
+
+impl Weights {
+    /// Joins metadata and tensors of the folded graph: name, shape, values.
+    ///
+    /// # Errors
+    /// As for [`Weights::from_bytes`].
+    pub fn new(meta: Metadata, tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>) -> Result<Self> {
+        let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        let weights = Self { meta, tensors };
+        weights.check()?;
+        Ok(weights)
+    }
+
+    /// Reads a file's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] saying what was expected and what came: not safetensors, truncated, another format or version, an
+    /// unknown net, a tensor that is missing, left over or of another shape.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let bad = |what: String| Error::Weights(what);
+        let unreadable = |e| bad(format!("{} bytes are no complete safetensors file ({e})", bytes.len()));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+        let strings = header.metadata().clone().unwrap_or_default();
+        let text = |key: &str| {
+            strings.get(key).map(String::as_str).ok_or_else(|| bad(format!("metadata '{key}' is missing")))
+        };
+        match strings.get("format").map(String::as_str) {
+            Some("face96") => {}
+            other => return Err(bad(format!("expected metadata format 'face96', found {other:?}: not a face96 file"))),
+        }
+        let version = text("format_version")?;
+        if version != FORMAT_VERSION.to_string() {
+            return Err(bad(format!("expected format version {FORMAT_VERSION}, found {version}")));
+        }
+        fn json<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T> {
+            serde_json::from_str(text).map_err(|e| Error::Weights(format!("metadata '{key}' = {text}: {e}")))
+        }
+        let meta = Metadata {
+            net: text("net")?.into(),
+            config: json("config", text("config")?)?,
+            schema: json("schema", text("schema")?)?,
+            side: json("side", text("side")?)?,
+            normalisation: json("normalisation", text("normalisation")?)?,
+            crate_version: text("crate_version")?.into(),
+            training: json("training", text("training")?)?,
+        };
+        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
+        let mut tensors = HashMap::new();
+        for (name, view) in file.tensors() {
+            let values: Vec<f32> = match view.dtype() {
+                Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                Dtype::F16 => view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+                other => return Err(bad(format!("tensor '{name}': expected F16 or F32, found {other:?}"))),
+            };
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                return Err(bad(format!("tensor '{name}': value {at} is {}", values[at])));
+            }
+            tensors.insert(name, (view.shape().to_vec(), values));
+        }
+        let weights = Self { meta, tensors };
+        weights.check()?;
+        Ok(weights)
+    }
+
+    /// Checks the schema and every tensor against the net.
+    fn check(&self) -> Result<()> {
+        self.meta.schema.validate()?;
+        if self.meta.side != crate::nets::SIDE {
+            let side = crate::nets::SIDE;
+            return Err(Error::Weights(format!("expected an input of {side} x {side}, found side {}", self.meta.side)));
+        }
+        let expected = self.graph()?.parameters();
+        for p in &expected {
+            match self.tensors.get(&p.name) {
+                None => return Err(Error::Weights(format!("tensor '{}' {:?} is missing", p.name, p.shape))),
+                Some((shape, _)) if *shape != p.shape => {
+                    return Err(Error::Weights(format!(
+                        "tensor '{}': expected shape {:?}, found {shape:?}",
+                        p.name, p.shape
+                    )));
+                }
+                _ => {}
+            }
+        }
+        match self.tensors.keys().find(|name| expected.iter().all(|p| p.name != **name)) {
+            Some(name) => Err(Error::Weights(format!("tensor '{name}' does not belong to net '{}'", self.meta.net))),
+            None => Ok(()),
+        }
+    }
+
+    /// The net to run, batch norm folded.
+    ///
+    /// # Errors
+    /// Sizes in the metadata that do not fit together.
+    pub fn graph(&self) -> Result<Graph> {
+        Ok(self.meta.config.graph(self.meta.schema.len())?.folded())
+    }
+
+    /// The values of a tensor.
+    ///
+    /// # Errors
+    /// A name that is not in the file.
+    pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        let found = self.tensors.get(name).map(|(_, values)| values.clone());
+        found.ok_or_else(|| Error::Weights(format!("tensor '{name}' is missing")))
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// Only if the metadata cannot be written as JSON.
+    pub fn to_bytes(&self, precision: Precision) -> Result<Vec<u8>> {
+        fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+            serde_json::to_string(value).map_err(|e| Error::Weights(e.to_string()))
+        }
+        let meta = &self.meta;
+        let strings = HashMap::from([
+            ("format".to_string(), "face96".to_string()),
+            ("format_version".into(), FORMAT_VERSION.to_string()),
+            ("net".into(), meta.net.clone()),
+            ("config".into(), json(&meta.config)?),
+            ("schema".into(), json(&meta.schema)?),
+            ("side".into(), json(&meta.side)?),
+            ("normalisation".into(), json(&meta.normalisation)?),
+            ("crate_version".into(), meta.crate_version.clone()),
+            ("training".into(), json(&meta.training)?),
+        ]);
+        let dtype = if precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
+        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self.tensors.iter().map(|(name, (shape, values))| {
+            let bytes = match precision {
+                Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+            };
+            (name, shape, bytes)
+        }).collect();
+        let views: Vec<(&String, TensorView)> = data
+            .iter()
+            .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.to_vec(), bytes)?)))
+            .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
+            .map_err(|e| Error::Weights(e.to_string()))?;
+        safetensors::serialize(views, Some(strings)).map_err(|e| Error::Weights(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Small seeded weights of any net, for tests.
+    pub(crate) fn random(net: &str, schema: Schema) -> Weights {
+        let config = NetConfig::by_name(net).unwrap();
+        let graph = config.graph(schema.len()).unwrap().folded();
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.
+        };
+        let tensors: Vec<_> = graph.parameters().into_iter().map(|p| {
+            let bound = match p.init {
+                crate::nets::graph::Init::Uniform(b) => b,
+                crate::nets::graph::Init::Constant(_) => 0.1,
+            };
+            let n = p.shape.iter().product();
+            (p.name, p.shape, (0..n).map(|_| bound * next()).collect::<Vec<f32>>())
+        }).collect();
+        let normalisation = Normalisation::Standard;
+        let (training, crate_version) = (serde_json::Value::Null, "0".to_string());
+        let meta = Metadata { net: net.into(), config, schema, side: 96, normalisation, crate_version, training };
+        Weights::new(meta, tensors).unwrap()
+    }
+
+    #[test]
+    fn a_file_comes_back_as_it_was() {
+        let weights = random("compact", Schema::kaggle());
+        let back = Weights::from_bytes(&weights.to_bytes(Precision::F32).unwrap()).unwrap();
+        assert_eq!(back.meta, weights.meta);
+        assert_eq!(back.tensor("heatmaps.weight").unwrap(), weights.tensor("heatmaps.weight").unwrap());
+        let half = Weights::from_bytes(&weights.to_bytes(Precision::F16).unwrap()).unwrap();
+        let (a, b) = (half.tensor("stage1.down.weight").unwrap(), weights.tensor("stage1.down.weight").unwrap());
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_an_error_and_never_a_panic() {
+        let bytes = random("compact", Schema::from_names(&["nose"]).unwrap()).to_bytes(Precision::F16).unwrap();
+        for n in (0..2000).chain((2000..bytes.len()).step_by(9973)).chain([bytes.len() - 1]) {
+            let error = Weights::from_bytes(&bytes[..n]).unwrap_err().to_string();
+            assert!(error.contains("safetensors"), "{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn foreign_files_are_named_as_such() {
+        let data = 1f32.to_le_bytes();
+        let view = TensorView::new(Dtype::F32, vec![1], &data).unwrap();
+        let bytes = safetensors::serialize([("a", view)], None).unwrap();
+        assert!(Weights::from_bytes(&bytes).unwrap_err().to_string().contains("not a face96 file"));
+        assert!(Weights::from_bytes(b"<!DOCTYPE html>").is_err());
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_names_both() {
+        let weights = random("compact", Schema::kaggle());
+        let mut other = weights.clone();
+        other.meta.schema = Schema::from_names(&["nose"]).unwrap();
+        let error = Weights::from_bytes(&other.to_bytes(Precision::F16).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("'heatmaps.weight': expected shape [1, 32, 1, 1], found [15, 32, 1, 1]"), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+// What the browser tests share: the program as the server, Chromium, and the data at hand.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+export const root = fileURLToPath(new URL('../../', import.meta.url));
+export const program = process.env.FACE96 ?? join(root, 'target/release/face96');
+export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
+
+/**
+ * Starts `face96 serve` on a free port. The test context ends it.
+ * @param {import('node:test').TestContext | { after: (f: () => void) => void }} t
+ * @returns {Promise<string>} the page's address, with a slash at the end
+ */
+export async function serve(t) {
+  const child = spawn(program, ['serve', '--port', '0', '--root', root], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => child.kill());
+  return new Promise((resolve, reject) => {
+    let printed = '';
+    child.stdout.on('data', (text) => {
+      printed += text;
+      const url = printed.match(/http:\/\/127\.0\.0\.1:\d+\//);
+      if (url) resolve(url[0]);
+    });
+    child.on('error', reject);
+    child.on('exit', (code) => reject(new Error(`${program} serve ended with ${code} and printed: ${printed}`)));
+  });
+}
+
+/**
+ * @param {{ after: (f: () => unknown) => void }} t ends the browser
+ * @param {{ clip?: string }} [options] clip: an MJPEG file that plays as the camera; default is Chromium's own test picture
+ */
+export async function launch(t, { clip } = {}) {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: [
+      ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
+      ...['--disable-component-update', '--disable-sync'],
+      ...['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'],
+      ...(clip ? [`--use-file-for-fake-video-capture=${clip}`] : []),
+    ],
+  });
+  t.after(() => browser.close());
+  return browser;
+}
+
+/** A folder that is deleted at the end of the test. */
+export function temporaryFolder(t) {
+  const path = mkdtempSync(join(tmpdir(), 'face96-test-'));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/**
+ * Rows of a comma-separated file without quotes, as objects by column name.
+ * @param {string} path
+ * @returns {Record<string, string>[]}
+ */
+export function readCsv(path) {
+  const [header, ...rows] = readFileSync(path, 'utf8').trimEnd().split(/\r?\n/).map((line) => line.split(','));
+  return rows.map((row) => Object.fromEntries(row.map((value, i) => [header[i], value])));
+}
+
+/** A valid safetensors file that is not ours: one tensor of two numbers, no metadata. */
+export function foreignWeights() {
+  const header = Buffer.from(JSON.stringify({ 'encoder.weight': { dtype: 'F32', shape: [2], data_offsets: [0, 8] } }));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  return Buffer.concat([length, header, Buffer.alloc(8)]);
+}

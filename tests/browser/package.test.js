@@ -1,0 +1,297 @@
+// The package by itself: its contract, its queue and its errors.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { launch, program, root, serve, temporaryFolder, weightsPath } from './harness.js';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {import('playwright-core').Page} */
+let page;
+const endings = [];
+before(async () => {
+  const suite = { after: (f) => endings.push(f) };
+  const url = await serve(suite);
+  browser = await launch(suite);
+  page = await browser.newPage();
+  await page.goto(url);
+  await page.evaluate(async () => {
+    const { createDetector, guideBox } = await import('/pkg/index.js');
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    /** How a promise ends, as something that leaves the page. */
+    const outcome = (promise) => promise.then(() => 'done', (error) => error.code ?? String(error));
+    Object.assign(globalThis, { createDetector, guideBox, face, outcome });
+  });
+});
+after(async () => {
+  for (const end of endings.reverse()) await end();
+});
+
+test('imports in Node without a DOM', async () => {
+  const face96 = await import(join(root, 'pkg/index.js'));
+  assert.deepEqual(Object.keys(face96).sort(), ['Face96Error', 'FaceDetector', 'createDetector', 'guideBox']);
+  assert.deepEqual(face96.guideBox(640, 480), { x: 319.5, y: 239.5, size: 288, roll: 0 });
+  await import(join(root, 'pkg/synthetic.js'));
+});
+
+test('every kind of source gives the same keypoints, in the worker and without', async () => {
+  const results = await page.evaluate(async () => {
+    const data = face.draw(0);
+    const box = face.box(0);
+    const canvas = new OffscreenCanvas(data.width, data.height);
+    canvas.getContext('2d').putImageData(data, 0, 0);
+    const image = new Image();
+    image.src = URL.createObjectURL(await canvas.convertToBlob({ type: 'image/png' }));
+    // A policy without img-src blob: leaves images out; they are then tested as a bitmap, like the rest.
+    const decoded = await image.decode().then(() => true, () => false);
+    const sources = [data, canvas, await createImageBitmap(data), ...(decoded ? [image] : [])];
+    const results = [];
+    for (const worker of [true, false]) {
+      const detector = await createDetector({ worker });
+      if (detector.runsIn !== (worker ? 'worker' : 'main')) throw new Error(`it runs in ${detector.runsIn}`);
+      for (const source of sources) results.push((await detector.detect(source, { box })).faces);
+      const frame = new VideoFrame(canvas, { timestamp: 0 });
+      // YUV rounding: the same to a fraction of a pixel only, so it is only required to work.
+      if ((await detector.detect(frame, { box })).faces.length !== 1) throw new Error('no face in the VideoFrame');
+      frame.close();
+      detector.close();
+    }
+    return results;
+  });
+  for (const faces of results) {
+    assert.equal(faces.length, 1);
+    assert.deepEqual(faces, results[0]);
+  }
+});
+
+test('the result has the documented shape', async () => {
+  const { detection, info } = await page.evaluate(async () => {
+    const detector = await createDetector();
+    const detection = await detector.detect(face.draw(0), { box: face.box(0) });
+    const { info } = detector;
+    detector.close();
+    return { detection, info };
+  });
+  assert.equal(info.inputSize, 96);
+  const [{ score, box, keypoints }] = detection.faces;
+  assert.ok(score >= 0 && score <= 1);
+  assert.deepEqual(Object.keys(box), ['x', 'y', 'size', 'roll']);
+  assert.deepEqual(keypoints.map((k) => k.name), info.schema.keypoints);
+  for (const k of keypoints) assert.deepEqual(Object.keys(k), ['name', 'x', 'y', 'confidence']);
+  assert.deepEqual(Object.keys(detection.timings), ['capture', 'crop', 'net', 'total']);
+});
+
+test('a 0x0 frame is refused, by the package and by the wasm', async () => {
+  const [video, canvas, bytes] = await page.evaluate(async () => {
+    const detector = await createDetector();
+    const video = await outcome(detector.detect(document.createElement('video')));
+    const canvas = await outcome(detector.detect(Object.assign(document.createElement('canvas'), { width: 0 })));
+    // After the errors the queue still runs.
+    await detector.detect(face.draw(0));
+    detector.close();
+    const { Detector } = await import('/pkg/dist/face96.js');
+    const weights = new Uint8Array(await (await fetch('/pkg/weights/compact.safetensors')).arrayBuffer());
+    const raw = new Detector(weights);
+    let bytes = 'no error';
+    try {
+      raw.detect(new Uint8Array(0));
+    } catch (error) {
+      bytes = String(error);
+    }
+    raw.free();
+    return [video, canvas, bytes];
+  });
+  assert.equal(video, 'empty-frame');
+  assert.equal(canvas, 'empty-frame');
+  assert.match(bytes, /Error: .*36864/, 'the message names the length it expects');
+});
+
+test('the newest frame wins, and no frame jams the queue', async () => {
+  const outcomes = await page.evaluate(async () => {
+    const detector = await createDetector();
+    const frame = face.draw(0);
+    const burst = await Promise.all(Array.from({ length: 5 }, () => outcome(detector.detect(frame))));
+    const bad = await outcome(detector.detect(await closedBitmap()));
+    const later = await outcome(detector.detect(frame));
+    const [first, second] = [outcome(detector.detect(frame)), outcome(detector.detect(frame))];
+    detector.reset();
+    const all = [...burst, bad, later, await first, await second];
+    detector.close();
+    return all;
+    async function closedBitmap() {
+      const bitmap = await createImageBitmap(frame);
+      bitmap.close();
+      return bitmap;
+    }
+  });
+  assert.deepEqual(outcomes, [
+    ...['done', 'superseded', 'superseded', 'superseded', 'done'],
+    ...['empty-frame', 'done'],
+    ...['done', 'superseded'],
+  ]);
+});
+
+test('close() and abort during detect() reject it at once, and what comes after', async () => {
+  const outcomes = await page.evaluate(async () => {
+    const frame = face.draw(0);
+    const closing = await createDetector();
+    const calls = [outcome(closing.detect(frame)), outcome(closing.detect(frame))];
+    closing.close();
+    closing.close();
+    const controller = new AbortController();
+    const aborted = await createDetector({ signal: controller.signal, worker: false });
+    calls.push(outcome(aborted.detect(frame)));
+    controller.abort();
+    return Promise.all([...calls, outcome(closing.detect(frame)), outcome(aborted.detect(frame))]);
+  });
+  assert.deepEqual(outcomes, ['closed', 'closed', 'aborted', 'closed', 'aborted']);
+});
+
+test('abort during loading rejects, with and without a worker', async () => {
+  const outcomes = await page.evaluate(async () => {
+    const outcomes = [];
+    for (const worker of [true, false]) {
+      for (const wait of [0, 5]) {
+        const controller = new AbortController();
+        const promise = outcome(createDetector({ worker, signal: controller.signal, weightsUrl: `/pkg/weights/compact.safetensors?${wait}` }));
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        controller.abort();
+        outcomes.push(await promise);
+      }
+      outcomes.push(await outcome(createDetector({ worker, signal: AbortSignal.abort() })));
+    }
+    return outcomes;
+  });
+  for (const outcome of outcomes) assert.equal(outcome, 'aborted');
+});
+
+test('failed loading names code and address, and a second try works', async () => {
+  const outcomes = await page.evaluate(async () => {
+    const tell = (promise) => promise.catch((error) => `${error.code}: ${error.message}`);
+    return [
+      await tell(createDetector({ weightsUrl: '/pkg/weights/none.safetensors' })),
+      await tell(createDetector({ wasmUrl: '/pkg/dist/none.wasm' })),
+      await tell(createDetector({ weightsUrl: '/pkg/package.json' })),
+      await tell(createDetector({ maxFaces: 2 })),
+      await outcome(createDetector().then((d) => d.close())),
+    ];
+  });
+  assert.match(outcomes[0], /^weights-fetch: .*\/pkg\/weights\/none\.safetensors.* 404/);
+  assert.match(outcomes[1], /^wasm-fetch: .*\/pkg\/dist\/none\.wasm.* 404/);
+  assert.match(outcomes[2], /^weights-invalid: .*\/pkg\/package\.json/);
+  assert.match(outcomes[3], /^bad-option: /);
+  assert.equal(outcomes[4], 'done');
+});
+
+test('progress reaches the size of both files', async () => {
+  const last = await page.evaluate(async () => {
+    const last = {};
+    const detector = await createDetector({ onProgress: ({ part, loaded }) => (last[part] = loaded) });
+    detector.close();
+    return last;
+  });
+  assert.equal(last.weights, readFileSync(weightsPath).length);
+  assert.equal(last.wasm, readFileSync(join(root, 'pkg/dist/face96_bg.wasm')).length);
+});
+
+test('a crashed worker is told and replaced once', async (t) => {
+  const own = await browser.newPage();
+  t.after(() => own.close());
+  await own.goto(page.url());
+  await own.evaluate(async () => {
+    const { createDetector } = await import('/pkg/index.js');
+    globalThis.detector = await createDetector();
+    globalThis.frame = new ImageData(64, 64);
+    globalThis.detect = () => detector.detect(frame).then(() => 'done', (error) => error.code);
+  });
+  const crash = async () => {
+    const [worker] = own.workers();
+    const gone = new Promise((resolve) => worker.once('close', resolve));
+    await worker.evaluate(() => void setTimeout(() => { throw new Error('made by the test'); }));
+    await gone;
+  };
+  await crash();
+  assert.equal(await own.evaluate(() => globalThis.detect()), 'done');
+  await crash();
+  assert.equal(await own.evaluate(() => globalThis.detect()), 'worker-crashed');
+});
+
+test('the crop is close to an exact area average at every scale', async (t) => {
+  const errors = await page.evaluate(async () => {
+    const { Cropper } = await import('/pkg/crop.js');
+    const [width, height, side] = [1200, 1200, 96];
+    // Noise is the hardest case: all of it lies above what the small picture can hold.
+    const picture = new ImageData(width, height);
+    let state = 1;
+    for (let i = 0; i < picture.data.length; i++) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      picture.data[i] = i % 4 === 3 ? 255 : state >>> 24;
+    }
+    const bitmap = await createImageBitmap(picture);
+    const cropper = new Cropper(side);
+    const errors = {};
+    for (const size of [96, 192, 288, 432, 700, 1080]) {
+      const box = { x: 599.5, y: 599.5, size, roll: 0 };
+      const got = cropper.crop(bitmap, box);
+      let sum = 0;
+      for (let y = 0; y < side; y++) {
+        for (let x = 0; x < side; x++) {
+          const want = average(picture, 600 - size / 2 + (x * size) / side, 600 - size / 2 + (y * size) / side, size / side);
+          sum += (got[(y * side + x) * 4] - want) ** 2;
+        }
+      }
+      errors[size] = Math.sqrt(sum) / side;
+    }
+    return errors;
+
+    /** Mean of the red channel over the square from (x0, y0) to (x0 + s, y0 + s), pixels weighted by their share. */
+    function average({ data, width }, x0, y0, s) {
+      let sum = 0;
+      for (let y = Math.floor(y0); y < y0 + s; y++) {
+        const wy = Math.min(y + 1, y0 + s) - Math.max(y, y0);
+        for (let x = Math.floor(x0); x < x0 + s; x++) {
+          sum += wy * (Math.min(x + 1, x0 + s) - Math.max(x, x0)) * data[(y * width + x) * 4];
+        }
+      }
+      return sum / s ** 2;
+    }
+  });
+  t.diagnostic(`rms difference on noise (grey levels, box size in px): ${JSON.stringify(errors)}`);
+  // Noise has a standard deviation of 74 grey levels; a draw that skips pixels is off by 20 and more.
+  for (const [size, error] of Object.entries(errors)) assert.ok(error < 10, `box of ${size} px: ${error}`);
+});
+
+test('native and wasm agree on the same crop to 1e-3 of its side', async (t) => {
+  const folder = temporaryFolder(t);
+  let worst = 0;
+  for (let n = 0; n < 4; n++) {
+    const { png, flat } = await page.evaluate(async (n) => {
+      const { createSyntheticFace } = await import('/pkg/synthetic.js');
+      const { Detector } = await import('/pkg/dist/face96.js');
+      const face = await createSyntheticFace({ seed: 40 + n, width: 96, height: 96 });
+      const picture = face.draw(n);
+      face.close();
+      const canvas = new OffscreenCanvas(96, 96);
+      canvas.getContext('2d').putImageData(picture, 0, 0);
+      const png = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/png' })).arrayBuffer());
+      const weights = new Uint8Array(await (await fetch('/pkg/weights/compact.safetensors')).arrayBuffer());
+      const detector = new Detector(weights);
+      const flat = [...detector.detect(picture.data)];
+      detector.free();
+      return { png: [...png], flat };
+    }, n);
+    const image = join(folder, `${n}.png`);
+    const csv = join(folder, `${n}.csv`);
+    writeFileSync(image, Buffer.from(png));
+    execFileSync(program, ['predict', '--weights', weightsPath, '--data', image, '--crop', '--csv', csv], { stdio: 'pipe' });
+    const native = readFileSync(csv, 'utf8').trim().split('\n').at(-1).split(',').slice(1).map(Number);
+    const wasm = Array.from({ length: (flat.length - 1) / 3 }, (_, k) => flat.slice(1 + 3 * k, 3 + 3 * k)).flat();
+    assert.equal(native.length, wasm.length);
+    native.forEach((value, i) => (worst = Math.max(worst, Math.abs(value - wasm[i]))));
+  }
+  t.diagnostic(`largest difference ${worst.toExponential(1)} px of 96`);
+  assert.ok(worst <= 0.096, `they differ by ${worst} px of 96`);
+});

@@ -1,0 +1,44 @@
+#!/bin/bash
+# Installs what is missing to build and run the page; with `test` also a browser for its tests. Everything stays in
+# target/ and node_modules/ except Debian packages. Quick when there is nothing to do, so every make target runs it.
+#   tools/setup.sh [test]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export RUSTUP_AUTO_INSTALL=0 DEBIAN_FRONTEND=noninteractive
+say() { printf '[setup] %s\n' "$*" >&2; }
+start=$SECONDS
+
+for tool in cargo node npm; do
+  command -v $tool >/dev/null || { say "$tool is missing: install rustup's stable toolchain and Node 20, then try again."; exit 1; }
+done
+
+tools/wasm-toolchain.sh >/dev/null
+
+# The version must equal that of the wasm-bindgen crate in Cargo.lock. Not --locked: the lock file shipped with the
+# tool names a crate version that has been withdrawn.
+bindgen=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
+if [ "$(target/tools/bin/wasm-bindgen --version 2>/dev/null)" != "wasm-bindgen $bindgen" ]; then
+  say "building wasm-bindgen $bindgen, once (about 2 minutes)"
+  step=$SECONDS
+  cargo install wasm-bindgen-cli --version "$bindgen" --no-default-features --root target/tools --quiet
+  say "wasm-bindgen ready after $((SECONDS - step)) s"
+fi
+
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  say "installing the npm development tools (about 10 s)"
+  npm ci --silent
+  touch node_modules/.package-lock.json
+fi
+
+if [ "${1:-}" = test ] && [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
+  as_root=
+  if [ "$(id -u)" != 0 ]; then as_root='sudo -n'; fi
+  if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
+    say "no Chromium: install one and run 'make test CHROMIUM=/path/to/chromium'."
+    exit 1
+  fi
+  say "installing Debian's chromium (about 1 minute)"
+  $as_root apt-get update -q >&2
+  $as_root apt-get install -y -q --no-install-recommends chromium >&2
+fi
+say "tools are in place ($((SECONDS - start)) s)"
