@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
-PORT ?= 8096
+PORT ?= 9696
 
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'

@@ -93,7 +93,7 @@ export class Cropper {
    * two, and then halved: halving averages 2x2 pixels exactly.
    * @param {CanvasImageSource} source
    * @param {Box} box
-   * @returns {Uint8ClampedArray}
+   * @returns {Uint8Array}
    */
   crop(source, box) {
     // 16 times the side is more than any camera gives; past that, memory matters more than the last bit of aliasing.
@@ -110,7 +110,7 @@ export class Cropper {
       smaller.drawImage(level.canvas, 0, 0, this.side << n, this.side << n);
       level = smaller;
     }
-    return level.getImageData(0, 0, this.side, this.side).data;
+    return new Uint8Array(level.getImageData(0, 0, this.side, this.side).data.buffer);
   }
 
   /** @param {number} n */

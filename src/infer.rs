@@ -268,8 +268,8 @@ fn maps(graph: &Graph, fused: &[Fused]) -> Vec<Map> {
     maps
 }
 
-/// Gives each activation its place in the arena: the lowest that is free from its step to its last use. Returns the places
-/// and the arena's size.
+/// Gives each activation its place in the arena: the lowest that is free from its step to its last use. Returns the
+/// places and the arena's size.
 fn place(graph: &Graph, fused: &[Fused], maps: &[Map]) -> (Vec<usize>, usize) {
     let mut last = vec![0; graph.nodes.len()];
     for (turn, step) in fused.iter().enumerate() {
@@ -383,9 +383,9 @@ impl Detector {
     /// Keypoints of a crop of `side` x `side` grey values in 0 to 255:
     /// `[presence, x0, y0, confidence0, x1, y1, confidence1, ...]`.
     ///
-    /// Presence is in 0 to 1, and 1 for a net that has no such output. x and y are pixels of the crop, the centre of its
-    /// first pixel at (0, 0). Confidence is in 0 to 1: how narrow the keypoint's heatmap is; a regression net, which has no
-    /// heatmaps, repeats its presence.
+    /// Presence is in 0 to 1, and 1 for a net that has no such output. x and y are pixels of the crop, the centre of
+    /// its first pixel at (0, 0). Confidence is in 0 to 1: how narrow the keypoint's heatmap is; a regression net,
+    /// which has no heatmaps, repeats its presence.
     ///
     /// # Errors
     /// A buffer of another length.
@@ -529,10 +529,13 @@ mod tests {
         x.permute((0, 2, 3, 1)).and_then(|x| x.flatten_all()).and_then(|x| x.to_vec1()).unwrap()
     }
 
+    /// To 1e-4 of the largest value: the 16-bit weights of a dense layer make an error that goes with the sum's terms,
+    /// not with the sum.
     fn assert_near(found: &[f32], expected: &[f32], what: &str) {
         assert_eq!(found.len(), expected.len(), "{what}");
+        let largest = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
         for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-            assert!((a - b).abs() <= 1e-4 * (1. + b.abs()), "{what}: [{i}] is {a}, candle has {b}");
+            assert!((a - b).abs() <= 1e-4 * largest, "{what}: [{i}] is {a}, candle has {b}");
         }
     }
 
@@ -624,7 +627,7 @@ mod tests {
         let before = held(&plan);
         plan.run();
         let first = plan.keypoints().to_vec();
-        for _ in 0..20 {
+        for _ in 0..3 {
             plan.run();
         }
         assert_eq!(plan.keypoints(), first);

@@ -135,7 +135,9 @@ mod tests {
         let picture = ramp(8, 8);
         let mut out = Vec::new();
         picture.warp(CropBox { x: 3.5, y: 3.5, size: 8., roll: 0. }.crop_to_frame(4), 4, &mut out);
-        let first = (picture.pixels[0] as f32 + picture.pixels[1] as f32 + picture.pixels[8] as f32 + picture.pixels[9] as f32) / 4.;
+        let first =
+            (picture.pixels[0] as f32 + picture.pixels[1] as f32 + picture.pixels[8] as f32 + picture.pixels[9] as f32)
+                / 4.;
         assert!((out[0] - first).abs() < 1e-4, "{} {first}", out[0]);
     }
 
@@ -152,7 +154,10 @@ mod tests {
 
     #[test]
     fn rejects_buffers_of_another_length() {
-        assert!(grey_from_rgba(&[0; 7], &mut [0.; 2]).unwrap_err().to_string().contains("expected 8 RGBA bytes, found 7"));
+        assert!(grey_from_rgba(&[0; 7], &mut [0.; 2])
+            .unwrap_err()
+            .to_string()
+            .contains("expected 8 RGBA bytes, found 7"));
         assert!(grey_from_rgba(&[], &mut []).is_err());
         assert!(Gray::new(0, 0, vec![]).is_err());
     }

@@ -95,7 +95,10 @@ impl Schema {
             at.push(i);
         }
         if names.is_empty() {
-            return Err(Error::Schema(format!("no pair of columns 'NAME_x,NAME_y' in the header '{}'", columns.join(","))));
+            return Err(Error::Schema(format!(
+                "no pair of columns 'NAME_x,NAME_y' in the header '{}'",
+                columns.join(",")
+            )));
         }
         Ok((Self::from_names(&names)?, at))
     }
@@ -168,7 +171,8 @@ mod tests {
 
     #[test]
     fn header_gives_names_and_columns() {
-        let (schema, at) = Schema::from_header("file,ear_left_x,ear_left_y,age,ear_right_x,ear_right_y".split(',')).unwrap();
+        let (schema, at) =
+            Schema::from_header("file,ear_left_x,ear_left_y,age,ear_right_x,ear_right_y".split(',')).unwrap();
         assert_eq!(schema.keypoints, ["ear_left", "ear_right"]);
         assert_eq!((schema.swap, at), (vec![1, 0], vec![1, 4]));
     }

@@ -1457,7 +1457,7 @@ impl Painter<'_> {
         }
         if !front.is_empty() {
             let low = front[0][1];
-            let mut outline = self.crown(low, grow);
+            let mut outline = self.crown(low, if look.hat.is_some() { grow.min(1.) } else { grow });
             let inner = front.iter().rev().map(|p| self.posed.turn(p[0], p[1], 0.));
             outline.extend(inner);
             let shadow: Vec<Point> = outline.iter().map(|p| [p[0] - 1.5 * look.light[0], p[1] + 2.]).collect();
@@ -1611,8 +1611,8 @@ mod tests {
             for (a, b) in last.iter().zip(&now) {
                 assert!((a[0] - b[0]).hypot(a[1] - b[1]) < 3., "frame {frame}: {a:?} {b:?}");
             }
-            for c in 0..2 {
-                assert!((mean(&now, c) - middle[c]).abs() < 0.04 * 96., "frame {frame}");
+            for (c, middle) in middle.iter().enumerate() {
+                assert!((mean(&now, c) - middle).abs() < 0.04 * 96., "frame {frame}");
             }
             assert!(now.iter().flatten().all(|c| c.abs() < 47.5), "frame {frame}: {now:?}");
             last = now;

@@ -1,5 +1,5 @@
-//! The browser's boundary: converts, checks and hands on to [`crate::infer`] and [`crate::synthetic`]. Whatever is wrong with
-//! what JavaScript hands in becomes an `Error` there; the module never traps.
+//! The browser's boundary: converts, checks and hands on to [`crate::infer`] and [`crate::synthetic`]. Whatever is
+//! wrong with what JavaScript hands in becomes an `Error` there; the module never traps.
 
 use crate::ops::wasm as kernels;
 use crate::schema::Schema;
@@ -55,8 +55,8 @@ impl Detector {
         Ok(Self { detector, info })
     }
 
-    /// `{ net, version, inputSize, presence, schema: { keypoints, swap, edges } }`: the net's name, the version of face96
-    /// that wrote the weights, the side of the crop in pixels, whether the net tells faces from other things.
+    /// `{ net, version, inputSize, presence, schema: { keypoints, swap, edges } }`: the net's name, the version of
+    /// face96 that wrote the weights, the side of the crop in pixels, whether the net tells faces from other things.
     pub fn info(&self) -> JsValue {
         self.info.clone()
     }

@@ -73,9 +73,8 @@ impl Weights {
         let unreadable = |e| bad(format!("{} bytes are no complete safetensors file ({e})", bytes.len()));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
         let strings = header.metadata().clone().unwrap_or_default();
-        let text = |key: &str| {
-            strings.get(key).map(String::as_str).ok_or_else(|| bad(format!("metadata '{key}' is missing")))
-        };
+        let text =
+            |key: &str| strings.get(key).map(String::as_str).ok_or_else(|| bad(format!("metadata '{key}' is missing")));
         match strings.get("format").map(String::as_str) {
             Some("face96") => {}
             other => return Err(bad(format!("expected metadata format 'face96', found {other:?}: not a face96 file"))),
@@ -100,7 +99,9 @@ impl Weights {
         let mut tensors = HashMap::new();
         for (name, view) in file.tensors() {
             let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                Dtype::F32 => {
+                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+                }
                 Dtype::F16 => view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
                 other => return Err(bad(format!("tensor '{name}': expected F16 or F32, found {other:?}"))),
             };
@@ -178,13 +179,17 @@ impl Weights {
             ("training".into(), json(&meta.training)?),
         ]);
         let dtype = if precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
-        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self.tensors.iter().map(|(name, (shape, values))| {
-            let bytes = match precision {
-                Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-                Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-            };
-            (name, shape, bytes)
-        }).collect();
+        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, (shape, values))| {
+                let bytes = match precision {
+                    Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                    Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+                };
+                (name, shape, bytes)
+            })
+            .collect();
         let views: Vec<(&String, TensorView)> = data
             .iter()
             .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.to_vec(), bytes)?)))
@@ -207,14 +212,18 @@ pub(crate) mod tests {
             state = state.wrapping_mul(1664525).wrapping_add(1013904223);
             (state >> 8) as f32 / (1 << 23) as f32 - 1.
         };
-        let tensors: Vec<_> = graph.parameters().into_iter().map(|p| {
-            let bound = match p.init {
-                crate::nets::graph::Init::Uniform(b) => b,
-                crate::nets::graph::Init::Constant(_) => 0.1,
-            };
-            let n = p.shape.iter().product();
-            (p.name, p.shape, (0..n).map(|_| bound * next()).collect::<Vec<f32>>())
-        }).collect();
+        let tensors: Vec<_> = graph
+            .parameters()
+            .into_iter()
+            .map(|p| {
+                let bound = match p.init {
+                    crate::nets::graph::Init::Uniform(b) => b,
+                    crate::nets::graph::Init::Constant(_) => 0.1,
+                };
+                let n = p.shape.iter().product();
+                (p.name, p.shape, (0..n).map(|_| bound * next()).collect::<Vec<f32>>())
+            })
+            .collect();
         let normalisation = Normalisation::Standard;
         let (training, crate_version) = (serde_json::Value::Null, "0".to_string());
         let meta = Metadata { net: net.into(), config, schema, side: 96, normalisation, crate_version, training };

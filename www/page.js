@@ -14,8 +14,8 @@ const overlay = $('overlay');
 
 /** What runs at the moment: aborted by Stop, by an error and by the next start. */
 let session = new AbortController();
-/** Kept from start to start: its files are loaded once. */
-let detector = null;
+/** The detector's promise, kept from start to start so that its files are loaded once; null after a failure. */
+let loading = null;
 
 $('start').addEventListener('click', () => begin(playCamera));
 $('play').addEventListener('click', () => begin(playSample));
@@ -83,17 +83,20 @@ async function loadDetector() {
   const progress = $('progress');
   const parts = {};
   progress.removeAttribute('value');
-  progress.hidden = detector !== null;
+  progress.hidden = loading !== null;
+  loading ??= createDetector({
+    onProgress({ part, loaded, total }) {
+      parts[part] = { loaded, total };
+      const all = Object.values(parts);
+      const sum = all.reduce((n, p) => n + (p.total ?? NaN), 0);
+      if (all.length === 2 && sum > 0) progress.value = all.reduce((n, p) => n + p.loaded, 0) / sum;
+    },
+  });
   try {
-    detector ??= await createDetector({
-      onProgress({ part, loaded, total }) {
-        parts[part] = { loaded, total };
-        const all = Object.values(parts);
-        const sum = all.reduce((n, p) => n + (p.total ?? NaN), 0);
-        if (all.length === 2 && sum > 0) progress.value = all.reduce((n, p) => n + p.loaded, 0) / sum;
-      },
-    });
-    return detector;
+    return await loading;
+  } catch (error) {
+    loading = null;
+    throw error;
   } finally {
     progress.hidden = true;
   }
@@ -120,11 +123,12 @@ async function follow(ready, source, signal, next) {
     try {
       result = await ready.detect(source, { box });
     } catch (error) {
+      if (signal.aborted) return;
       // A camera that changes its resolution has no picture for a moment; anything else ends the run, and a detector
       // that failed is made anew at the next start.
       if (error.code === 'empty-frame') continue;
       ready.close();
-      detector = null;
+      loading = null;
       throw error;
     }
     if (signal.aborted) return;

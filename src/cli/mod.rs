@@ -186,8 +186,11 @@ fn eval(args: EvalArgs) -> Result<()> {
     if let Some(path) = &args.worst {
         let mut order: Vec<usize> = (0..score.each.len().min(faces.len())).collect();
         order.sort_by(|a, b| score.each[*b].total_cmp(&score.each[*a]));
-        let cells: Vec<_> =
-            order.iter().take(48).map(|&i| (grey(&faces[i].crop()), faces[i].points.clone(), found[i].1.clone())).collect();
+        let cells: Vec<_> = order
+            .iter()
+            .take(48)
+            .map(|&i| (grey(&faces[i].crop()), faces[i].points.clone(), found[i].1.clone()))
+            .collect();
         report::write_png(path, &report::sheet(&cells, 8, 2))?;
     }
     if args.json {
@@ -208,7 +211,10 @@ fn eval(args: EvalArgs) -> Result<()> {
     for source in sources.iter().filter(|_| sources.len() > 1) {
         let of_source = pairs.clone().zip(&faces).filter(|(_, f)| f.source == *source).map(|(pair, _)| pair);
         let s = Score::new(&data.schema, of_source);
-        println!("{source:>12}: {} faces, RMSE {:.3} px, NME {:.2} %, failures {:.2} %", s.n, s.rmse_px, s.nme_pct, s.failure_pct);
+        println!(
+            "{source:>12}: {} faces, RMSE {:.3} px, NME {:.2} %, failures {:.2} %",
+            s.n, s.rmse_px, s.nme_pct, s.failure_pct
+        );
     }
     Ok(())
 }
@@ -238,7 +244,8 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
         return Ok(None);
     }
     let read = |file: PathBuf| {
-        let image = image::ImageReader::open(&file).with_context(|| file.display().to_string())?.with_guessed_format()?;
+        let image =
+            image::ImageReader::open(&file).with_context(|| file.display().to_string())?.with_guessed_format()?;
         let grey = image.decode().with_context(|| file.display().to_string())?.into_luma8();
         let (width, height) = (grey.width() as usize, grey.height() as usize);
         let (w, h) = (width as f32, height as f32);

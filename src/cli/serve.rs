@@ -19,7 +19,8 @@ pub(super) struct ServeArgs {
 }
 
 /// Nothing from elsewhere, and no inline script: what the page promises, the server enforces.
-const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; \
+const POLICY: &str =
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; \
      style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; manifest-src 'self'";
 
 pub(super) fn serve(args: ServeArgs) -> Result<()> {
@@ -28,8 +29,8 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
             bail!("no folder '{folder}' in {}: run it where face96 was cloned, or give --root", args.root.display());
         }
     }
-    let server = tiny_http::Server::http(("127.0.0.1", args.port))
-        .map_err(|e| anyhow::anyhow!("port {}: {e}", args.port))?;
+    let server =
+        tiny_http::Server::http(("127.0.0.1", args.port)).map_err(|e| anyhow::anyhow!("port {}: {e}", args.port))?;
     let port = server.server_addr().to_ip().map_or(args.port, |a| a.port());
     let url = format!("http://127.0.0.1:{port}/");
     println!("{url}");
@@ -98,6 +99,9 @@ mod tests {
         let of = |url: &str| file_of(dir.path(), url);
         assert!(of("/").is_some_and(|p| p.ends_with("www/index.html")));
         assert!(of("/pkg/index.html?v=1").is_some_and(|p| p.ends_with("pkg/index.html")));
-        assert_eq!([of("/../secret"), of("/secret"), of("/pkg/../secret"), of("//etc/passwd")], [None, None, None, None]);
+        assert_eq!(
+            [of("/../secret"), of("/secret"), of("/pkg/../secret"), of("//etc/passwd")],
+            [None, None, None, None]
+        );
     }
 }

@@ -144,7 +144,8 @@ fn load_config(run: &Path) -> Result<Config> {
 pub(super) fn resume(args: ResumeArgs) -> Result<()> {
     let config = load_config(&args.run)?;
     let _lock = lock(&args.run)?;
-    let data = DataArgs { data: config.data.clone(), complete_rows: config.complete_rows, skip_bad_rows: false }.load()?;
+    let data =
+        DataArgs { data: config.data.clone(), complete_rows: config.complete_rows, skip_bad_rows: false }.load()?;
     let last = args.run.join("last.ckpt");
     let state = if last.exists() {
         State::load(&last, &config, data.schema.len())?

@@ -217,7 +217,8 @@ mod tests {
         for _ in 0..50 {
             let (pixels, points) = affine.sample(&face, &data.schema, &mut rng);
             let total: f32 = pixels.iter().sum();
-            let mean = |f: fn(usize) -> usize| pixels.iter().enumerate().map(|(i, p)| p * f(i) as f32).sum::<f32>() / total;
+            let mean =
+                |f: fn(usize) -> usize| pixels.iter().enumerate().map(|(i, p)| p * f(i) as f32).sum::<f32>() / total;
             let (x, y) = (mean(|i| i % SIDE), mean(|i| i / SIDE));
             assert!((x - points[0][0]).abs() < 0.8 && (y - points[0][1]).abs() < 0.8, "{x} {y} {:?}", points[0]);
         }

@@ -103,9 +103,10 @@ impl Row<'_> {
         }
         let file = self.text("file").ok_or("column 'file' is empty")?;
         let folder = self.csv.parent().unwrap_or(Path::new("."));
-        let source = self.text("source").map(str::to_string).unwrap_or_else(|| {
-            folder.file_name().map_or("data".into(), |n| n.to_string_lossy().into_owned())
-        });
+        let source = self
+            .text("source")
+            .map(str::to_string)
+            .unwrap_or_else(|| folder.file_name().map_or("data".into(), |n| n.to_string_lossy().into_owned()));
         let split = self.text("split").map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))?;
         let src_box = self.number("src_box_px")?;
         if src_box.is_some_and(|px| px < MIN_BOX_PX) && split == Some(super::Split::Train) {
@@ -222,9 +223,13 @@ mod tests {
         };
         let text = error("file,ear_x,ear_y\na.png,1,2\nb.png,1,2\n");
         assert!(text.contains("labels.csv: row 2: column 'file'") && text.contains("b.png"), "{text}");
-        assert!(error("file,ear_x,ear_y\na.png,1,two\n").contains("row 1: column 'ear_y': expected a number, found 'two'"));
+        assert!(
+            error("file,ear_x,ear_y\na.png,1,two\n").contains("row 1: column 'ear_y': expected a number, found 'two'")
+        );
         assert!(error("file,ear_x,ear_y\nbroken.png,1,2\n").contains("broken.png"));
-        assert!(error("file,ear_x,ear_y,split\na.png,1,2,some\n").contains("column 'split': expected train, val or test"));
+        assert!(
+            error("file,ear_x,ear_y,split\na.png,1,2,some\n").contains("column 'split': expected train, val or test")
+        );
         assert!(error("picture,ear_x,ear_y\n").contains("no column 'file'"));
         let dir = folder("file,ear_x,ear_y\na.png,1,2\nb.png,1,2\n");
         let kept = load(dir.path().to_str().unwrap(), Options { skip_bad_rows: true, ..Default::default() }).unwrap();

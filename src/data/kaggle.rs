@@ -45,7 +45,8 @@ fn read(
         let text = std::str::from_utf8(&record[i]).map_err(|e| format!("column '{}': {e}", &header[i]))?;
         coordinate(text).map_err(|why| format!("column '{}': {why}", &header[i]))
     };
-    let points = columns.iter().map(|i| Ok([number(*i)?, number(i + 1)?])).collect::<std::result::Result<Vec<_>, String>>()?;
+    let points =
+        columns.iter().map(|i| Ok([number(*i)?, number(i + 1)?])).collect::<std::result::Result<Vec<_>, String>>()?;
     let pixels = pixels(&record[image]).map_err(|why| format!("column 'Image': {why}"))?;
     Ok(Face {
         name: format!("row {row}"),

@@ -175,9 +175,9 @@ impl Dataset {
     pub fn split(&self, split: Split, seed: u64) -> Vec<usize> {
         let has = |s| self.faces.iter().any(|f| f.split == Some(s));
         let wanted = if split == Split::Test && !has(Split::Test) { Split::Val } else { split };
-        let of = |face: &Face| face.split.unwrap_or_else(|| {
-            if fnv(&face.subject, seed) % 5 == 0 { Split::Val } else { Split::Train }
-        });
+        let of = |face: &Face| {
+            face.split.unwrap_or_else(|| if fnv(&face.subject, seed) % 5 == 0 { Split::Val } else { Split::Train })
+        };
         (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
     }
 }

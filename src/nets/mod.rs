@@ -121,9 +121,8 @@ fn tutorial(dense: [usize; 2], dropout: [f32; 4], keypoints: usize) -> Result<Gr
 /// one heatmap a keypoint whose expected place is the keypoint (DSNT, Nibali et al. 2018).
 fn compact(channels: [usize; 4], blocks: usize, head: usize, keypoints: usize) -> Result<Graph> {
     let mut net = Graph::new((SIDE, SIDE, 1));
-    let conv = |kernel, stride, channels, relu| {
-        Op::Conv { kernel, stride, padding: kernel / 2, channels, norm: true, relu }
-    };
+    let conv =
+        |kernel, stride, channels, relu| Op::Conv { kernel, stride, padding: kernel / 2, channels, norm: true, relu };
     let (mut x, mut stages) = (0, Vec::new());
     for (i, &c) in channels.iter().enumerate() {
         x = net.push(&format!("stage{}.down", i + 1), conv(3, 2, c, true), &[x])?;
@@ -158,7 +157,10 @@ mod tests {
     fn net2_has_the_tutorials_shapes_and_weights() {
         let net = NetConfig::by_name("net2").unwrap().graph(15).unwrap();
         let shapes: Vec<_> = net.nodes.iter().map(|n| n.shape).collect();
-        assert_eq!(shapes[1..7], [(94, 94, 32), (47, 47, 32), (46, 46, 64), (23, 23, 64), (22, 22, 128), (11, 11, 128)]);
+        assert_eq!(
+            shapes[1..7],
+            [(94, 94, 32), (47, 47, 32), (46, 46, 64), (23, 23, 64), (22, 22, 128), (11, 11, 128)]
+        );
         let weights: usize = net.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
         // 320 + 8,256 + 32,896 + 7,744,500 + 250,500 + 15,030, by the tutorial's layers.
         assert_eq!(weights, 8_051_502);

@@ -46,10 +46,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of `values`, and values that do not fit the shape.
-    pub fn with(
-        graph: Graph,
-        mut values: impl FnMut(&super::graph::Parameter) -> Result<Vec<f32>>,
-    ) -> Result<Self> {
+    pub fn with(graph: Graph, mut values: impl FnMut(&super::graph::Parameter) -> Result<Vec<f32>>) -> Result<Self> {
         let mut vars = Vec::new();
         let mut index = std::collections::HashMap::new();
         for p in graph.parameters() {

@@ -226,7 +226,8 @@ mod autograd {
             let dy = through_relu(self.relu, y, dy)?;
             let (dx, dg, db) = read(x, |x| {
                 read(&dy, |dy| {
-                    let backward = |g: &[f32]| native::batch_norm_backward(x, dy, &self.mean, &self.inverse_deviation, g);
+                    let backward =
+                        |g: &[f32]| native::batch_norm_backward(x, dy, &self.mean, &self.inverse_deviation, g);
                     read(gamma, |gamma| Ok(backward(gamma)))
                 })
             })?;

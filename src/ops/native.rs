@@ -496,19 +496,22 @@ pub fn soft_argmax_backward(
     dy: &[f32],
 ) -> Vec<f32> {
     let mut dx = x.to_vec();
-    dx.par_chunks_mut(height * width * c).zip(y.par_chunks(3 * c).zip(dy.par_chunks(3 * c))).for_each(|(dx, (y, dy))| {
-        softmax(c, dx);
-        for i in 0..c {
-            let ([mx, my, _], [gx, gy, gv]) = ([y[3 * i], y[3 * i + 1], y[3 * i + 2]], [dy[3 * i], dy[3 * i + 1], dy[3 * i + 2]]);
-            let slope = |at: usize| {
-                let (ex, ey) = (place(at % width, width) - mx, place(at / width, height) - my);
-                gx * ex + gy * ey + gv * (ex * ex + ey * ey)
-            };
-            let mean: f32 = (0..height * width).map(|at| dx[at * c + i] * slope(at)).sum();
-            for at in 0..height * width {
-                dx[at * c + i] *= slope(at) - mean;
+    dx.par_chunks_mut(height * width * c).zip(y.par_chunks(3 * c).zip(dy.par_chunks(3 * c))).for_each(
+        |(dx, (y, dy))| {
+            softmax(c, dx);
+            for i in 0..c {
+                let ([mx, my, _], [gx, gy, gv]) =
+                    ([y[3 * i], y[3 * i + 1], y[3 * i + 2]], [dy[3 * i], dy[3 * i + 1], dy[3 * i + 2]]);
+                let slope = |at: usize| {
+                    let (ex, ey) = (place(at % width, width) - mx, place(at / width, height) - my);
+                    gx * ex + gy * ey + gv * (ex * ex + ey * ey)
+                };
+                let mean: f32 = (0..height * width).map(|at| dx[at * c + i] * slope(at)).sum();
+                for at in 0..height * width {
+                    dx[at * c + i] *= slope(at) - mean;
+                }
             }
-        }
-    });
+        },
+    );
     dx
 }

@@ -39,7 +39,9 @@ impl Score {
             let eyes = schema.outer_eyes().map(|(l, r)| distance(label[l], label[r]));
             let unit = eyes.filter(|d| d.is_finite() && *d > 1.).unwrap_or(SIDE as f64);
             let (mut sum, mut count) = (0f64, 0usize);
-            for (i, (l, f)) in label.iter().zip(found).enumerate().filter(|(_, (l, _))| l[0].is_finite() && l[1].is_finite()) {
+            for (i, (l, f)) in
+                label.iter().zip(found).enumerate().filter(|(_, (l, _))| l[0].is_finite() && l[1].is_finite())
+            {
                 let d = distance(*l, *f);
                 squares += d * d;
                 coordinates += 2;

@@ -238,7 +238,12 @@ pub fn run(
 ) -> Result<bool> {
     let (train, valid) = (data.split(Split::Train, config.seed), data.split(Split::Val, config.seed));
     if train.is_empty() || !valid.iter().any(|i| data.faces[*i].is_face()) {
-        return Err(Error::Data(format!("{}: {} faces to train on, {} to validate", config.data, train.len(), valid.len())));
+        return Err(Error::Data(format!(
+            "{}: {} faces to train on, {} to validate",
+            config.data,
+            train.len(),
+            valid.len()
+        )));
     }
     let keypoints = data.schema.len();
     let trained: Vec<usize> = (0..state.model.vars.len()).filter(|i| state.model.vars[*i].0.trained).collect();
@@ -271,7 +276,10 @@ pub fn run(
                 let gradients = loss.backward()?;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 if !value.is_finite() {
-                    return Err(Error::Config(format!("epoch {}: the loss is {value}; lower the learning rate", epoch + 1)));
+                    return Err(Error::Config(format!(
+                        "epoch {}: the loss is {value}; lower the learning rate",
+                        epoch + 1
+                    )));
                 }
                 state.step += 1;
                 let at = (epoch as f32 + i as f32 / steps as f32) / config.epochs as f32;
@@ -335,7 +343,11 @@ pub fn validate(model: &Model, normalisation: Normalisation, data: &Dataset, ind
 ///
 /// # Errors
 /// Only from the tensor library.
-pub fn predict(model: &Model, normalisation: Normalisation, faces: &[&crate::data::Face]) -> Result<Vec<Vec<[f32; 2]>>> {
+pub fn predict(
+    model: &Model,
+    normalisation: Normalisation,
+    faces: &[&crate::data::Face],
+) -> Result<Vec<Vec<[f32; 2]>>> {
     use rayon::prelude::*;
     let crops: Vec<Vec<f32>> = faces
         .par_iter()

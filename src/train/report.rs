@@ -123,6 +123,8 @@ fn dot(picture: &mut RgbImage, [cx, cy]: [f32; 2], radius: f32, colour: [u8; 3])
 /// [`Error::Io`] naming the file.
 pub fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+    picture
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
     super::checkpoint::write_atomically(path, bytes.get_ref())
 }

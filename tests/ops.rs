@@ -1,0 +1,186 @@
+//! The training ops against candle's own and against finite differences, over shapes drawn at random.
+#![cfg(feature = "native")]
+
+use candle_core::{Device, Tensor, Var};
+use face96::ops;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn random(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
+    let n = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|_| rng.random_range(-1f32..1.)).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn var(rng: &mut ChaCha8Rng, shape: &[usize]) -> Var {
+    Var::from_tensor(&random(rng, shape)).unwrap()
+}
+
+fn flat(t: &Tensor) -> Vec<f32> {
+    t.contiguous().unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn close(a: &Tensor, b: &Tensor, what: &str) {
+    assert_eq!(a.dims(), b.dims(), "{what}");
+    for (i, (a, b)) in flat(a).iter().zip(flat(b)).enumerate() {
+        assert!((a - b).abs() <= 1e-3 * (1. + b.abs()), "{what}: value {i}: {a} and {b}");
+    }
+}
+
+/// A scalar that depends on every value differently.
+fn scalar(y: &Tensor, weights: &Tensor) -> Tensor {
+    (y * weights).unwrap().sum_all().unwrap()
+}
+
+/// Compares the gradients of two ways to compute the same, at the same variables.
+fn same_gradients(vars: &[&Var], ours: &Tensor, theirs: &Tensor, weights: &Tensor, what: &str) {
+    close(ours, theirs, what);
+    let (a, b) = (scalar(ours, weights).backward().unwrap(), scalar(theirs, weights).backward().unwrap());
+    for (i, v) in vars.iter().enumerate() {
+        close(a.get(v.as_tensor()).unwrap(), b.get(v.as_tensor()).unwrap(), &format!("{what}: gradient {i}"));
+    }
+}
+
+/// Compares the gradient with differences of the function at a few places.
+fn finite_differences(v: &Var, f: impl Fn() -> Tensor, what: &str) {
+    let gradient = flat(f().backward().unwrap().get(v.as_tensor()).unwrap());
+    let start = v.as_tensor().copy().unwrap();
+    let value = |i: usize, step: f32| {
+        let mut values = flat(&start);
+        values[i] += step;
+        v.set(&Tensor::from_vec(values, start.shape(), &Device::Cpu).unwrap()).unwrap();
+        f().to_scalar::<f32>().unwrap()
+    };
+    for i in (0..gradient.len()).step_by(gradient.len().div_ceil(12)) {
+        let step = 1e-2;
+        let slope = (value(i, step) - value(i, -step)) / (2. * step);
+        assert!((slope - gradient[i]).abs() < 2e-2 * (1. + slope.abs()), "{what}: {i}: {slope} and {}", gradient[i]);
+    }
+    v.set(&start).unwrap();
+}
+
+/// NHWC -> NCHW and back.
+fn nchw(t: &Tensor) -> Tensor {
+    t.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
+}
+
+fn nhwc(t: &Tensor) -> Tensor {
+    t.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
+}
+
+#[test]
+fn convolution_equals_candles_forward_and_backward() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for case in 0..40 {
+        let (b, c, o) = (rng.random_range(1..20), rng.random_range(1..6), rng.random_range(1..9));
+        let kernel = rng.random_range(1..4);
+        let (h, w) = (rng.random_range(kernel..14), rng.random_range(kernel..14));
+        let (stride, padding) = (rng.random_range(1..3), rng.random_range(0..2));
+        let relu = case % 2 == 0;
+        let what =
+            format!("conv b{b} {h}x{w}x{c} -> {o}, kernel {kernel}, stride {stride}, padding {padding}, relu {relu}");
+        let (x, weight) = (var(&mut rng, &[b, h, w, c]), var(&mut rng, &[o, c, kernel, kernel]));
+        let bias = var(&mut rng, &[o]);
+        let ours = ops::conv2d(&x, &weight, &bias, stride, padding, relu).unwrap();
+        let theirs = nchw(&x).conv2d(&weight, padding, stride, 1, 1).unwrap();
+        let theirs = nhwc(&theirs).broadcast_add(&bias).unwrap();
+        let theirs = if relu { theirs.relu().unwrap() } else { theirs };
+        let weights = random(&mut rng, ours.dims());
+        // candle 0.11 has no gradient of a strided convolution for sizes that the stride does not divide.
+        if stride == 1 {
+            same_gradients(&[&x, &weight, &bias], &ours, &theirs, &weights, &what);
+        } else {
+            close(&ours, &theirs, &what);
+        }
+        if !relu {
+            let f = || scalar(&ops::conv2d(&x, &weight, &bias, stride, padding, false).unwrap(), &weights);
+            finite_differences(&x, f, &format!("{what}: x"));
+            finite_differences(&weight, f, &format!("{what}: weight"));
+        }
+    }
+}
+
+#[test]
+fn a_kernel_larger_than_the_picture_is_an_error() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let (x, w, b) = (random(&mut rng, &[1, 2, 2, 1]), random(&mut rng, &[1, 1, 3, 3]), random(&mut rng, &[1]));
+    assert!(ops::conv2d(&x, &w, &b, 1, 0, false).unwrap_err().to_string().contains("does not fit"));
+    let w = random(&mut rng, &[1, 2, 1, 1]);
+    assert!(ops::conv2d(&x, &w, &b, 1, 0, false).is_err());
+}
+
+#[test]
+fn dense_pooling_and_sum_equal_candles() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for case in 0..20 {
+        let (m, k, n) = (rng.random_range(1..20), rng.random_range(1..40), rng.random_range(1..20));
+        let relu = case % 2 == 0;
+        let (x, w, b) = (var(&mut rng, &[m, k]), var(&mut rng, &[n, k]), var(&mut rng, &[n]));
+        let ours = ops::dense(&x, &w, &b, relu).unwrap();
+        let theirs = x.matmul(&w.t().unwrap()).unwrap().broadcast_add(&b).unwrap();
+        let theirs = if relu { theirs.relu().unwrap() } else { theirs };
+        same_gradients(&[&x, &w, &b], &ours, &theirs, &random(&mut rng, &[m, n]), "dense");
+
+        let (size, c) = (rng.random_range(2..4), rng.random_range(1..6));
+        let (h, w) = (size * rng.random_range(1..5), size * rng.random_range(1..5));
+        let x = var(&mut rng, &[rng.clone().random_range(1..10), h, w, c]);
+        let ours = ops::max_pool(&x, size).unwrap();
+        let theirs = nhwc(&nchw(&x).max_pool2d(size).unwrap());
+        same_gradients(&[&x], &ours, &theirs, &random(&mut rng, ours.dims()), "max-pool");
+
+        let y = var(&mut rng, x.dims());
+        let ours = ops::add(&x, &y, relu).unwrap();
+        let theirs = if relu {
+            (x.as_tensor() + y.as_tensor()).unwrap().relu().unwrap()
+        } else {
+            (x.as_tensor() + y.as_tensor()).unwrap()
+        };
+        same_gradients(&[&x, &y], &ours, &theirs, &random(&mut rng, x.dims()), "add");
+    }
+}
+
+#[test]
+fn odd_sizes_leave_the_rest_of_a_pool_out() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let x = var(&mut rng, &[2, 7, 5, 3]);
+    let ours = ops::max_pool(&x, 2).unwrap();
+    assert_eq!(ours.dims(), [2, 3, 2, 3]);
+    let g = scalar(&ours, &ours.ones_like().unwrap()).backward().unwrap();
+    // Each of the 36 maxima passes 1 on.
+    assert_eq!(flat(g.get(x.as_tensor()).unwrap()).iter().sum::<f32>(), 36.);
+}
+
+#[test]
+fn batch_norm_upsample_and_soft_argmax_agree_with_candles_and_finite_differences() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    for _ in 0..10 {
+        let (b, h, w, c) =
+            (rng.random_range(2..10), rng.random_range(2..8), rng.random_range(2..8), rng.random_range(1..6));
+        let x = var(&mut rng, &[b, h, w, c]);
+        let (gamma, beta) = (var(&mut rng, &[c]), var(&mut rng, &[c]));
+        let (ours, mean, _) = ops::batch_norm(&x, &gamma, &beta, false).unwrap();
+        let rows = x.reshape((b * h * w, c)).unwrap();
+        let m = rows.mean_keepdim(0).unwrap();
+        let centred = rows.broadcast_sub(&m).unwrap();
+        let v = centred.sqr().unwrap().mean_keepdim(0).unwrap();
+        let theirs = centred.broadcast_div(&(v + 1e-5).unwrap().sqrt().unwrap()).unwrap();
+        let theirs = theirs.broadcast_mul(&gamma).unwrap().broadcast_add(&beta).unwrap().reshape(x.shape()).unwrap();
+        same_gradients(&[&x, &gamma, &beta], &ours, &theirs, &random(&mut rng, x.dims()), "batch norm");
+        close(&Tensor::from_vec(mean, c, &Device::Cpu).unwrap(), &m.squeeze(0).unwrap(), "mean");
+
+        let up = ops::upsample(&x).unwrap();
+        let theirs = nhwc(&nchw(&x).upsample_nearest2d(2 * h, 2 * w).unwrap());
+        same_gradients(&[&x], &up, &theirs, &random(&mut rng, up.dims()), "upsample");
+
+        let found = ops::soft_argmax(&x).unwrap();
+        let p = candle_nn::ops::softmax(&x.reshape((b, h * w, c)).unwrap(), 1).unwrap();
+        let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
+        let xs: Vec<f32> = (0..h * w).map(|i| at(i % w, w)).collect();
+        let expected =
+            p.broadcast_mul(&Tensor::from_vec(xs, (1, h * w, 1), &Device::Cpu).unwrap()).unwrap().sum(1).unwrap();
+        let ours = found.narrow(2, 0, 1).unwrap().squeeze(2).unwrap();
+        same_gradients(&[&x], &ours, &expected, &random(&mut rng, expected.dims()), "soft-argmax");
+        let weights = random(&mut rng, found.dims());
+        finite_differences(&x, || scalar(&ops::soft_argmax(&x).unwrap(), &weights), "soft-argmax with variance");
+    }
+}
