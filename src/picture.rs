@@ -30,6 +30,23 @@ impl Gray {
         Ok(Self { width, height, pixels })
     }
 
+    /// Reads a JPEG or PNG file; colours become grey as in the browser.
+    ///
+    /// # Errors
+    /// A file that is missing or does not decode, named.
+    #[cfg(feature = "native")]
+    pub fn read(path: &std::path::Path) -> Result<Self> {
+        let bad = |e: image::ImageError| Error::Data(format!("{}: {e}", path.display()));
+        let reader = image::ImageReader::open(path).map_err(Error::io(path))?;
+        let picture = reader.with_guessed_format().map_err(Error::io(path))?.decode().map_err(bad)?;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let pixels = match picture {
+            image::DynamicImage::ImageLuma8(grey) => grey.into_raw(),
+            colour => colour.into_rgb8().pixels().map(|p| luma(p.0[0], p.0[1], p.0[2]).round() as u8).collect(),
+        };
+        Self::new(width, height, pixels)
+    }
+
     /// The value at a place between pixels, by the bilinear rule; outside, the border is repeated. 0 to 255.
     pub fn sample(&self, x: f32, y: f32) -> f32 {
         let x = x.clamp(0., self.width as f32 - 1.);
@@ -68,7 +85,12 @@ impl Gray {
     }
 }
 
-/// Luma of RGBA bytes by ITU-R BT.601, the weights of the JPEG files that the nets were trained on. 0 to 255.
+/// Luma by ITU-R BT.601, the weights of the JPEG files that the nets were trained on. 0 to 255.
+fn luma(red: u8, green: u8, blue: u8) -> f32 {
+    0.299 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue)
+}
+
+/// [`luma`] of RGBA bytes; alpha is passed over.
 ///
 /// # Errors
 /// A buffer that is not `4 * grey.len()` bytes long.
@@ -77,7 +99,7 @@ pub fn grey_from_rgba(rgba: &[u8], grey: &mut [f32]) -> Result<()> {
         return Err(Error::Input(format!("expected {} RGBA bytes, found {}", 4 * grey.len(), rgba.len())));
     }
     for (g, p) in grey.iter_mut().zip(rgba.chunks_exact(4)) {
-        *g = 0.299 * f32::from(p[0]) + 0.587 * f32::from(p[1]) + 0.114 * f32::from(p[2]);
+        *g = luma(p[0], p[1], p[2]);
     }
     Ok(())
 }

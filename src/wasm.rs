@@ -57,6 +57,8 @@ impl Detector {
 
     /// `{ net, version, inputSize, presence, schema: { keypoints, swap, edges } }`: the net's name, the version of
     /// face96 that wrote the weights, the side of the crop in pixels, whether the net tells faces from other things.
+    #[wasm_bindgen(unchecked_return_type = "{ net: string; version: string; inputSize: number; presence: boolean; \
+                                            schema: { keypoints: string[]; swap: number[]; edges: [number, number][] } }")]
     pub fn info(&self) -> JsValue {
         self.info.clone()
     }
@@ -67,7 +69,10 @@ impl Detector {
     ///
     /// # Errors
     /// A buffer of another length.
-    pub fn detect(&mut self, rgba: &[u8]) -> Result<js_sys::Float32Array, JsError> {
+    pub fn detect(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array | Uint8ClampedArray")] rgba: &[u8],
+    ) -> Result<js_sys::Float32Array, JsError> {
         // Copied out at once: a view of wasm's memory would dangle as soon as that grows.
         self.detector.detect_rgba(rgba).map(js_sys::Float32Array::from).map_err(js_error)
     }

@@ -23,7 +23,7 @@ export function drawFaces(context, faces, schema) {
     }
     context.stroke();
     for (const { x, y, confidence } of keypoints) {
-      context.globalAlpha = 0.35 + 0.65 * Math.min(1, Math.max(0, confidence));
+      context.globalAlpha = 0.55 + 0.45 * Math.min(1, Math.max(0, confidence));
       context.beginPath();
       context.arc(x + 0.5, y + 0.5, 1.1 * unit, 0, 2 * Math.PI);
       context.fillStyle = point;

@@ -243,12 +243,9 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
     if files.is_empty() {
         return Ok(None);
     }
-    let read = |file: PathBuf| {
-        let image =
-            image::ImageReader::open(&file).with_context(|| file.display().to_string())?.with_guessed_format()?;
-        let grey = image.decode().with_context(|| file.display().to_string())?.into_luma8();
-        let (width, height) = (grey.width() as usize, grey.height() as usize);
-        let (w, h) = (width as f32, height as f32);
+    let read = |file: PathBuf| -> Result<Face> {
+        let picture = face96::picture::Gray::read(&file)?;
+        let (w, h) = (picture.width as f32, picture.height as f32);
         let size = if crop { w.max(h) } else { face96::nets::GUIDE_SHARE * w.min(h) };
         let square = face96::geometry::CropBox { x: (w - 1.) / 2., y: (h - 1.) / 2., size, roll: 0. };
         Ok(Face {
@@ -257,7 +254,7 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
             subject: String::new(),
             split: None,
             weight: 1.,
-            picture: face96::picture::Gray::new(width, height, grey.into_raw())?,
+            picture,
             to_picture: square.crop_to_frame(face96::nets::SIDE),
             points: vec![],
         })

@@ -2,8 +2,10 @@
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -29,10 +31,8 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
             bail!("no folder '{folder}' in {}: run it where face96 was cloned, or give --root", args.root.display());
         }
     }
-    let server =
-        tiny_http::Server::http(("127.0.0.1", args.port)).map_err(|e| anyhow::anyhow!("port {}: {e}", args.port))?;
-    let port = server.server_addr().to_ip().map_or(args.port, |a| a.port());
-    let url = format!("http://127.0.0.1:{port}/");
+    let server = TcpListener::bind(("127.0.0.1", args.port)).with_context(|| format!("port {}", args.port))?;
+    let url = format!("http://{}/", server.local_addr()?);
     println!("{url}");
     std::io::stdout().flush()?;
     if args.open {
@@ -41,10 +41,14 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
             eprintln!("open the address above in a browser");
         }
     }
-    for request in server.incoming_requests() {
-        if let Err(e) = answer(&args.root, request) {
-            eprintln!("{e:#}");
-        }
+    for stream in server.incoming() {
+        let root = args.root.clone();
+        // A thread a connection: tiny_http, tried first, let browsers wait that open several connections at once.
+        std::thread::spawn(move || {
+            if let Err(error) = stream.map_err(Into::into).and_then(|stream| answer(&root, stream)) {
+                eprintln!("{error:#}");
+            }
+        });
     }
     Ok(())
 }
@@ -60,14 +64,41 @@ fn file_of(root: &Path, url: &str) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-fn answer(root: &Path, request: tiny_http::Request) -> Result<()> {
-    let header = |name: &str, value: &str| {
-        tiny_http::Header::from_bytes(name, value).map_err(|()| anyhow::anyhow!("header {name}: {value}"))
+/// Reads one request and answers it; the connection ends with it.
+fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    // No browser sends a longer head to a page without cookies.
+    let mut reader = BufReader::new(stream.try_clone()?.take(64 * 1024));
+    let (mut request, mut header) = (String::new(), String::from("-"));
+    if reader.read_line(&mut request)? == 0 {
+        // A browser's spare connection, closed unused.
+        return Ok(());
+    }
+    while !header.trim().is_empty() {
+        header.clear();
+        reader.read_line(&mut header)?;
+    }
+    let mut words = request.split_whitespace();
+    let (method, url) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let file = if ["GET", "HEAD"].contains(&method) { file_of(root, url) } else { None };
+    let (status, kind, body) = match &file {
+        Some(path) => ("200 OK", kind_of(path), std::fs::read(path).with_context(|| path.display().to_string())?),
+        None => ("404 Not Found", "text/plain; charset=utf-8", b"not found\n".to_vec()),
     };
-    let Some(path) = file_of(root, request.url()) else {
-        return Ok(request.respond(tiny_http::Response::from_string("not found\n").with_status_code(404))?);
-    };
-    let kind = match path.extension().and_then(|e| e.to_str()) {
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nContent-Security-Policy: {POLICY}\r\n\
+         Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
+    if method != "HEAD" {
+        stream.write_all(&body)?;
+    }
+    Ok(stream.flush()?)
+}
+
+fn kind_of(path: &Path) -> &'static str {
+    match path.extension().and_then(|e| e.to_str()) {
         Some("html") => "text/html; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
@@ -76,12 +107,7 @@ fn answer(root: &Path, request: tiny_http::Request) -> Result<()> {
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",
         _ => "application/octet-stream",
-    };
-    let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
-    let mut response = tiny_http::Response::from_file(file).with_header(header("Content-Type", kind)?);
-    response.add_header(header("Content-Security-Policy", POLICY)?);
-    response.add_header(header("Cache-Control", "no-cache")?);
-    Ok(request.respond(response)?)
+    }
 }
 
 #[cfg(test)]

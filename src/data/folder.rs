@@ -112,7 +112,7 @@ impl Row<'_> {
         if src_box.is_some_and(|px| px < MIN_BOX_PX) && split == Some(super::Split::Train) {
             return Ok(None);
         }
-        let picture = read_picture(&folder.join(file)).map_err(|why| format!("column 'file': {why}"))?;
+        let picture = Gray::read(&folder.join(file)).map_err(|why| format!("column 'file': {why}"))?;
         let (w, h) = (picture.width as f32, picture.height as f32);
         let (mut x, mut y, mut size) = ((w - 1.) / 2., (h - 1.) / 2., w.max(h));
         if src_box.is_some() {
@@ -139,14 +139,6 @@ impl Row<'_> {
             to_picture,
         }))
     }
-}
-
-fn read_picture(path: &Path) -> std::result::Result<Gray, String> {
-    let image = image::ImageReader::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let image = image.with_guessed_format().map_err(|e| format!("{}: {e}", path.display()))?;
-    let grey = image.decode().map_err(|e| format!("{}: {e}", path.display()))?.into_luma8();
-    let (w, h) = (grey.width() as usize, grey.height() as usize);
-    Gray::new(w, h, grey.into_raw()).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 type Kept = (Vec<Face>, Vec<String>);
