@@ -26,9 +26,8 @@ native:
 
 test:
 	@tools/setup.sh test
-	cargo test --release --locked
+	cargo test --release --locked --all-features
 	@tools/build-web.sh
-	cargo build --release --locked
 	node --test tests/browser/*.test.js
 
 clean:

@@ -167,8 +167,14 @@ impl Graph {
             match node.op {
                 Op::Conv { kernel, channels, norm, relu, .. } => {
                     let fan_in = c * kernel * kernel;
-                    // He for a layer that feeds a ReLU; the last layers start small, so that heatmaps start flat.
-                    let bound = if relu || norm { (6. / fan_in as f32).sqrt() } else { 0.5 / (fan_in as f32).sqrt() };
+                    let bound = match (norm, relu) {
+                        // He et al. 2015.
+                        (true, _) => (6. / fan_in as f32).sqrt(),
+                        // Glorot and Bengio 2010: what Lasagne does by default, and so the tutorial.
+                        (false, true) => (6. / (fan_in + channels * kernel * kernel) as f32).sqrt(),
+                        // Small, so that heatmaps start flat.
+                        (false, false) => 0.5 / (fan_in as f32).sqrt(),
+                    };
                     add("weight", &[channels, c, kernel, kernel], Init::Uniform(bound), true);
                     if norm {
                         add("norm.weight", &[channels], Init::Constant(1.), true);
