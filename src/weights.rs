@@ -1,5 +1,8 @@
-//! The weights file: safetensors in f16 or f32, with metadata that says which net it is, which keypoints it predicts and
+//! The weights file: safetensors in f32, f16 or int8, with metadata that says which net it is, which keypoints it predicts and
 //! how its input is made. Native code and the browser read it through this one module.
+//!
+//! In int8, a tensor of two or more dimensions is stored as `NAME` (I8) and `NAME.scale` (F32, one for each of its first
+//! dimension): the values are their products. The others stay f16.
 //!
 //! Metadata keys: `format` ("face96"), `format_version`, `net`, `config`, `schema`, `side`, `normalisation` and
 //! `training` (the last five JSON), `crate_version`.
@@ -49,7 +52,12 @@ pub enum Precision {
     F32,
     /// 2 bytes: the error is far below that of the keypoints.
     F16,
+    /// 1 byte, with one scale an output channel.
+    I8,
 }
+
+/// Added to a tensor's name for its int8 scales.
+const SCALE: &str = ".scale";
 
 impl Weights {
     /// Joins metadata and tensors of the folded graph: name, shape, values.
@@ -99,11 +107,24 @@ impl Weights {
         let mut tensors = HashMap::new();
         for (name, view) in file.tensors() {
             let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => {
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-                }
+                Dtype::F32 if name.ends_with(SCALE) => continue,
+                Dtype::F32 => floats(view.data()),
                 Dtype::F16 => view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-                other => return Err(bad(format!("tensor '{name}': expected F16 or F32, found {other:?}"))),
+                Dtype::I8 => {
+                    let scales = file.tensor(&format!("{name}{SCALE}"));
+                    let scales = scales.map_err(|_| bad(format!("tensor '{name}{SCALE}' is missing")))?;
+                    let rows = view.shape().first().copied().unwrap_or(0);
+                    if scales.dtype() != Dtype::F32 || scales.shape() != [rows] {
+                        let (dtype, shape) = (scales.dtype(), scales.shape());
+                        return Err(bad(format!(
+                            "tensor '{name}{SCALE}': expected F32 [{rows}], found {dtype:?} {shape:?}"
+                        )));
+                    }
+                    let row = view.data().len() / rows.max(1);
+                    let scales = floats(scales.data()).into_iter().flat_map(|s| std::iter::repeat_n(s, row));
+                    view.data().iter().zip(scales).map(|(b, s)| f32::from(*b as i8) * s).collect()
+                }
+                other => return Err(bad(format!("tensor '{name}': expected F16, F32 or I8, found {other:?}"))),
             };
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 return Err(bad(format!("tensor '{name}': value {at} is {}", values[at])));
@@ -178,25 +199,40 @@ impl Weights {
             ("crate_version".into(), meta.crate_version.clone()),
             ("training".into(), json(&meta.training)?),
         ]);
-        let dtype = if precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
-        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, (shape, values))| {
-                let bytes = match precision {
-                    Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-                    Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-                };
-                (name, shape, bytes)
-            })
-            .collect();
+        let mut data: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, (shape, values)) in &self.tensors {
+            let mut add = |name: String, dtype, shape: &[usize], bytes| data.push((name, dtype, shape.to_vec(), bytes));
+            match precision {
+                Precision::F32 => {
+                    add(name.clone(), Dtype::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+                }
+                Precision::I8 if shape.len() > 1 => {
+                    let row = values.len() / shape[0];
+                    let largest = |row: &[f32]| row.iter().fold(0f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE);
+                    let scales: Vec<f32> = values.chunks(row).map(|row| largest(row) / 127.).collect();
+                    let rows = values.chunks(row).zip(&scales);
+                    let bytes = rows.flat_map(|(row, s)| row.iter().map(move |v| (v / s).round() as i8 as u8));
+                    add(name.clone(), Dtype::I8, shape, bytes.collect());
+                    let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+                    add(format!("{name}{SCALE}"), Dtype::F32, &shape[..1], bytes);
+                }
+                _ => {
+                    let bytes = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+                    add(name.clone(), Dtype::F16, shape, bytes);
+                }
+            }
+        }
         let views: Vec<(&String, TensorView)> = data
             .iter()
-            .map(|(name, shape, bytes)| Ok((*name, TensorView::new(dtype, shape.to_vec(), bytes)?)))
+            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
             .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
             .map_err(|e| Error::Weights(e.to_string()))?;
         safetensors::serialize(views, Some(strings)).map_err(|e| Error::Weights(e.to_string()))
     }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 #[cfg(test)]
@@ -239,6 +275,21 @@ pub(crate) mod tests {
         let half = Weights::from_bytes(&weights.to_bytes(Precision::F16).unwrap()).unwrap();
         let (a, b) = (half.tensor("stage1.down.weight").unwrap(), weights.tensor("stage1.down.weight").unwrap());
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6));
+    }
+
+    #[test]
+    fn int8_keeps_each_value_within_half_a_step_of_its_row() {
+        let weights = random("compact", Schema::kaggle());
+        let bytes = weights.to_bytes(Precision::I8).unwrap();
+        assert!(bytes.len() < weights.to_bytes(Precision::F16).unwrap().len() * 11 / 20);
+        let back = Weights::from_bytes(&bytes).unwrap();
+        let (a, b) = (back.tensor("smooth2.weight").unwrap(), weights.tensor("smooth2.weight").unwrap());
+        for (a, b) in a.chunks(32 * 9).zip(b.chunks(32 * 9)) {
+            let step = b.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.;
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 0.501 * step));
+        }
+        let cut = Weights::from_bytes(&bytes[..bytes.len() - 1]).unwrap_err().to_string();
+        assert!(cut.contains("safetensors"), "{cut}");
     }
 
     #[test]

@@ -112,9 +112,9 @@ struct ExportArgs {
     /// Weights file to write
     #[arg(long)]
     out: PathBuf,
-    /// Store f32 instead of f16
-    #[arg(long)]
-    f32: bool,
+    /// How numbers are stored: f32, f16, or int8 with a scale an output channel
+    #[arg(long, default_value = "f16", value_parser = precision)]
+    precision: Precision,
 }
 
 #[derive(Args)]
@@ -134,7 +134,7 @@ pub fn main() -> Result<()> {
         Command::Resume(args) => train::resume(args),
         Command::Eval(args) => eval(args),
         Command::Predict(args) => predict(args),
-        Command::Export(args) => train::export(&args.run, &args.out, args.f32),
+        Command::Export(args) => train::export(&args.run, &args.out, args.precision),
         Command::Bench(args) => train::bench(&args.nets, args.seconds),
         Command::Serve(args) => serve::serve(args),
     }
@@ -298,10 +298,11 @@ fn predict(args: PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn precision(f32: bool) -> Precision {
-    if f32 {
-        Precision::F32
-    } else {
-        Precision::F16
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "f16" => Ok(Precision::F16),
+        "int8" => Ok(Precision::I8),
+        other => Err(format!("expected f32, f16 or int8, found '{other}'")),
     }
 }

@@ -1,11 +1,12 @@
 //! `train`, `resume`, `export` and `bench`: run folders and what is shown while a run goes on.
 
-use super::{grey, precision, DataArgs};
+use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::{Dataset, Face, Split};
 use face96::train::checkpoint::{write_atomically, State};
 use face96::train::{self, report, Config, Epoch, Progress};
+use face96::weights::Precision;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -184,7 +185,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<(
         if best {
             state.save(&path("best.ckpt"))?;
             let weights = train::export(config, &source_name(&config.data), &data.schema, state)?;
-            write_atomically(&path("best.safetensors"), &weights.to_bytes(precision(false))?)?;
+            write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
             let model = state.averaged(config.average)?;
             let found = train::predict(&model, config.normalisation, &shown_faces)?;
             let cells: Vec<_> =
@@ -204,13 +205,13 @@ fn source_name(data: &str) -> String {
     Path::new(data).file_name().map_or(data.to_string(), |n| n.to_string_lossy().into_owned())
 }
 
-pub(super) fn export(run: &Path, out: &Path, f32: bool) -> Result<()> {
+pub(super) fn export(run: &Path, out: &Path, precision: Precision) -> Result<()> {
     let config = load_config(run)?;
     // The schema is in the weights file of the best epoch; the checkpoint has the full precision.
     let schema = super::load_weights(&run.join("best.safetensors"))?.meta.schema;
     let state = State::load(&run.join("best.ckpt"), &config, schema.len())?;
     let weights = train::export(&config, &source_name(&config.data), &schema, &state)?;
-    let bytes = weights.to_bytes(precision(f32))?;
+    let bytes = weights.to_bytes(precision)?;
     write_atomically(out, &bytes)?;
     println!("{}: {} bytes, epoch {}", out.display(), bytes.len(), state.history.len());
     Ok(())
