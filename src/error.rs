@@ -29,6 +29,7 @@ pub enum Error {
     #[error("input: {0}")]
     Input(String),
     /// A fault in the tensor library.
+    #[cfg(feature = "native")]
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

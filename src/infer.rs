@@ -440,7 +440,7 @@ impl Detector {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "native"))]
 mod tests {
     use super::*;
     use crate::nets::graph::Init;
