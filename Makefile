@@ -15,8 +15,9 @@ help:
 setup:
 	@tools/setup.sh
 
-demo: web native
-	target/release/face96 serve --port $(PORT) --open
+demo: web
+	cargo build --release --locked --no-default-features --features serve --bin face96-serve
+	target/release/face96-serve --port $(PORT) --open
 
 web: setup
 	@tools/build-web.sh

@@ -1,0 +1,18 @@
+//! `face96 serve` alone: opening the page does not have to wait until the trainer is built, which takes minutes.
+
+#[path = "cli/serve.rs"]
+mod serve;
+
+use clap::Parser;
+
+/// Serves the page on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    args: serve::ServeArgs,
+}
+
+fn main() -> anyhow::Result<()> {
+    serve::serve(Cli::parse().args)
+}
