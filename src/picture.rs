@@ -42,7 +42,7 @@ impl Gray {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let pixels = match picture {
             image::DynamicImage::ImageLuma8(grey) => grey.into_raw(),
-            colour => colour.into_rgb8().pixels().map(|p| luma(p.0[0], p.0[1], p.0[2]).round() as u8).collect(),
+            colour => colour.into_rgb8().pixels().map(|p| luma(p.0[0], p.0[1], p.0[2])).collect(),
         };
         Self::new(width, height, pixels)
     }
@@ -85,9 +85,10 @@ impl Gray {
     }
 }
 
-/// Luma by ITU-R BT.601, the weights of the JPEG files that the nets were trained on. 0 to 255.
-fn luma(red: u8, green: u8, blue: u8) -> f32 {
-    0.299 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue)
+/// Luma by ITU-R BT.601, the weights of the JPEG files that the nets were trained on, and like them in whole levels, so
+/// that a picture gives the same input natively and in the browser.
+fn luma(red: u8, green: u8, blue: u8) -> u8 {
+    (0.299 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue) + 0.5) as u8
 }
 
 /// [`luma`] of RGBA bytes; alpha is passed over.
@@ -99,7 +100,7 @@ pub fn grey_from_rgba(rgba: &[u8], grey: &mut [f32]) -> Result<()> {
         return Err(Error::Input(format!("expected {} RGBA bytes, found {}", 4 * grey.len(), rgba.len())));
     }
     for (g, p) in grey.iter_mut().zip(rgba.chunks_exact(4)) {
-        *g = luma(p[0], p[1], p[2]);
+        *g = f32::from(luma(p[0], p[1], p[2]));
     }
     Ok(())
 }
