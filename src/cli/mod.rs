@@ -99,7 +99,7 @@ struct PredictArgs {
     /// Write annotated PNGs to this folder
     #[arg(long)]
     draw: Option<PathBuf>,
-    /// The whole picture is the face's crop (otherwise so is the middle square of 0.6 of its short side)
+    /// Take the whole picture as the crop, not its middle square of 0.6 of the short side
     #[arg(long)]
     crop: bool,
 }
