@@ -154,11 +154,12 @@ test('abort during loading rejects, with and without a worker', async () => {
   const outcomes = await page.evaluate(async () => {
     const outcomes = [];
     for (const worker of [true, false]) {
-      for (const wait of [0, 5]) {
+      // Before anything was fetched, and while files arrive: at moments of the loading, not after times that may be too long.
+      for (const moment of ['call', 'progress']) {
         const controller = new AbortController();
-        const promise = outcome(createDetector({ worker, signal: controller.signal, weightsUrl: `/pkg/weights/compact.safetensors?${wait}` }));
-        await new Promise((resolve) => setTimeout(resolve, wait));
-        controller.abort();
+        const onProgress = () => moment === 'progress' && controller.abort();
+        const promise = outcome(createDetector({ worker, signal: controller.signal, onProgress }));
+        if (moment === 'call') controller.abort();
         outcomes.push(await promise);
       }
       outcomes.push(await outcome(createDetector({ worker, signal: AbortSignal.abort() })));
