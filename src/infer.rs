@@ -469,60 +469,12 @@ mod tests {
 
     /// The graph by candle's own ops, (B, C, H, W): all activations of one picture.
     fn by_candle(graph: &Graph, input: &[f32]) -> candle_core::Result<Vec<Tensor>> {
-        let tensor = weights(graph);
-        let get = |name: String, shape: &[usize]| Tensor::from_vec(tensor(&name).unwrap(), shape, &Device::Cpu);
-        let mut all: Vec<Tensor> = Vec::new();
-        for node in &graph.nodes {
-            let (h, w, c) = graph.input_shape(node);
-            let x = node.inputs.first().map(|i| all[*i].clone());
-            let y = match (&node.op, x) {
-                (Op::Conv { kernel, stride, padding, channels, relu, .. }, Some(x)) => {
-                    let weight = get(format!("{}.weight", node.name), &[*channels, c, *kernel, *kernel])?;
-                    let bias = get(format!("{}.bias", node.name), &[1, *channels, 1, 1])?;
-                    let y = x.conv2d(&weight, *padding, *stride, 1, 1)?.broadcast_add(&bias)?;
-                    if *relu {
-                        y.relu()?
-                    } else {
-                        y
-                    }
-                }
-                (Op::MaxPool { size }, Some(x)) => x.max_pool2d(*size)?,
-                (Op::Dense { units, relu }, Some(x)) => {
-                    let weight = get(format!("{}.weight", node.name), &[*units, h * w * c])?;
-                    let bias = get(format!("{}.bias", node.name), &[1, *units])?;
-                    let x = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((1, h * w * c))?;
-                    let y = (x.matmul(&weight.t()?)? + bias)?;
-                    let y = if *relu { y.relu()? } else { y };
-                    y.reshape((1, *units, 1, 1))?
-                }
-                (Op::Dropout { .. }, Some(x)) => x,
-                (Op::Add { relu }, Some(x)) => {
-                    let y = (x + &all[node.inputs[1]])?;
-                    if *relu {
-                        y.relu()?
-                    } else {
-                        y
-                    }
-                }
-                (Op::Upsample, Some(x)) => x.upsample_nearest2d(2 * h, 2 * w)?,
-                (Op::MeanPool, Some(x)) => x.mean_keepdim((2, 3))?,
-                (Op::SoftArgmax, Some(x)) => {
-                    let p = candle_nn::ops::softmax(&x.reshape((c, h * w))?, 1)?;
-                    let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
-                    let places = (0..h * w).flat_map(|i| {
-                        let (u, v) = (at(i % w, w), at(i / w, h));
-                        [u, v, u * u + v * v]
-                    });
-                    let m = p.matmul(&Tensor::from_vec(places.collect::<Vec<_>>(), (h * w, 3), &Device::Cpu)?)?;
-                    let (xy, squares) = (m.narrow(1, 0, 2)?, m.narrow(1, 2, 1)?);
-                    let variance = (squares - xy.sqr()?.sum_keepdim(1)?)?;
-                    Tensor::cat(&[&xy, &variance], 1)?.reshape((1, c, 3))?.permute((0, 2, 1))?.unsqueeze(2)?
-                }
-                _ => Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?,
-            };
-            all.push(y);
-        }
-        Ok(all)
+        let (h, w, _) = graph.nodes[0].shape;
+        let (tensor, parameters) = (weights(graph), graph.parameters());
+        crate::nets::candle::forward(graph, &Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?, |name| {
+            let p = parameters.iter().find(|p| p.name == name).expect("a weight of the graph");
+            Tensor::from_vec(tensor(name).expect("a weight of the graph"), p.shape.as_slice(), &Device::Cpu)
+        })
     }
 
     fn flat(x: &Tensor) -> Vec<f32> {

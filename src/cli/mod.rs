@@ -1,5 +1,6 @@
 //! Arguments and what each command does with them.
 
+mod bench;
 mod serve;
 mod train;
 
@@ -30,10 +31,10 @@ enum Command {
     Eval(EvalArgs),
     /// Keypoints of pictures, as CSV and drawn.
     Predict(PredictArgs),
-    /// Write the weights file of a run.
+    /// Write the weights file of a run, or an ONNX file.
     Export(ExportArgs),
     /// Speed of the nets on this machine.
-    Bench(BenchArgs),
+    Bench(bench::BenchArgs),
     /// Serve the page on this machine.
     Serve(serve::ServeArgs),
 }
@@ -106,25 +107,21 @@ struct PredictArgs {
 
 #[derive(Args)]
 struct ExportArgs {
-    /// Run folder
+    /// Run folder, whose best epoch is taken
+    #[arg(long, required_unless_present = "weights", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    /// Weights file, in place of a run folder
     #[arg(long)]
-    run: PathBuf,
+    weights: Option<PathBuf>,
     /// Weights file to write
-    #[arg(long)]
-    out: PathBuf,
-    /// How numbers are stored: f32, f16, or int8 with a scale an output channel
+    #[arg(long, required_unless_present = "onnx")]
+    out: Option<PathBuf>,
+    /// How its numbers are stored: f32, f16, or int8 with a scale an output channel
     #[arg(long, default_value = "f16", value_parser = precision)]
     precision: Precision,
-}
-
-#[derive(Args)]
-struct BenchArgs {
-    /// Nets to time
-    #[arg(long, value_delimiter = ',', default_value = "net2,compact")]
-    nets: Vec<String>,
-    /// Seconds for each figure
-    #[arg(long, default_value_t = 5.)]
-    seconds: f64,
+    /// ONNX file to write: `input` (batch, 1, 96, 96) to `keypoints` (batch, K, 2) in pixels
+    #[arg(long)]
+    onnx: Option<PathBuf>,
 }
 
 /// Runs the command line.
@@ -134,8 +131,8 @@ pub fn main() -> Result<()> {
         Command::Resume(args) => train::resume(args),
         Command::Eval(args) => eval(args),
         Command::Predict(args) => predict(args),
-        Command::Export(args) => train::export(&args.run, &args.out, args.precision),
-        Command::Bench(args) => train::bench(&args.nets, args.seconds),
+        Command::Export(args) => export(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Serve(args) => serve::serve(args),
     }
 }
@@ -295,6 +292,26 @@ fn predict(args: PredictArgs) -> Result<()> {
         }
     }
     println!("{} faces", faces.len());
+    Ok(())
+}
+
+fn export(args: ExportArgs) -> Result<()> {
+    let weights = match (&args.weights, &args.run) {
+        (Some(path), _) => load_weights(path)?,
+        (None, Some(run)) => train::best_weights(run)?,
+        (None, None) => bail!("nothing to export: give --run FOLDER or --weights FILE"),
+    };
+    let write = |path: &Path, bytes: &[u8]| -> Result<()> {
+        write_atomically(path, bytes)?;
+        println!("{}: {} bytes", path.display(), bytes.len());
+        Ok(())
+    };
+    if let Some(path) = &args.out {
+        write(path, &weights.to_bytes(args.precision)?)?;
+    }
+    if let Some(path) = &args.onnx {
+        write(path, &face96::onnx::to_bytes(&weights)?)?;
+    }
     Ok(())
 }
 

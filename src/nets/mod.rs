@@ -2,6 +2,8 @@
 //!
 //! A net is a [`Graph`]: (B, 96, 96, 1) in, keypoints and perhaps a presence logit out.
 
+#[cfg(any(feature = "native", feature = "bench-candle"))]
+pub mod candle;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod model;

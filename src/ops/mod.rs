@@ -10,9 +10,13 @@ pub mod native;
 #[cfg(feature = "native")]
 pub use autograd::*;
 
+/// Added by batch norm to the variance before its root is taken, as everywhere (Ioffe and Szegedy 2015).
+pub const NORM_EPSILON: f32 = 1e-5;
+
 #[cfg(feature = "native")]
 mod autograd {
     use super::native::{self, ConvShape, Strides};
+    use super::NORM_EPSILON;
     use candle_core::{bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
 
     /// The floats of a contiguous layout.
@@ -234,9 +238,6 @@ mod autograd {
             Ok((Some(tensor(dx, x)?), Some(tensor(dg, gamma)?), Some(tensor(db, gamma)?)))
         }
     }
-
-    /// Added to the variance before its root is taken, as everywhere (Ioffe and Szegedy 2015).
-    pub const NORM_EPSILON: f32 = 1e-5;
 
     /// Batch norm over all but the last dimension of `x`, with the batch's own statistics, which are returned too: mean
     /// and biased variance of each channel.
