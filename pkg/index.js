@@ -7,6 +7,7 @@
 import { startBackend } from './backend.js';
 import { frameSize, guideBox } from './crop.js';
 import { Face96Error, asFace96Error } from './errors.js';
+import { defaultWasmUrl } from './simd.js';
 
 export { Face96Error } from './errors.js';
 export { guideBox } from './crop.js';
@@ -22,7 +23,7 @@ export { guideBox } from './crop.js';
 /**
  * @typedef {object} DetectorOptions
  * @property {string | URL} [weightsUrl] a weights file; the default lies in this package
- * @property {string | URL} [wasmUrl] the wasm; the default lies in this package
+ * @property {string | URL} [wasmUrl] the wasm; the default is the one of the two in this package that suits the browser
  * @property {1} [maxFaces] this version finds one face
  * @property {false} [smoothing] this version does not smooth
  * @property {number} [minScore] 0..1; below this presence score `faces` is empty. Default 0.5; without effect where the
@@ -53,7 +54,7 @@ export async function createDetector(options = {}) {
   if (signal?.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
   // Addresses are made absolute here: a relative one means the page's folder, which a worker does not know.
   const base = globalThis.document?.baseURI ?? import.meta.url;
-  const wasmUrl = options.wasmUrl ? new URL(options.wasmUrl, base) : new URL('./dist/face96_bg.wasm', import.meta.url);
+  const wasmUrl = options.wasmUrl ? new URL(options.wasmUrl, base) : defaultWasmUrl();
   const weightsUrl = options.weightsUrl
     ? new URL(options.weightsUrl, base)
     : new URL('./weights/compact.safetensors', import.meta.url);
