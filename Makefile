@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo test web native setup clean
+.PHONY: help demo test bench web native setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -8,6 +8,7 @@ PORT ?= 9696
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
 	@echo 'make test    install what is missing, build everything, run every test'
+	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make native  build the command line program (target/release/face96)'
 	@echo 'make clean   delete what was built, but not the tools'
@@ -30,6 +31,11 @@ test:
 	cargo test --release --locked --all-features
 	@tools/build-web.sh
 	node --test tests/browser/*.test.js
+
+bench: web native
+	@tools/setup.sh test
+	@tools/bench/setup.sh
+	node tools/bench/bench.js $(BENCH)
 
 clean:
 	rm -rf pkg/dist target/wasm target/release target/debug
