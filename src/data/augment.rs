@@ -154,16 +154,19 @@ pub struct Batch {
     pub points: Vec<f32>,
     /// (B): 1 for a face, 0 for a negative.
     pub presence: Vec<f32>,
+    /// (B): what an error is measured by, pixels of the crop: the distance of the outer eye corners, or the crop's side.
+    pub unit: Vec<f32>,
 }
 
 impl Batch {
     /// Samples of the given faces.
     pub fn make(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
-        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![] };
+        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![] };
         for i in indices {
             let face = &data.faces[*i];
             let (pixels, points) = augment.sample(face, &data.schema, rng);
             batch.pixels.extend(pixels);
+            batch.unit.push(data.schema.unit(&points));
             if face.is_face() {
                 batch.points.extend(points.iter().flatten());
             } else {
