@@ -6,7 +6,8 @@
 //!
 //! Out: `keypoints`, (batch, K, 2), x and y in pixels of the crop, the centre of its first pixel at (0, 0); from a net with
 //! heatmaps also `variance`, (batch, K), of each heatmap in squares of half the crop's side; from a net that tells faces
-//! from other things also `presence`, (batch, 1), the probability of a face.
+//! from other things also `presence`, (batch, 1), the probability of a face; from one that judges its keypoints also
+//! `confidence`, (batch, K), the probability that each is right.
 //!
 //! The steps are those of [`Graph`], convolutions with their ReLU as two nodes; ONNX has channels before height and width,
 //! so the weights of a dense layer are put in that order. The names of the keypoints are in the metadata `keypoints`.
@@ -14,7 +15,7 @@
 use crate::error::{Error, Result};
 use crate::nets::graph::{Graph, Node, Op};
 use crate::nets::{unit_offset, SIDE};
-use crate::weights::Weights;
+use crate::weights::{Calibration, Weights};
 use prost::Message;
 
 /// The messages of `onnx.proto3` as far as they are needed here; field numbers and types are that file's.
@@ -166,7 +167,7 @@ pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
         let name = out.step(&graph, node, &x, weights)?;
         names.push(name);
     }
-    out.results(&graph, &names, weights.meta.schema.len());
+    out.results(&graph, &names, weights.meta.schema.len(), weights.meta.calibration.unwrap_or_default());
 
     let meta = &weights.meta;
     let normalisation = serde_json::to_value(meta.normalisation).map_err(|e| Error::Weights(e.to_string()))?;
@@ -244,8 +245,8 @@ impl Builder {
         name.into()
     }
 
-    /// A shape for `Reshape`: 0 keeps a length, -1 is what is left.
-    fn shape(&mut self, name: &str, values: &[i64]) -> String {
+    /// A list of whole numbers. As a shape for `Reshape`, 0 keeps a length and -1 is what is left.
+    fn ints(&mut self, name: &str, values: &[i64]) -> String {
         self.tensors.push(proto::Tensor {
             dims: vec![values.len() as i64],
             data_type: INT64,
@@ -313,7 +314,7 @@ impl Builder {
             }
             Op::MeanPool => self.node(name, "GlobalAveragePool", x, vec![]),
             Op::SoftArgmax => {
-                let shape = self.shape(&of("shape"), &[0, 0, -1]);
+                let shape = self.ints(&of("shape"), &[0, 0, -1]);
                 let flat = self.node(&of("flat"), "Reshape", &[x[0], &shape], vec![]);
                 let p = self.node(&of("softmax"), "Softmax", &[&flat], vec![int("axis", 2)]);
                 let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
@@ -333,19 +334,29 @@ impl Builder {
         })
     }
 
-    /// From the net's units to pixels, from the logit to a probability.
-    fn results(&mut self, graph: &Graph, names: &[String], keypoints: usize) {
-        let shape = self.shape("keypoints.shape", &[-1, keypoints as i64, 2]);
+    /// From the net's units to pixels, from logits to probabilities.
+    fn results(&mut self, graph: &Graph, names: &[String], keypoints: usize, calibration: Calibration) {
+        let shape = self.ints("keypoints.shape", &[-1, keypoints as i64, 2]);
         let half = self.floats("keypoints.half_side", &[], [SIDE as f32 / 2.]);
         let offset = self.floats("keypoints.offset", &[], [unit_offset(graph)]);
         let units = self.node("keypoints.units", "Reshape", &[&names[graph.keypoints], &shape], vec![]);
         let scaled = self.node("keypoints.scaled", "Mul", &[&units, &half], vec![]);
         self.node("keypoints", "Add", &[&scaled, &offset], vec![]);
         self.outputs.insert(0, value("keypoints", &[keypoints as i64, 2]));
-        if let Some(presence) = graph.presence {
-            let logit = self.node("presence.logit", "Flatten", &[&names[presence]], vec![int("axis", 1)]);
-            self.node("presence", "Sigmoid", &[&logit], vec![]);
-            self.outputs.push(value("presence", &[1]));
+        let Some(presence) = graph.presence else { return };
+        let logits = self.node("logits", "Flatten", &[&names[presence]], vec![int("axis", 1)]);
+        let [zero, one, all] = [0, 1, i64::from(i32::MAX)].map(|i| self.ints(&format!("logits.{i}"), &[i]));
+        let logit = self.node("presence.logit", "Slice", &[&logits, &zero, &one, &one], vec![]);
+        self.node("presence", "Sigmoid", &[&logit], vec![]);
+        self.outputs.push(value("presence", &[1]));
+        if graph.nodes[presence].shape.2 > 1 {
+            let said = self.node("confidence.logit", "Slice", &[&logits, &one, &all, &one], vec![]);
+            let scale = self.floats("confidence.scale", &[], [calibration.scale]);
+            let shift = self.floats("confidence.shift", &[], [calibration.shift]);
+            let scaled = self.node("confidence.scaled", "Mul", &[&said, &scale], vec![]);
+            let shifted = self.node("confidence.shifted", "Add", &[&scaled, &shift], vec![]);
+            self.node("confidence", "Sigmoid", &[&shifted], vec![]);
+            self.outputs.push(value("confidence", &[keypoints as i64]));
         }
     }
 }

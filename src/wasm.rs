@@ -48,7 +48,7 @@ impl Detector {
             net: &meta.net,
             version: &meta.crate_version,
             input_size: meta.side,
-            presence: detector.plan().presence().is_some(),
+            presence: !detector.plan().presence().is_empty(),
             schema: &meta.schema,
         };
         let info = serde_wasm_bindgen::to_value(&info)?;

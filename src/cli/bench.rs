@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use face96::infer::Detector;
 use face96::ops::native::{matmul, Strides};
+use face96::schema::Schema;
 use face96::train::bench::{Runtime, Task};
 use face96::train::{self, checkpoint::write_atomically};
 use face96::weights::Precision;
@@ -41,7 +42,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
     for net in &args.nets {
         let task = Task::new(net)?;
         let batch = task.config().batch as f64;
-        let weights = train::export(task.config(), "", &face96::schema::Schema::kaggle(), task.state())?;
+        let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
         let mut steps = task.run(Runtime::Face96, args.seconds)?;
         let mut detector = Detector::new(&weights)?;
         let crop: Vec<f32> = (0..weights.meta.side.pow(2)).map(|i| (i % 251) as f32).collect();
@@ -62,7 +63,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
 fn files(net: &str, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let task = Task::new(net)?;
-    let weights = train::export(task.config(), "", &face96::schema::Schema::kaggle(), task.state())?;
+    let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
     let graph = weights.graph()?;
     let steps = serde_json::json!({ "graph": graph, "multiplyAdds": graph.multiply_adds() });
     let write = |end: &str, bytes: &[u8]| write_atomically(&folder.join(format!("{net}.{end}")), bytes);

@@ -79,7 +79,7 @@ impl Task {
     }
 
     /// The task as a safetensors file: the weights by name, `batch.pictures` (B, 96, 96, 1), `batch.targets` and
-    /// `batch.mask` (B, K, 2), `batch.presence` (B, 1), all f32, and in the metadata `task` the graph, the loss and the
+    /// `batch.mask` (B, K, 2), `batch.presence` and `batch.unit` (B, 1), all f32, and in the metadata `task` the graph, the loss and the
     /// optimizer with the rates of the moment.
     ///
     /// # Errors
@@ -101,7 +101,13 @@ impl Task {
             "optimizer": optimizer,
         });
         let b = &self.batch;
-        let batch = [("pictures", &b.pictures), ("targets", &b.targets), ("mask", &b.mask), ("presence", &b.presence)];
+        let batch = [
+            ("pictures", &b.pictures),
+            ("targets", &b.targets),
+            ("mask", &b.mask),
+            ("presence", &b.presence),
+            ("unit", &b.unit),
+        ];
         let weights = self.state.model.vars.iter().map(|(p, var)| (p.name.clone(), var.as_tensor()));
         let tensors = batch.into_iter().map(|(name, tensor)| (format!("batch.{name}"), tensor)).chain(weights);
         let metadata = [("task".to_string(), task.to_string())].into();
@@ -168,6 +174,7 @@ mod tests {
                     targets: few(&b.targets),
                     mask: few(&b.mask),
                     presence: few(&b.presence),
+                    unit: few(&b.unit),
                 };
                 task.run(runtime, 0.).unwrap().losses
             };

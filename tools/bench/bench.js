@@ -31,15 +31,6 @@ function quantile(values, share) {
 const median = (values) => quantile(values, 0.5);
 const write = (name, value) => writeFileSync(join(folder, name), JSON.stringify(value, null, 1) + '\n');
 
-/** Weights, ONNX and steps of each net; compact as it is shipped, net2 as it begins to train. */
-async function files() {
-  mkdirSync(folder, { recursive: true });
-  await run(program, ['bench', '--nets', nets.join(','), '--files', folder]);
-  const shipped = join(root, 'pkg/weights/compact.safetensors');
-  const to = ['--out', join(folder, 'compact.safetensors'), '--precision', 'f32', '--onnx', join(folder, 'compact.onnx')];
-  await run(program, ['export', '--weights', shipped, ...to]);
-}
-
 /** The repository over HTTP, isolated so that the page's clock is exact to 5 microseconds. */
 function serve() {
   const types = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
@@ -146,7 +137,9 @@ function table(rows) {
   return rows.map((row) => row.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ')).join('\n');
 }
 
-await files();
+// Weights, ONNX, steps and training task of each net, as it begins to train.
+mkdirSync(folder, { recursive: true });
+await run(program, ['bench', '--nets', nets.join(','), '--files', folder]);
 const charts = [];
 const show = (title, unit, figures) => {
   const rows = [[title, 'median', 'p95', 'face96 by it']];

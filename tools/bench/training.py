@@ -30,7 +30,7 @@ def read_safetensors(path):
 
 
 def forward(graph, weights, pictures):
-    """(B, 1, 96, 96) -> keypoints (B, K, 2) and the presence logit (B, 1) or None."""
+    """(B, 1, 96, 96) -> keypoints (B, K, 2) and the logits of presence and confidence, (B, 1) or (B, 1 + K), or None."""
     done = []
     for node in graph["nodes"]:
         x = [done[i] for i in node["inputs"]]
@@ -69,18 +69,23 @@ def forward(graph, weights, pictures):
             raise ValueError(f"step '{node['name']}': no '{op}' in training.py")
         done.append(F.relu(y) if node.get("relu") else y)
     keypoints = done[graph["keypoints"]]
-    presence = None if graph["presence"] is None else done[graph["presence"]].flatten(1)
-    return keypoints.reshape(len(pictures), -1, 2), presence
+    logits = None if graph["presence"] is None else done[graph["presence"]].flatten(1)
+    return keypoints.reshape(len(pictures), -1, 2), logits
 
 
-def loss_of(kind, keypoints, presence, batch):
+def loss_of(kind, keypoints, logits, batch):
     """As src/train/mod.rs."""
     error = (keypoints - batch["targets"]) * batch["mask"]
     if kind == "mse":
         return error.square().sum() / batch["mask"].sum()
     total = F.smooth_l1_loss(error * 48, torch.zeros_like(error), reduction="sum") / batch["mask"].sum()
-    if presence is not None:
-        total = total + 0.5 * F.binary_cross_entropy_with_logits(presence, batch["presence"])
+    if logits is None:
+        return total
+    total = total + 0.5 * F.binary_cross_entropy_with_logits(logits[:, :1], batch["presence"])
+    if logits.shape[1] > 1:
+        right = (error.detach().square().sum(2) <= (0.05 * batch["unit"]).square()).float()
+        said = F.binary_cross_entropy_with_logits(logits[:, 1:], right, weight=batch["mask"][:, :, 0], reduction="sum")
+        total = total + 0.4 * said / batch["mask"].sum()
     return total
 
 
@@ -128,8 +133,8 @@ def main():
     while len(seconds) < 2 or time.perf_counter() < end:
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        keypoints, presence = forward(task["graph"], weights, batch["pictures"])
-        loss = loss_of(task["loss"], keypoints, presence, batch)
+        keypoints, logits = forward(task["graph"], weights, batch["pictures"])
+        loss = loss_of(task["loss"], keypoints, logits, batch)
         loss.backward()
         optimizer.step()
         value = loss.item()
