@@ -4,6 +4,8 @@
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
 PORT ?= 9696
+CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
+  --config 'profile.release.package.face96.overflow-checks=true'
 
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
@@ -29,6 +31,8 @@ native:
 test:
 	@tools/setup.sh test
 	cargo test --release --locked --all-features
+	# Once more with every debug assertion and overflow check of our own code: the index arithmetic of the kernels.
+	cargo test --release --locked --all-features $(CHECKED) --lib --test ops -- ops:: infer:: convolution dense odd batch
 	@tools/build-web.sh
 	node --test tests/browser/*.test.js
 

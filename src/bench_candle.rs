@@ -1,11 +1,47 @@
-//! A net by candle's own ops in the browser: what `make bench` compares ours with. Built by `tools/bench` alone, never part
-//! of the package.
+//! For `make bench` in the browser: a net by candle's own ops, to compare ours with, and a profile of ours. Built by
+//! `tools/bench` alone, never part of the package.
 
+use crate::infer::Plan;
 use crate::nets::{candle, graph::Graph, graph::Op, unit_offset, SIDE};
 use crate::weights::Weights;
 use candle_core::{Device, Result, Tensor};
 use std::collections::HashMap;
 use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
+
+/// Where a frame of ours goes: `[name, milliseconds, multiply-adds made]` of each step as JSON, the median of `frames`.
+///
+/// # Errors
+/// A file that does not fit its own net.
+#[wasm_bindgen]
+pub fn profile(bytes: &[u8], frames: usize) -> std::result::Result<String, JsError> {
+    let weights = Weights::from_bytes(bytes).map_err(js_error)?;
+    let graph = weights.graph().map_err(js_error)?;
+    let mut plan = Plan::new(&graph, |name| weights.tensor(name)).map_err(js_error)?;
+    let mut steps: Vec<(String, Vec<f64>, u64)> = vec![];
+    for frame in 0..frames.max(1) {
+        let (mut i, mut last) = (0, now());
+        plan.run_steps(|name, multiply_adds| {
+            let time = now();
+            if frame == 0 {
+                steps.push((name.into(), vec![], multiply_adds));
+            }
+            steps[i].1.push(time - last);
+            (i, last) = (i + 1, now());
+        });
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let rows: Vec<_> = steps.into_iter().map(|(name, times, n)| (name, median(times), n)).collect();
+    serde_json::to_string(&rows).map_err(js_error)
+}
 
 /// A net and its weights as candle's tensors.
 #[wasm_bindgen]

@@ -115,6 +115,7 @@ export async function load(net, builds) {
   const { metadata, tensors } = readSafetensors(bytes);
   const runtimes = {};
   const limits = {};
+  let profile;
   let input;
   for (const [name, { glue, wasm }] of Object.entries(builds)) {
     const module = await face96(glue, wasm);
@@ -126,6 +127,7 @@ export async function load(net, builds) {
     }
     if (name === 'candle') {
       const model = new module.CandleNet(bytes);
+      profile = () => JSON.parse(module.profile(bytes, 50));
       runtimes[name] = () => model.run(input.values);
     } else {
       const detector = new module.Detector(bytes);
@@ -150,7 +152,7 @@ export async function load(net, builds) {
     }
     worst = Math.max(worst, apart);
   }
-  return { runtimes, limits, multiplyAdds, worst };
+  return { runtimes, limits, multiplyAdds, worst, profile };
 }
 
 /**
