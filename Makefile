@@ -30,9 +30,10 @@ native:
 
 test:
 	@tools/setup.sh test
-	cargo test --release --locked --all-features
-	# Once more with every debug assertion and overflow check of our own code: the index arithmetic of the kernels.
-	cargo test --release --locked --all-features $(CHECKED) --lib --test ops -- ops:: infer:: convolution dense odd batch
+	# The kernels' unit tests with every debug assertion and overflow check of our own code: their index arithmetic.
+	cargo test --release --locked --all-features --lib $(CHECKED)
+	cargo test --release --locked --all-features --bins --test '*'
+	cargo test --release --locked --all-features --doc
 	@tools/build-web.sh
 	node --test tests/browser/*.test.js
 
@@ -42,4 +43,4 @@ bench: web native
 	node tools/bench/bench.js $(BENCH)
 
 clean:
-	rm -rf pkg/dist target/wasm target/release target/debug
+	rm -rf pkg/dist target/wasm target/wasm-relaxed target/wasm-candle target/bench target/release target/debug
