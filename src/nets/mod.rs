@@ -7,6 +7,8 @@ pub mod candle;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod model;
+#[cfg(feature = "native")]
+pub mod tape;
 
 use crate::error::{Error, Result};
 use graph::{Graph, Op};

@@ -2,12 +2,13 @@
 //! a file for other runtimes (`tools/bench/training.py`).
 
 use super::optim::Optimizer;
-use super::{checkpoint::State, descend, loss, rng, step, Config, Tensors};
+use super::{checkpoint::State, loss, rng, step, update, Config, Tensors};
 use crate::data::augment::{Augment, Batch};
 use crate::data::{load, Options};
 use crate::error::{Error, Result};
 use crate::nets::model::Output;
-use crate::nets::{candle, graph::Op, unit_offset};
+use crate::nets::{candle, graph::Op, graph::Parameter, unit_offset};
+use candle_core::Var;
 use std::time::{Duration, Instant};
 
 /// Where in the run the steps are taken: the rates of the schedules' middle.
@@ -152,7 +153,11 @@ impl Task {
         };
         let presence = model.graph.presence.map(|i| all[i].flatten_from(1)).transpose()?;
         let loss = loss(&Output { keypoints, presence }, &self.batch, self.config.loss)?;
-        descend(&self.config, &mut self.state, &loss, AT)
+        let found = loss.backward()?;
+        let gradient = |(p, var): &(Parameter, Var)| found.get(var.as_tensor()).filter(|_| p.trained).cloned();
+        let gradients: Vec<_> = model.vars.iter().map(gradient).collect();
+        update(&self.config, &mut self.state, &gradients, AT)?;
+        Ok(f64::from(loss.to_scalar::<f32>()?))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::data::augment::{Augment, Batch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::nets::model::{Model, Output};
+use crate::nets::tape::Tape;
 use crate::nets::{NetConfig, SIDE};
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
@@ -246,24 +247,25 @@ pub trait Progress: Sync {
 /// One step: forward, loss, backward, update, `at` a place in the run from 0 to 1. Returns the loss; where that is not
 /// finite, the weights are left as they were.
 fn step(config: &Config, state: &mut State, batch: &Tensors, rng: &mut ChaCha8Rng, at: f32) -> Result<f64> {
-    let output = state.model.forward(&batch.pictures, Some(rng))?;
-    descend(config, state, &loss(&output, batch, config.loss)?, at)
+    let tape = Tape::new(&state.model, &batch.pictures, rng)?;
+    let loss = loss(&tape.output(), batch, config.loss)?;
+    let value = f64::from(loss.to_scalar::<f32>()?);
+    if value.is_finite() {
+        let gradients = tape.backward(&loss)?;
+        update(config, state, &gradients, at)?;
+    }
+    Ok(value)
 }
 
-/// Backward and update from a loss that [`step`] or a benchmark has computed.
-fn descend(config: &Config, state: &mut State, loss: &Tensor, at: f32) -> Result<f64> {
-    let value = f64::from(loss.to_scalar::<f32>()?);
-    if !value.is_finite() {
-        return Ok(value);
-    }
-    let gradients = loss.backward()?;
+/// Moves the weights along their gradients, which come in the order of the model's variables.
+fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: f32) -> Result<()> {
     state.step += 1;
-    for ((parameter, var), moments) in state.model.vars.iter().zip(&mut state.moments) {
-        if let Some(gradient) = gradients.get(var.as_tensor()).filter(|_| parameter.trained) {
+    for (((_, var), moments), gradient) in state.model.vars.iter().zip(&mut state.moments).zip(gradients) {
+        if let Some(gradient) = gradient {
             config.optimizer.update(var, gradient, moments, state.step, at)?;
         }
     }
-    Ok(value)
+    Ok(())
 }
 
 /// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with whether it is the
