@@ -32,4 +32,4 @@ test:
 	node --test tests/browser/*.test.js
 
 clean:
-	rm -rf pkg/dist target/wasm target/release target/debug
+	rm -rf pkg/dist www/offline-files.js target/wasm target/release target/debug

@@ -1,0 +1,108 @@
+// Pictures of the page, made by the page itself in headless Chromium; `make web` and the program come first.
+//   node tools/pictures.js icons         www/icon-*.png from www/icon.svg
+//   node tools/pictures.js docs          docs/*.png, which the README shows: the drawn sample only
+//   node tools/pictures.js states [DIR]  every state in three sizes and both themes, to look at (default target/pictures)
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { launch, root, serve } from '../tests/browser/harness.js';
+
+const SIZES = { phone: [360, 740], tablet: [768, 1024], desktop: [1280, 800] };
+const endings = [];
+const context = { after: (end) => endings.push(end) };
+const [what, folder = join(root, 'target/pictures')] = process.argv.slice(2);
+try {
+  if (what === 'icons') await icons();
+  else if (what === 'docs') await docs();
+  else if (what === 'states') await states();
+  else throw new Error(`expected icons, docs or states, found ${what}`);
+} finally {
+  for (const end of endings.reverse()) await end();
+}
+
+async function icons() {
+  const browser = await launch(context);
+  const svg = readFileSync(join(root, 'www/icon.svg'), 'utf8');
+  for (const [name, side, share] of [['icon-192', 192, 1], ['icon-512', 512, 1], ['icon-maskable', 512, 0.8]]) {
+    const page = await browser.newPage({ viewport: { width: side, height: side } });
+    // A maskable icon is cut to any shape: its square is filled, what matters lies in the middle 80 %.
+    const fill = share < 1 ? '#12352a' : 'transparent';
+    await page.setContent(`<style>body { margin: 0; height: 100vh; display: grid; place-content: center; background: ${fill} }
+      svg { width: ${side * share}px }</style>${svg}`);
+    await page.screenshot({ path: join(root, `www/${name}.png`), omitBackground: true });
+    await page.close();
+  }
+}
+
+/** Opens the page; `theme` is the system's. */
+async function open(browser, url, [width, height], theme, settings = {}, scale = 1) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, deviceScaleFactor: scale, acceptDownloads: true });
+  const page = await context.newPage();
+  await page.addInitScript((s) => localStorage.setItem('face96', JSON.stringify(s)), settings);
+  await page.goto(url);
+  return page;
+}
+
+/** Until the readings of the sample stand. */
+async function settle(page) {
+  await page.waitForSelector('.stage.found', { timeout: 30_000 });
+  await page.waitForTimeout(3500);
+}
+
+async function docs() {
+  const url = await serve(context);
+  const browser = await launch(context);
+  mkdirSync(join(root, 'docs'), { recursive: true });
+  for (const [name, size, theme, settings] of [
+    ['page', [1280, 800], 'light', {}],
+    ['page-dark', [1280, 800], 'dark', { labels: true }],
+    ['page-phone', [360, 740], 'dark', {}],
+  ]) {
+    const page = await open(browser, url, size, theme, settings);
+    await page.click('#play');
+    await settle(page);
+    await page.screenshot({ path: join(root, `docs/${name}.png`) });
+    await page.close();
+  }
+}
+
+async function states() {
+  const url = await serve(context);
+  const browser = await launch(context);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const [sizeName, size] of Object.entries(SIZES)) {
+    for (const theme of ['light', 'dark']) {
+      const full = sizeName !== 'desktop';
+      const shot = (page, state, fullPage = full) => page.screenshot({ path: join(folder, `${state}-${sizeName}-${theme}.png`), fullPage });
+      let page = await open(browser, url, size, theme, { labels: false });
+      await shot(page, 'idle');
+      await page.click('#help');
+      await shot(page, 'help', false);
+      await page.keyboard.press('Escape');
+      await page.click('#play');
+      await settle(page);
+      await shot(page, 'sample');
+      await page.click('#record');
+      await page.waitForTimeout(1200);
+      await shot(page, 'recording');
+      await page.context().close();
+      page = await open(browser, url, size, theme, { labels: true, boxes: true, faces: 2 });
+      await page.click('#play');
+      await settle(page);
+      await page.evaluate(() => document.querySelectorAll('details').forEach((d) => (d.open = true)));
+      await shot(page, 'everything');
+      await page.click('#stop');
+      await page.click('#start');
+      await page.waitForTimeout(2500);
+      await shot(page, 'camera');
+      await page.click('#stop');
+      await page.setInputFiles('#file', { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('x') });
+      await page.waitForSelector('.status.error');
+      await shot(page, 'fault');
+      await page.evaluate(() => document.querySelector('#drop').removeAttribute('hidden'));
+      await shot(page, 'drop', false);
+      await page.context().close();
+    }
+  }
+  writeFileSync(join(folder, 'README'), 'Made by tools/pictures.js states.\n');
+}
