@@ -1,4 +1,4 @@
-// Frame -> box -> the small upright square the net sees, and keypoints back. Follows the convention of the whole
+// Frame -> box -> the small upright square the net sees. Follows the convention of the whole
 // project: pixel (0, 0) has its CENTRE at (0, 0). A canvas puts the corner there, so canvas = pixel + 0.5 throughout.
 
 /** @typedef {HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas | HTMLImageElement | ImageData | ImageBitmap | VideoFrame} FrameSource */
@@ -60,19 +60,6 @@ function cropToFrame(box, side) {
 function invert([a, b, c, d, e, f]) {
   const det = a * d - b * c;
   return [d / det, -b / det, -c / det, a / det, (c * f - d * e) / det, (b * e - a * f) / det];
-}
-
-/**
- * Maps a point of the crop to the frame, both with pixel centres at whole numbers.
- * @param {Box} box
- * @param {number} side of the crop, in pixels
- * @param {number} x
- * @param {number} y
- * @returns {[number, number]}
- */
-export function toFrame(box, side, x, y) {
-  const [a, b, c, d, e, f] = cropToFrame(box, side);
-  return [a * (x + 0.5) + c * (y + 0.5) + e - 0.5, b * (x + 0.5) + d * (y + 0.5) + f - 0.5];
 }
 
 /** Draws boxes of frames to a square of `side` pixels. Its canvases are made once and used for every frame. */

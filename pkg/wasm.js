@@ -4,7 +4,7 @@ import { Face96Error, asFace96Error } from './errors.js';
 
 /**
  * How far a file has come. `total` is null where the server does not say.
- * @typedef {{ part: 'wasm' | 'weights', loaded: number, total: number | null }} Progress
+ * @typedef {{ part: 'wasm' | 'weights' | 'finder', loaded: number, total: number | null }} Progress
  */
 
 /** @type {Promise<unknown> | null} */
@@ -35,7 +35,7 @@ export async function loadWasm(url, onProgress) {
 
 /**
  * @param {string} url
- * @param {'wasm' | 'weights'} part
+ * @param {Progress['part']} part
  * @param {(progress: Progress) => void} [onProgress]
  * @param {AbortSignal} [signal]
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
