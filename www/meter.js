@@ -12,8 +12,8 @@ export class Meter {
   /** Frames that the source showed and nobody took. */
   dropped = 0;
 
-  /** @param {{ total: number, net: number }} timings in ms @param {number} skipped frames before this one */
-  add({ total, net }, skipped) {
+  /** @param {number} total ms @param {number} net of these, what the nets took @param {number} skipped frames before this one */
+  add(total, net, skipped) {
     this.#frames.push({ now: performance.now(), total, net });
     if (this.#frames.length > SPAN) this.#frames.shift();
     this.dropped += skipped;

@@ -176,7 +176,7 @@ async function follow(detector, from, signal) {
     signal.throwIfAborted();
     const { faces, timings } = result;
     latest = { any: true, faces, at: performance.now() };
-    meter.add(timings, next.skipped);
+    meter.add(timings.total, timings.find + timings.net, next.skipped);
     log.add(next.timestamp ?? 0, faces, scale);
     stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
     html('welcome').hidden = true;

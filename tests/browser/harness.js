@@ -13,10 +13,11 @@ export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
 /**
  * Starts `face96 serve` on a free port. The test context ends it.
  * @param {import('node:test').TestContext | { after: (f: () => void) => void }} t
+ * @param {string} [folder] that holds www and pkg
  * @returns {Promise<string>} the page's address, with a slash at the end
  */
-export async function serve(t) {
-  const child = spawn(program, ['serve', '--port', '0', '--root', root], { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function serve(t, folder = root) {
+  const child = spawn(program, ['serve', '--port', '0', '--root', folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill());
   return new Promise((resolve, reject) => {
     let printed = '';
