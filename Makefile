@@ -29,7 +29,7 @@ test:
 	@tools/setup.sh test
 	cargo test --release --locked --all-features
 	@tools/build-web.sh
-	node --test tests/browser/*.test.js
+	node --test tests/browser/*.test.js tests/package/*.test.js
 
 clean:
 	rm -rf pkg/dist www/offline-files.js target/wasm target/release target/debug

@@ -40,6 +40,28 @@ export function frameSize(source) {
 }
 
 /**
+ * Takes the frame that a source shows now. What comes back belongs to the caller, who closes it.
+ *
+ * A video's frame is taken as a VideoFrame where there are any: that copies nothing, while a bitmap of 640x480 takes the page's
+ * thread 2 ms; its pixels become RGB where they are drawn, in the worker.
+ * @param {FrameSource} source
+ * @returns {Promise<ImageBitmap | VideoFrame>}
+ */
+export async function takeFrame(source) {
+  if (typeof VideoFrame === 'function') {
+    if (source instanceof VideoFrame) return source.clone();
+    if (typeof HTMLVideoElement === 'function' && source instanceof HTMLVideoElement) {
+      try {
+        return new VideoFrame(source);
+      } catch {
+        // A bitmap then; if that fails as well, its reason is told.
+      }
+    }
+  }
+  return createImageBitmap(source);
+}
+
+/**
  * The affine map from crop to frame, both in canvas coordinates, as the (a, b, c, d, e, f) of a 2D context.
  * @param {Box} box
  * @param {number} side of the crop, in pixels

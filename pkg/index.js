@@ -5,7 +5,7 @@
 //   for (const { x, y, name } of faces[0]?.keypoints ?? []) draw(x, y, name);
 //   detector.close();
 import { openStream } from './backend.js';
-import { frameSize, guideBox } from './crop.js';
+import { frameSize, guideBox, takeFrame } from './crop.js';
 import { Face96Error, asFace96Error } from './errors.js';
 import { facesOf } from './faces.js';
 
@@ -195,7 +195,7 @@ export class FaceDetector {
     return new Promise((resolve, reject) => {
       const start = performance.now();
       /** @type {Job} */
-      const job = { frame: createImageBitmap(source), width, height, kind, start, capture: 0, settled: false, resolve, reject };
+      const job = { frame: takeFrame(source), width, height, kind, start, capture: 0, settled: false, resolve, reject };
       job.frame.then(
         () => (job.capture = performance.now() - start),
         () => {}, // #run reports it when the job's turn comes

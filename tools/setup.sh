@@ -38,7 +38,7 @@ if [ "${1:-}" = test ] && [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
     exit 1
   fi
   say "installing Debian's chromium (about 1 minute)"
-  $as_root apt-get update -q >&2
-  $as_root apt-get install -y -q --no-install-recommends chromium >&2
+  $as_root apt-get update -o DPkg::Lock::Timeout=300 -q >&2
+  $as_root apt-get install -o DPkg::Lock::Timeout=300 -y -q --no-install-recommends chromium >&2
 fi
 say "tools are in place ($((SECONDS - start)) s)"

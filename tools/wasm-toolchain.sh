@@ -25,8 +25,8 @@ if ! has_std "$debian/wasm32-unknown-unknown/lib" || ! command -v wasm-ld-22 >/d
   fi
   start=$SECONDS
   say "installing Debian's rustc-web, cargo-web, rust-web-src and lld-22 (about 1 minute)"
-  $as_root apt-get update -q >&2
-  $as_root apt-get install -y -q --no-install-recommends rustc-web cargo-web rust-web-src lld-22 >&2 || {
+  $as_root apt-get update -o DPkg::Lock::Timeout=300 -q >&2
+  $as_root apt-get install -o DPkg::Lock::Timeout=300 -y -q --no-install-recommends rustc-web cargo-web rust-web-src lld-22 >&2 || {
     say "apt has no rustc-web here: run 'rustup target add wasm32-unknown-unknown' and try again."
     exit 1
   }

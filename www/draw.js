@@ -113,8 +113,12 @@ function drawBox(context, box, name, place, unit) {
   write(context, name, top.x, top.y - 8 * unit, 7 * unit, 'center');
 }
 
-/** Height of a label's line, in page pixels. */
+/** Height of a label's letters and of its line, in page pixels. */
+const LABEL_SIZE = 11;
 const LINE_HEIGHT = 14;
+
+/** @param {Keypoint} keypoint */
+const labelOf = ({ name }) => name.replaceAll('_', ' ');
 
 /**
  * Names in two columns beside the face, each joined to its point: over the face they would cover it and each other.
@@ -132,7 +136,10 @@ function drawLabels(context, keypoints, points, pixel) {
   for (const [side, group] of /** @type {[-1 | 1, number[]][]} */ ([[-1, order.slice(0, half)], [1, order.slice(half)]])) {
     group.sort((a, b) => ys[a] - ys[b]);
     const gap = Math.max(LINE_HEIGHT * pixel, (bottom - top) / Math.max(1, group.length - 1));
-    const x = side < 0 ? left - 18 * pixel : right + 18 * pixel;
+    context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
+    const widest = Math.max(...group.map((k) => context.measureText(labelOf(keypoints[k])).width)) + 6 * pixel;
+    // Rather over the face than beyond the edge.
+    const x = side < 0 ? Math.max(widest, left - 18 * pixel) : Math.min(context.canvas.width - widest, right + 18 * pixel);
     let y = (top + bottom - gap * (group.length - 1)) / 2;
     for (const k of group) {
       context.beginPath();
@@ -141,7 +148,7 @@ function drawLabels(context, keypoints, points, pixel) {
       context.strokeStyle = 'rgb(255 255 255 / 0.45)';
       context.lineWidth = pixel;
       context.stroke();
-      write(context, keypoints[k].name.replaceAll('_', ' '), x, y, 11 * pixel, side < 0 ? 'right' : 'left');
+      write(context, labelOf(keypoints[k]), x, y, LABEL_SIZE * pixel, side < 0 ? 'right' : 'left');
       y += gap;
     }
   }

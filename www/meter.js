@@ -3,8 +3,8 @@ import { context2d } from './dom.js';
 
 /** Frames that the chart shows and the percentiles are taken from. */
 const SPAN = 120;
-/** The chart's height, in ms, when everything is quick: one frame at 30 a second. */
-const FRAME_MS = 1000 / 30;
+/** The chart's height in ms when everything is quick: half of a frame's time at 30 a second. */
+const LOW = 1000 / 60;
 
 export class Meter {
   /** The last frames, oldest first. @type {{ now: number, total: number, net: number }[]} */
@@ -47,7 +47,7 @@ export class Meter {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = context2d(canvas);
     const colour = getComputedStyle(canvas).color;
-    const top = Math.max(FRAME_MS, 1.25 * (this.percentile('total', 0.95) ?? 0));
+    const top = Math.max(LOW, 1.25 * (this.percentile('total', 0.95) ?? 0));
     const step = width / SPAN;
     context.clearRect(0, 0, width, height);
     context.fillStyle = colour;

@@ -1,6 +1,7 @@
 // The page: a source of frames -> detector -> stage, and the controls around it. It uses nothing but the public package.
 import { Face96Error, createDetector } from './pkg/index.js';
-import { listCameras, openCamera } from './camera.js';
+import { listCameras } from './pkg/camera.js';
+import { openSource } from './camera.js';
 import { button, byId, context2d, html } from './dom.js';
 import { drawCrop, drawScale } from './draw.js';
 import { KeypointLog } from './log.js';
@@ -84,7 +85,7 @@ async function both(a, b) {
 
 const playCamera = () =>
   begin(async (signal) => {
-    const camera = await openCamera(video, settings.camera, signal, (muted) => {
+    const camera = await openSource(video, settings.camera, signal, (muted) => {
       say(muted ? 'The camera gives no picture at the moment; another program may have taken it.' : 'The camera is back.', muted);
     });
     set('camera', camera.deviceId);
@@ -263,7 +264,7 @@ function tick(from) {
 /** @param {Face[]} faces */
 function showPoses(faces) {
   const body = byId('poses', HTMLTableSectionElement);
-  const degrees = (/** @type {number | undefined} */ radians) => (radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`);
+  const degrees = (/** @type {number | undefined} */ radians) => (radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−'));
   const rows = faces.map(({ trackId, pose, mouthOpen }, n) => [
     ...[String(trackId ?? n + 1), degrees(pose?.yaw), degrees(pose?.pitch), degrees(pose?.roll), mouthOpen?.toFixed(2) ?? '–'],
   ]);
@@ -301,9 +302,11 @@ function showLogged() {
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 
 async function showCameras() {
-  const cameras = await listCameras();
-  picker.replaceChildren(new Option('Default camera', ''), ...cameras.map(({ id, name }) => new Option(name, id)));
-  picker.value = cameras.some(({ id }) => id === settings.camera) ? settings.camera : '';
+  // Until the visitor has allowed a camera they have neither number nor name.
+  const cameras = (await listCameras()).filter(({ deviceId }) => deviceId);
+  const options = cameras.map(({ deviceId, label }, n) => new Option(label || `Camera ${n + 1}`, deviceId));
+  picker.replaceChildren(new Option('Default camera', ''), ...options);
+  picker.value = cameras.some(({ deviceId }) => deviceId === settings.camera) ? settings.camera : '';
 }
 
 // ---------------------------------------------------------------------------------------------------- actions

@@ -130,10 +130,10 @@ test('nothing is requested after loading, by the page, its worker or the service
 
 for (const [name, sentence] of [
   ['NotAllowedError', 'denied'],
-  ['SecurityError', 'denied by the page around'],
+  ['SecurityError', 'denied'],
   ['NotFoundError', 'No camera was found'],
   ['NotReadableError', 'in use'],
-  ['OverconstrainedError', 'no picture size'],
+  ['OverconstrainedError', 'No camera fits'],
   ['AbortError', 'stopped while it was starting'],
   ['UnheardOfError', 'did not start: made by the test'],
 ]) {
