@@ -29,6 +29,7 @@ test:
 	@tools/setup.sh test
 	cargo test --release --locked --all-features
 	@tools/build-web.sh
+	npm run --silent types
 	node --test tests/browser/*.test.js tests/package/*.test.js
 
 clean:
