@@ -72,7 +72,7 @@ export function drawFaces(context, faces, edges, view, show) {
       context.lineWidth = unit;
       context.stroke();
     }
-    if (show.labels) drawLabels(context, face.keypoints, points, view.pixel);
+    if (show.labels) drawLabels(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view.pixel);
     if (show.points) {
       context.strokeStyle = SHADOW;
       context.lineWidth = 0.7 * unit;
@@ -125,12 +125,14 @@ const labelOf = ({ name }) => name.replaceAll('_', ' ');
  * @param {CanvasRenderingContext2D} context
  * @param {Keypoint[]} keypoints
  * @param {{ x: number, y: number }[]} points on the canvas
+ * @param {number} reach from the middle of the points to the columns, in canvas pixels
  * @param {number} pixel
  */
-function drawLabels(context, keypoints, points, pixel) {
+function drawLabels(context, keypoints, points, reach, pixel) {
   const xs = points.map(({ x }) => x);
   const ys = points.map(({ y }) => y);
-  const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
+  const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
   const order = points.map((_, k) => k).sort((a, b) => xs[a] - xs[b]);
   const half = Math.ceil(order.length / 2);
   for (const [side, group] of /** @type {[-1 | 1, number[]][]} */ ([[-1, order.slice(0, half)], [1, order.slice(half)]])) {
@@ -139,7 +141,7 @@ function drawLabels(context, keypoints, points, pixel) {
     context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
     const widest = Math.max(...group.map((k) => context.measureText(labelOf(keypoints[k])).width)) + 6 * pixel;
     // Rather over the face than beyond the edge.
-    const x = side < 0 ? Math.max(widest, left - 18 * pixel) : Math.min(context.canvas.width - widest, right + 18 * pixel);
+    const x = side < 0 ? Math.max(widest, middle - reach) : Math.min(context.canvas.width - widest, middle + reach);
     let y = (top + bottom - gap * (group.length - 1)) / 2;
     for (const k of group) {
       context.beginPath();

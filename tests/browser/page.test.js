@@ -89,7 +89,7 @@ test('the camera is chosen from a list, and the choice is remembered', async (t)
     };
   }));
   await page.selectOption('#camera', 'second');
-  assert.equal(await asked, 'second', 'the choice restarts the camera');
+  assert.deepEqual(await asked, { exact: 'second' }, 'the choice restarts the camera');
   await running(page);
   // There is no such camera, so the browser took the one that is there: that one is remembered.
   const kept = await page.inputValue('#camera');
@@ -233,6 +233,7 @@ for (const [what, pattern, answer, sentence] of [
   ['truncated weights', '**/compact.safetensors', { body: () => readFileSync(weightsPath).subarray(0, 100_000) }, 'cannot be used'],
   ['empty weights', '**/compact.safetensors', { body: '' }, 'cannot be used'],
   ['foreign weights', '**/compact.safetensors', { body: foreignWeights }, 'cannot be used'],
+  ['finder 404', '**/finder.safetensors', { status: 404, body: '' }, 'answered 404'],
   ['wasm 404', '**/face96_bg.wasm', { status: 404, body: '' }, 'answered 404'],
   ['damaged wasm', '**/face96_bg.wasm', { body: 'not wasm' }, 'The browser refused'],
 ]) {
