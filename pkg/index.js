@@ -83,7 +83,7 @@ export async function createDetector(options = {}) {
         ? null
         : options.finderUrl
           ? given(options.finderUrl)
-          : new URL('./weights/finder.safetensors', import.meta.url).href,
+          : null, // new URL('./weights/finder.safetensors', import.meta.url).href,
   };
   const open = (/** @type {import('./engine.js').Settings} */ settings) =>
     openStream(worker, files, settings, { onProgress, signal });

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::nets::graph::{Graph, Node, Op};
 use crate::ops::wasm::{self as kernels, Conv, ConvShape, Dense, Map, Residual};
 use crate::picture::{grey_from_rgba, Normalisation};
-use crate::weights::Weights;
+use crate::weights::{Calibration, Weights};
 use std::ops::Range;
 
 /// A folded [`Graph`] ready to run on one picture.
@@ -22,7 +22,7 @@ pub struct Plan {
     scratch: Vec<f32>,
     input: Vec<f32>,
     keypoints: Range<usize>,
-    presence: Option<usize>,
+    presence: Option<Range<usize>>,
 }
 
 /// An activation: where in the arena it begins, and how it lies there.
@@ -98,7 +98,10 @@ impl Plan {
             scratch: vec![0.; scratch],
             input: vec![0.; h * w * c],
             keypoints: places[output]..places[output] + maps[output].h * maps[output].w * maps[output].stride,
-            presence: graph.presence.map(|i| places[source(graph, i)]),
+            presence: graph.presence.map(|i| {
+                let at = places[source(graph, i)];
+                at..at + graph.nodes[i].shape.2
+            }),
         })
     }
 
@@ -120,9 +123,9 @@ impl Plan {
         &self.arena[self.keypoints.clone()]
     }
 
-    /// The logit of "this is a face", if the net has that output.
-    pub fn presence(&self) -> Option<f32> {
-        self.presence.map(|at| self.arena[at])
+    /// The logit of "this is a face", if the net has that output, and after it perhaps that of "right" for each keypoint.
+    pub fn presence(&self) -> &[f32] {
+        self.presence.clone().map_or(&[], |range| &self.arena[range])
     }
 
     /// Bytes that the plan holds for activations and scratch.
@@ -340,10 +343,13 @@ fn kernel(graph: &Graph, step: &Fused, maps: &[Map], tensor: &impl Fn(&str) -> R
     })
 }
 
-/// The variance of a heatmap, in squares of half the crop's side, at which a keypoint's confidence is 1/2: a standard
-/// deviation of a tenth of the side (about 10 pixels) in both directions. To be replaced by a calibration on held-back
-/// faces.
+/// The variance of a heatmap, in squares of half the crop's side, at which a keypoint's confidence is 1/2 where the net
+/// does not say it itself: a standard deviation of a tenth of the side (about 10 pixels) in both directions.
 const HALF_CONFIDENCE: f32 = 2. * 0.2 * 0.2;
+
+fn sigmoid(logit: f32) -> f32 {
+    1. / (1. + (-logit).exp())
+}
 
 /// A net with its weights, its preprocessing and its result in pixels.
 pub struct Detector {
@@ -352,6 +358,7 @@ pub struct Detector {
     normalisation: Normalisation,
     /// Three values a keypoint, not two.
     heatmaps: bool,
+    calibration: Calibration,
     result: Vec<f32>,
 }
 
@@ -365,10 +372,18 @@ impl Detector {
         let plan = Plan::new(&graph, |name| weights.tensor(name))?;
         let (meta, k) = (&weights.meta, weights.meta.schema.len());
         let (side, normalisation) = (meta.side, meta.normalisation);
-        Self::with(plan, side, normalisation, k, graph.nodes[graph.keypoints].op == Op::SoftArgmax)
+        let calibration = meta.calibration.unwrap_or_default();
+        Self::with(plan, side, normalisation, k, graph.nodes[graph.keypoints].op == Op::SoftArgmax, calibration)
     }
 
-    fn with(plan: Plan, side: usize, normalisation: Normalisation, k: usize, heatmaps: bool) -> Result<Self> {
+    fn with(
+        plan: Plan,
+        side: usize,
+        normalisation: Normalisation,
+        k: usize,
+        heatmaps: bool,
+        calibration: Calibration,
+    ) -> Result<Self> {
         let expected = k * if heatmaps { 3 } else { 2 };
         if plan.keypoints.len() < expected || plan.input.len() != side * side {
             return Err(Error::Weights(format!(
@@ -377,15 +392,15 @@ impl Detector {
                 plan.keypoints.len()
             )));
         }
-        Ok(Self { plan, side, normalisation, heatmaps, result: vec![0.; 1 + 3 * k] })
+        Ok(Self { plan, side, normalisation, heatmaps, calibration, result: vec![0.; 1 + 3 * k] })
     }
 
     /// Keypoints of a crop of `side` x `side` grey values in 0 to 255:
     /// `[presence, x0, y0, confidence0, x1, y1, confidence1, ...]`.
     ///
     /// Presence is in 0 to 1, and 1 for a net that has no such output. x and y are pixels of the crop, the centre of
-    /// its first pixel at (0, 0). Confidence is in 0 to 1: how narrow the keypoint's heatmap is; a regression net,
-    /// which has no heatmaps, repeats its presence.
+    /// its first pixel at (0, 0). Confidence is in 0 to 1: how likely the keypoint is right, by the net's own word, or how
+    /// narrow its heatmap is; a regression net, which has neither, repeats its presence.
     ///
     /// # Errors
     /// A buffer of another length.
@@ -420,14 +435,16 @@ impl Detector {
     fn detect(&mut self) -> &[f32] {
         self.normalisation.apply(self.plan.input());
         self.plan.run();
-        let presence = self.plan.presence().map_or(1., |logit| 1. / (1. + (-logit).exp()));
+        let logits = self.plan.presence();
+        let presence = logits.first().map_or(1., |logit| sigmoid(*logit));
         let (half, middle) = (self.side as f32 / 2., (self.side as f32 - 1.) / 2.);
         self.result[0] = presence;
         let points = self.result[1..].chunks_exact_mut(3);
         if self.heatmaps {
             // The net's -1 and 1 are the crop's edges, half a pixel outside the centres of its first and last pixels.
-            for (out, p) in points.zip(self.plan.keypoints().chunks_exact(3)) {
-                let confidence = 1. / (1. + p[2] / HALF_CONFIDENCE);
+            for (k, (out, p)) in points.zip(self.plan.keypoints().chunks_exact(3)).enumerate() {
+                let said = logits.get(1 + k).map(|logit| self.calibration.confidence(*logit));
+                let confidence = said.unwrap_or(1. / (1. + p[2] / HALF_CONFIDENCE));
                 out.copy_from_slice(&[p[0] * half + middle, p[1] * half + middle, confidence]);
             }
         } else {
@@ -551,9 +568,9 @@ mod tests {
             plan.scratch.fill(f32::NAN);
             plan.run();
             assert_near(&plan.keypoints()[..all[graph.keypoints].elem_count()], &flat(&all[graph.keypoints]), what);
-            let presence = graph.presence.map(|i| flat(&all[i])[0]);
-            assert_eq!(presence.is_some(), plan.presence().is_some());
-            if let (Some(a), Some(b)) = (plan.presence(), presence) {
+            let presence = graph.presence.map_or(vec![], |i| flat(&all[i]));
+            assert_eq!(presence.len(), plan.presence().len());
+            for (a, b) in plan.presence().iter().zip(presence) {
                 assert_near(&[a], &[b], what);
             }
         }
@@ -666,7 +683,7 @@ mod tests {
         let mut heat = detector("compact", Normalisation::Standard);
         let result = heat.detect_grey(&grey).unwrap().to_vec();
         assert_eq!(result.len(), 1 + 3 * 15);
-        let presence = heat.plan.presence().unwrap();
+        let presence = heat.plan.presence()[0];
         assert!((result[0] - 1. / (1. + (-presence).exp())).abs() < 1e-6);
         for (out, raw) in result[1..].chunks(3).zip(heat.plan.keypoints().chunks(3)) {
             assert_eq!(out[..2], [raw[0] * 48. + 47.5, raw[1] * 48. + 47.5]);

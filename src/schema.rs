@@ -120,6 +120,14 @@ impl Schema {
         Some((index("left_eye_outer_corner")?, index("right_eye_outer_corner")?))
     }
 
+    /// What an error is measured by, in pixels of the crop: the distance of the outer eye corners, or the crop's side where
+    /// the schema or the label has none.
+    pub fn unit(&self, points: &[[f32; 2]]) -> f32 {
+        let eyes = self.outer_eyes().filter(|(l, r)| points.len() > *l.max(r));
+        let distance = eyes.map(|(l, r)| (points[l][0] - points[r][0]).hypot(points[l][1] - points[r][1]));
+        distance.filter(|d| d.is_finite() && *d > 1.).unwrap_or(crate::nets::SIDE as f32)
+    }
+
     /// Checks what came from a file: equal lengths, `swap` an involution, edges in range.
     ///
     /// # Errors

@@ -384,8 +384,7 @@ pub struct Tracker {
 impl Tracker {
     /// For a net; `presence` says whether it tells a face from none.
     pub fn new(meta: &Metadata, presence: bool, settings: Settings) -> Self {
-        let stored: Option<Vec<[f32; 2]>> = None;
-        let mean = stored.filter(|mean| mean.len() == meta.schema.len());
+        let mean = meta.mean_shape.clone();
         // Weights from before the mean shape was stored have Kaggle's points.
         let mean = mean.or_else(|| (meta.schema == Schema::kaggle()).then(|| MEAN_SHAPE.to_vec()));
         let mut tracker = Self {

@@ -171,6 +171,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<(
     );
     let shown_faces: Vec<&Face> = valid.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
     let shown_faces: Vec<&Face> = shown_faces.iter().step_by(shown_faces.len().div_ceil(32).max(1)).copied().collect();
+    let mean_shape = data.mean_shape(&data.split(Split::Train, config.seed));
     let finished = train::run(config, data, &mut state, &Shown::new(), |state, best| {
         let path = |name: &str| run.join(name);
         state.save(&path("last.ckpt"))?;
@@ -184,7 +185,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<(
         write_atomically(&path("curves.svg"), report::curves(&state.history)?.as_bytes())?;
         if best {
             state.save(&path("best.ckpt"))?;
-            let weights = train::export(config, &source_name(&config.data), &data.schema, state)?;
+            let weights = train::export(config, &source_name(&config.data), &data.schema, mean_shape.clone(), state)?;
             write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
             let model = state.averaged(config.average)?;
             let found = train::predict(&model, config.normalisation, &shown_faces)?;
@@ -208,9 +209,10 @@ fn source_name(data: &str) -> String {
 pub(super) fn export(run: &Path, out: &Path, precision: Precision) -> Result<()> {
     let config = load_config(run)?;
     // The schema is in the weights file of the best epoch; the checkpoint has the full precision.
-    let schema = super::load_weights(&run.join("best.safetensors"))?.meta.schema;
+    let meta = super::load_weights(&run.join("best.safetensors"))?.meta;
+    let schema = meta.schema;
     let state = State::load(&run.join("best.ckpt"), &config, schema.len())?;
-    let weights = train::export(&config, &source_name(&config.data), &schema, &state)?;
+    let weights = train::export(&config, &source_name(&config.data), &schema, meta.mean_shape, &state)?;
     let bytes = weights.to_bytes(precision)?;
     write_atomically(out, &bytes)?;
     println!("{}: {} bytes, epoch {}", out.display(), bytes.len(), state.history.len());
@@ -243,7 +245,7 @@ pub(super) fn bench(nets: &[String], seconds: f64) -> Result<()> {
             rates.push(config.batch as f64 / step.elapsed().as_secs_f64());
         }
         let schema = face96::schema::Schema::kaggle();
-        let weights = train::export(&config, "bench", &schema, &state)?;
+        let weights = train::export(&config, "bench", &schema, None, &state)?;
         let mut detector = face96::infer::Detector::new(&weights)?;
         let crop: Vec<f32> = (0..side * side).map(|i| (i % 251) as f32).collect();
         let mut times = Vec::new();

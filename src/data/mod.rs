@@ -182,6 +182,20 @@ impl Dataset {
     }
 }
 
+impl Dataset {
+    /// The mean place of each keypoint in the crops of a split, in their pixels; nothing where a keypoint has no label.
+    pub fn mean_shape(&self, indices: &[usize]) -> Option<Vec<[f32; 2]>> {
+        let mut sums = vec![[0f64; 3]; self.schema.len()];
+        for face in indices.iter().map(|i| &self.faces[*i]) {
+            for (s, p) in sums.iter_mut().zip(&face.points).filter(|(_, p)| p[0].is_finite() && p[1].is_finite()) {
+                *s = [s[0] + f64::from(p[0]), s[1] + f64::from(p[1]), s[2] + 1.];
+            }
+        }
+        let mean = |s: &[f64; 3]| (s[2] > 0.).then(|| [(s[0] / s[2]) as f32, (s[1] / s[2]) as f32]);
+        sums.iter().map(mean).collect()
+    }
+}
+
 /// FNV-1a, a hash that is the same everywhere, finished so that its low bits are good.
 fn fnv(text: &str, seed: u64) -> u64 {
     let hash = text.bytes().fold(0xcbf29ce484222325 ^ seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));

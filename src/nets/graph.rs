@@ -82,7 +82,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The step that gives keypoints: (1, K, 3) from heatmaps, or (1, 1, 2 K) from a regression net.
     pub keypoints: usize,
-    /// The step that gives the logit of "this is a face", (1, 1, 1).
+    /// The step that gives logits: of "this is a face", and, where it has 1 + K of them, of "keypoint k is right", (1, 1, 1)
+    /// or (1, 1, 1 + K).
     pub presence: Option<usize>,
 }
 

@@ -37,11 +37,28 @@ pub enum NetConfig {
     Compact {
         /// Channels of the four stages, each at half the size of the one before.
         channels: [usize; 4],
-        /// Residual blocks in the stages after the first.
-        blocks: usize,
+        /// Residual blocks of each stage; in a file, one number is that of all stages after the first.
+        #[serde(deserialize_with = "blocks")]
+        blocks: [usize; 4],
         /// Channels of the top-down pathway.
         head: usize,
+        /// Whether it says of each keypoint how likely it is right.
+        #[serde(default)]
+        confidence: bool,
     },
+}
+
+fn blocks<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<[usize; 4], D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Blocks {
+        AfterTheFirst(usize),
+        Each([usize; 4]),
+    }
+    Ok(match Blocks::deserialize(from)? {
+        Blocks::AfterTheFirst(n) => [0, n, n, n],
+        Blocks::Each(blocks) => blocks,
+    })
 }
 
 impl NetConfig {
@@ -56,7 +73,9 @@ impl NetConfig {
             "net2" | "net3" | "net4" | "net5" => tutorial([500, 500], [0.; 4]),
             "net6" => tutorial([500, 500], [0.1, 0.2, 0.3, 0.5]),
             "net7" => tutorial([1000, 1000], [0.1, 0.2, 0.3, 0.5]),
-            "compact" => Self::Compact { channels: [16, 32, 64, 128], blocks: 1, head: 32 },
+            "compact" => {
+                Self::Compact { channels: [16, 32, 64, 104], blocks: [0, 2, 2, 1], head: 32, confidence: true }
+            }
             _ => {
                 return Err(Error::Config(format!("no net '{name}': expected one of {}", Self::NAMES.join(", "))));
             }
@@ -74,7 +93,9 @@ impl NetConfig {
         match self {
             Self::Mlp { hidden } => mlp(*hidden, keypoints),
             Self::Tutorial { dense, dropout } => tutorial(*dense, *dropout, keypoints),
-            Self::Compact { channels, blocks, head } => compact(*channels, *blocks, *head, keypoints),
+            Self::Compact { channels, blocks, head, confidence } => {
+                compact(*channels, *blocks, *head, *confidence, keypoints)
+            }
         }
     }
 }
@@ -119,14 +140,20 @@ fn tutorial(dense: [usize; 2], dropout: [f32; 4], keypoints: usize) -> Result<Gr
 
 /// Stages of stride 2 with residual blocks (He et al. 2016), a top-down pathway from 6 x 6 to 24 x 24 (Lin et al. 2017),
 /// one heatmap a keypoint whose expected place is the keypoint (DSNT, Nibali et al. 2018).
-fn compact(channels: [usize; 4], blocks: usize, head: usize, keypoints: usize) -> Result<Graph> {
+fn compact(
+    channels: [usize; 4],
+    blocks: [usize; 4],
+    head: usize,
+    confidence: bool,
+    keypoints: usize,
+) -> Result<Graph> {
     let mut net = Graph::new((SIDE, SIDE, 1));
     let conv =
         |kernel, stride, channels, relu| Op::Conv { kernel, stride, padding: kernel / 2, channels, norm: true, relu };
     let (mut x, mut stages) = (0, Vec::new());
-    for (i, &c) in channels.iter().enumerate() {
+    for (i, (&c, blocks)) in channels.iter().zip(blocks).enumerate() {
         x = net.push(&format!("stage{}.down", i + 1), conv(3, 2, c, true), &[x])?;
-        for b in 0..if i == 0 { 0 } else { blocks } {
+        for b in 0..blocks {
             let name = format!("stage{}.block{}", i + 1, b + 1);
             let y = net.push(&format!("{name}.conv1"), conv(3, 1, c, true), &[x])?;
             let y = net.push(&format!("{name}.conv2"), conv(3, 1, c, false), &[y])?;
@@ -145,7 +172,8 @@ fn compact(channels: [usize; 4], blocks: usize, head: usize, keypoints: usize) -
     let heatmaps = net.push("heatmaps", plain, &[y])?;
     net.keypoints = net.push("keypoints", Op::SoftArgmax, &[heatmaps])?;
     let mean = net.push("mean", Op::MeanPool, &[stages[3]])?;
-    net.presence = Some(net.push("presence", Op::Dense { units: 1, relu: false }, &[mean])?);
+    let units = if confidence { 1 + keypoints } else { 1 };
+    net.presence = Some(net.push("presence", Op::Dense { units, relu: false }, &[mean])?);
     Ok(net)
 }
 

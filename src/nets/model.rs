@@ -23,7 +23,7 @@ pub struct Model {
 pub struct Output {
     /// (B, K, 3) from heatmaps or (B, 1, 2 K) from a regression net.
     pub keypoints: Tensor,
-    /// Logits (B, 1).
+    /// Logits (B, 1) of "this is a face", or (B, 1 + K) with those of "keypoint k is right" after it.
     pub presence: Option<Tensor>,
 }
 

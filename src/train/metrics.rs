@@ -1,6 +1,5 @@
 //! How far predicted keypoints are from their labels.
 
-use crate::nets::SIDE;
 use crate::schema::Schema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,8 +35,7 @@ impl Score {
         let (mut squares, mut coordinates, mut each) = (0f64, 0usize, Vec::new());
         let mut by_keypoint = vec![(0f64, 0usize); schema.len()];
         for (label, found) in pairs {
-            let eyes = schema.outer_eyes().map(|(l, r)| distance(label[l], label[r]));
-            let unit = eyes.filter(|d| d.is_finite() && *d > 1.).unwrap_or(SIDE as f64);
+            let unit = f64::from(schema.unit(label));
             let (mut sum, mut count) = (0f64, 0usize);
             for (i, (l, f)) in
                 label.iter().zip(found).enumerate().filter(|(_, (l, _))| l[0].is_finite() && l[1].is_finite())

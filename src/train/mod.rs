@@ -17,7 +17,7 @@ use crate::nets::model::{Model, Output};
 use crate::nets::{NetConfig, SIDE};
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
-use candle_core::{Device, Tensor, D};
+use candle_core::{DType, Device, Tensor, D};
 use checkpoint::State;
 use metrics::Score;
 use optim::Optimizer;
@@ -132,12 +132,13 @@ fn epoch_order(data: &Dataset, train: &[usize], rng: &mut ChaCha8Rng) -> Vec<usi
 }
 
 /// A batch as tensors: pictures (B, 96, 96, 1) normalised, targets (B, K, 2) in the net's units with 0 where missing, mask
-/// (B, K, 2), presence (B, 1).
+/// (B, K, 2), presence (B, 1), unit (B, 1) of the error in the net's units.
 struct Tensors {
     pictures: Tensor,
     targets: Tensor,
     mask: Tensor,
     presence: Tensor,
+    unit: Tensor,
 }
 
 impl Tensors {
@@ -153,6 +154,7 @@ impl Tensors {
             targets: Tensor::from_vec::<_, f32>(targets, (b, keypoints, 2), device)?,
             mask: Tensor::from_vec(mask, (b, keypoints, 2), device)?,
             presence: Tensor::from_vec(batch.presence, (b, 1), device)?,
+            unit: (Tensor::from_vec(batch.unit, (b, 1), device)? / f64::from(half))?,
         })
     }
 }
@@ -165,8 +167,18 @@ fn places(output: &Output, keypoints: usize) -> Result<Tensor> {
     }
 }
 
-/// What the keypoint loss is worth against that of the presence.
+/// What the losses of presence and of confidence are worth against that of the keypoints in pixels.
 const PRESENCE_WEIGHT: f64 = 0.5;
+const CONFIDENCE_WEIGHT: f64 = 0.2;
+
+/// A keypoint is right if its error is at most this share of the unit (see [`Batch::unit`]).
+const RIGHT: f64 = 0.05;
+
+/// Binary cross-entropy of logits: max(z, 0) - z y + log(1 + exp(-|z|)).
+fn entropy(logits: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let soft = ((logits.abs()?.neg()?.exp()? + 1.)?).log()?;
+    Ok(((logits.relu()? - (logits * y)?)? + soft)?)
+}
 
 fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
     let keypoints = batch.targets.dim(1)?;
@@ -181,11 +193,17 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
         }
     };
     let mut total = (each.sum_all()? / f64::from(count))?;
-    if let (Some(logit), true) = (&output.presence, kind == Loss::SmoothL1) {
-        // Binary cross-entropy: max(z, 0) - z y + log(1 + exp(-|z|)).
-        let soft = ((logit.abs()?.neg()?.exp()? + 1.)?).log()?;
-        let entropy = ((logit.relu()? - (logit * &batch.presence)?)? + soft)?.mean_all()?;
-        total = (total + (entropy * PRESENCE_WEIGHT)?)?;
+    if let (Some(logits), true) = (&output.presence, kind == Loss::SmoothL1) {
+        let presence = entropy(&logits.narrow(1, 0, 1)?, &batch.presence)?.mean_all()?;
+        total = (total + (presence * PRESENCE_WEIGHT)?)?;
+        if logits.dim(1)? == 1 + keypoints {
+            // What the net shall say of each keypoint is whether this very answer was right.
+            let squares = error.detach().sqr()?.sum(2)?;
+            let right = squares.broadcast_le(&(batch.unit.sqr()? * (RIGHT * RIGHT))?)?.to_dtype(DType::F32)?;
+            let known = batch.mask.narrow(2, 0, 1)?.squeeze(2)?;
+            let said = (entropy(&logits.narrow(1, 1, keypoints)?, &right)? * known)?.sum_all()?;
+            total = (total + (said * (CONFIDENCE_WEIGHT * 2. / f64::from(count)))?)?;
+        }
     }
     Ok(total)
 }
@@ -372,7 +390,13 @@ pub fn predict(
 ///
 /// # Errors
 /// Only from the tensor library.
-pub fn export(config: &Config, data: &str, schema: &crate::schema::Schema, state: &State) -> Result<Weights> {
+pub fn export(
+    config: &Config,
+    data: &str,
+    schema: &crate::schema::Schema,
+    mean_shape: Option<Vec<[f32; 2]>>,
+    state: &State,
+) -> Result<Weights> {
     let tensors = state.averaged(config.average)?.export()?;
     let tensors = tensors.into_iter().map(|(name, tensor)| {
         let shape = tensor.dims().to_vec();
@@ -392,6 +416,8 @@ pub fn export(config: &Config, data: &str, schema: &crate::schema::Schema, state
         normalisation: config.normalisation,
         crate_version: env!("CARGO_PKG_VERSION").into(),
         training,
+        mean_shape,
+        calibration: None,
     };
     Weights::new(meta, tensors.collect::<Result<Vec<_>>>()?)
 }
@@ -410,7 +436,7 @@ mod tests {
 
     fn small(epochs: usize) -> (Config, Dataset) {
         let mut config = Config::preset("compact").unwrap();
-        config.net = NetConfig::Compact { channels: [4, 8, 8, 8], blocks: 1, head: 8 };
+        config.net = NetConfig::Compact { channels: [4, 8, 8, 8], blocks: [0, 1, 1, 1], head: 8, confidence: true };
         (config.epochs, config.batch, config.average) = (epochs, 8, 0.9);
         (config, load("synthetic:20", Options::default()).unwrap())
     }
