@@ -61,7 +61,7 @@ async function begin(open, waiting) {
   let kept = false;
   try {
     // Both at once: the visitor answers the browser's question while the files arrive.
-    const [opened, detector] = await both(open(signal), loadDetector());
+    const [opened, detector] = await Promise.all([open(signal), loadDetector()]);
     signal.throwIfAborted();
     source = opened;
     kept = await follow(detector, opened, signal);
@@ -74,13 +74,6 @@ async function begin(open, waiting) {
   await endRecording();
   if (!kept) stage.clear();
   setRunning(false, kept);
-}
-
-/** Like Promise.all, but of two failures the first promise's is told: it asks more of the visitor.
- * @template A, B @param {Promise<A>} a @param {Promise<B>} b @returns {Promise<[A, B]>} */
-async function both(a, b) {
-  b.catch(() => {});
-  return [await a, await b];
 }
 
 const playCamera = () =>
