@@ -3,6 +3,9 @@ import { openCamera } from './pkg/camera.js';
 import { Face96Error } from './pkg/index.js';
 import { FrameGate, videoFrames } from './sources.js';
 
+/** Without a picture for so long, in ms, a camera is said to be silent. */
+export const SILENCE = 5000;
+
 /**
  * Opens a camera in a video element. Aborting the signal switches it off.
  * @param {HTMLVideoElement} video
@@ -13,11 +16,15 @@ import { FrameGate, videoFrames } from './sources.js';
  * @throws {Face96Error} with a sentence that says what to do
  */
 export async function openSource(video, deviceId, signal, onMute) {
-  const camera = await openCamera(video, { deviceId, signal }).catch((error) => {
-    // The camera that was chosen at an earlier visit may be in a drawer now.
-    if (deviceId && error instanceof Face96Error && error.code === 'camera-size') return openCamera(video, { signal });
-    throw error;
-  });
+  // It may be allowed and give no picture: opening it then takes for ever.
+  const watch = setInterval(() => video.srcObject && onMute(true), SILENCE);
+  const camera = await openCamera(video, { deviceId, signal })
+    .catch((error) => {
+      // The camera that was chosen at an earlier visit may be in a drawer now.
+      if (deviceId && error instanceof Face96Error && error.code === 'camera-size') return openCamera(video, { signal });
+      throw error;
+    })
+    .finally(() => clearInterval(watch));
   const [track] = camera.stream.getVideoTracks();
   const gate = new FrameGate(signal);
   camera.ended.catch((error) => gate.end(error));

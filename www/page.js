@@ -1,7 +1,7 @@
 // The page: a source of frames -> detector -> stage, and the controls around it. It uses nothing but the public package.
 import { Face96Error, createDetector } from './pkg/index.js';
 import { listCameras } from './pkg/camera.js';
-import { openSource } from './camera.js';
+import { SILENCE, openSource } from './camera.js';
 import { button, byId, context2d, html } from './dom.js';
 import { drawCrop, drawScale } from './draw.js';
 import { KeypointLog } from './log.js';
@@ -20,8 +20,6 @@ import * as stage from './stage.js';
 const TICK = 250;
 /** A count of faces is told once it has stood for so long, in ms. */
 const STEADY = 1000;
-/** Without a frame for so long, in ms, a camera is said to be silent. */
-const SILENCE = 5000;
 
 const video = byId('video', HTMLVideoElement);
 const file = byId('file', HTMLInputElement);
@@ -78,9 +76,7 @@ async function begin(open, waiting) {
 
 const playCamera = () =>
   begin(async (signal) => {
-    const camera = await openSource(video, settings.camera, signal, (muted) => {
-      say(muted ? 'The camera gives no picture at the moment; another program may have taken it.' : 'The camera is back.', muted);
-    });
+    const camera = await openSource(video, settings.camera, signal, sayMuted);
     set('camera', camera.deviceId);
     await showCameras();
     return camera;
@@ -226,6 +222,11 @@ function say(sentence, alarm = false) {
   html('status').classList.toggle('error', alarm);
 }
 
+/** @param {boolean} muted whether the camera gives no picture, or gives one again */
+function sayMuted(muted) {
+  say(muted ? 'The camera gives no picture; another program may have taken it, or its cover is shut.' : 'The camera is back.', muted);
+}
+
 /** Renews what is read by people. @param {Source} from */
 function tick(from) {
   const now = performance.now();
@@ -241,7 +242,7 @@ function tick(from) {
   if (recording) html('recorded').textContent = clock(recording.seconds);
   if (document.hidden) latest.at = now;
   if (from.kind === 'camera' && now - latest.at > SILENCE) {
-    say('The camera is on but gives no picture; choose another one, or unplug it and connect it again.', true);
+    sayMuted(true);
     return;
   }
   const count = latest.faces.length;

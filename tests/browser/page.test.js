@@ -191,9 +191,24 @@ test('a camera that another program takes while it runs is told, and so is its r
     document.querySelector('#video').srcObject.getVideoTracks()[0].dispatchEvent(new Event(event));
   }, event);
   await send('mute');
-  await status(page, 'gives no picture at the moment');
+  await status(page, 'gives no picture');
   await send('unmute');
   await status(page, 'The camera is back');
+});
+
+test('a camera that is allowed and gives no picture is told, and can be stopped', async (t) => {
+  const { page } = await open(t);
+  await page.evaluate(() => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      delete navigator.mediaDevices.getUserMedia;
+      return document.createElement('canvas').captureStream(0);
+    };
+  });
+  await page.click('#start');
+  await status(page, 'gives no picture');
+  await page.click('#stop');
+  await page.click('#start');
+  await running(page);
 });
 
 test('a camera that changes its resolution is followed', async (t) => {
