@@ -1,6 +1,6 @@
 // Pictures of the page, made by the page itself in headless Chromium; `make web` and the program come first.
 //   node tools/pictures.js icons         www/icon-*.png from www/icon.svg
-//   node tools/pictures.js docs          docs/*.png, which the README shows: the drawn sample only
+//   node tools/pictures.js docs          docs/*.webp, which the README shows: the drawn sample only
 //   node tools/pictures.js states [DIR]  every state in three sizes and both themes, to look at (default target/pictures)
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -53,15 +53,25 @@ async function docs() {
   const browser = await launch(context);
   mkdirSync(join(root, 'docs'), { recursive: true });
   for (const [name, size, theme, settings] of [
-    ['page', [1280, 800], 'light', {}],
-    ['page-dark', [1280, 800], 'dark', { labels: true }],
-    ['page-phone', [360, 740], 'dark', {}],
+    ['page-light', SIZES.desktop, 'light', {}],
+    ['page-dark', SIZES.desktop, 'dark', { labels: true, boxes: true }],
+    ['page-phone', SIZES.phone, 'dark', {}],
   ]) {
     const page = await open(browser, url, size, theme, settings);
     await page.click('#play');
+    await page.mouse.move(0, 0);
     await settle(page);
-    await page.screenshot({ path: join(root, `docs/${name}.png`) });
-    await page.close();
+    const png = await page.screenshot();
+    // Chromium writes WebP from a canvas; it has a third of a PNG's bytes.
+    const webp = await page.evaluate(async (bytes) => {
+      const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: 'image/png' }));
+      const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+      canvas.getContext('2d').drawImage(bitmap, 0, 0);
+      const blob = await canvas.convertToBlob({ type: 'image/webp', quality: 0.9 });
+      return [...new Uint8Array(await blob.arrayBuffer())];
+    }, [...png]);
+    writeFileSync(join(root, `docs/${name}.webp`), Buffer.from(webp));
+    await page.context().close();
   }
 }
 
