@@ -2,7 +2,13 @@
 
 /** @typedef {import('./crop.js').Box} Box */
 
-/** @typedef {{ name: string, x: number, y: number, confidence: number }} Keypoint x, y in frame pixels; confidence 0..1 */
+/**
+ * @typedef {object} Keypoint
+ * @property {string} name of the schema; left and right are the subject's
+ * @property {number} x in frame pixels
+ * @property {number} y in frame pixels
+ * @property {number} confidence 0..1: how sure the net is of its place
+ */
 
 /**
  * Where the head points, in radians. All 0 where it looks straight at the camera.
