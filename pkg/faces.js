@@ -25,7 +25,7 @@
  * @property {Keypoint[]} keypoints in the order of `info.schema.keypoints`
  * @property {Pose | null} pose null where the schema lacks the points for it (the nose tip and five others of Kaggle's 15)
  * @property {number | null} mouthOpen distance of the lips' middles over the distance of the outer eye corners as seen from
- *   the front: about 0.2 for a closed mouth, 0.3 and more for an open one; null where `pose` or a lip is missing
+ *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null where `pose` or a lip is missing
  * @property {number | null} trackId the same number for the same face from frame to frame, from 1 up; null for stills and
  *   given boxes
  */
