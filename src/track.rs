@@ -260,10 +260,7 @@ impl Head {
         let (a, b) = (unit(a), unit(b));
         // What is not right-angled is taken from both rows alike.
         let skew = dot(a, b) / 2.;
-        let (a, b) = (
-            unit([0, 1, 2].map(|i| a[i] - skew * b[i])),
-            unit([0, 1, 2].map(|i| b[i] - skew * a[i])),
-        );
+        let (a, b) = (unit([0, 1, 2].map(|i| a[i] - skew * b[i])), unit([0, 1, 2].map(|i| b[i] - skew * a[i])));
         let ahead = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
         let pose = Pose {
             yaw: (-ahead[0]).atan2(ahead[2]),
@@ -494,8 +491,13 @@ impl Tracker {
             self.looks.extend(fresh.into_iter().map(|crop| Look::Fresh { crop, again: false }));
         } else {
             let full = self.tracks.len() == self.settings.max_faces;
-            let mut lost: Vec<&mut Track> =
-                self.tracks.iter_mut().zip(confirmed).filter(|(_, confirmed)| !confirmed).map(|(track, _)| track).collect();
+            let mut lost: Vec<&mut Track> = self
+                .tracks
+                .iter_mut()
+                .zip(confirmed)
+                .filter(|(_, confirmed)| !confirmed)
+                .map(|(track, _)| track)
+                .collect();
             if !self.model.presence {
                 lost.iter_mut().for_each(|track| track.missed = LOST_AFTER + 1);
             } else if full && !fresh.is_empty() {
@@ -857,7 +859,8 @@ mod tests {
                     }
                     Want::Keypoints(crop) => {
                         self.nets += 1;
-                        let face = self.faces.iter().copied().max_by(|a, b| overlap(a, &crop).total_cmp(&overlap(b, &crop)));
+                        let face =
+                            self.faces.iter().copied().max_by(|a, b| overlap(a, &crop).total_cmp(&overlap(b, &crop)));
                         let seen = face.filter(|face| overlap(face, &crop) > 0.3);
                         let mut answer = vec![if seen.is_some() { 0.9 } else { 0.05 }];
                         let back = crop.crop_to_frame(SIDE).inverse().unwrap();
@@ -1069,12 +1072,16 @@ mod tests {
         assert_eq!(tracker.wanted(), Some(Want::Find(CropBox { x: -0.5, y: -0.5, size: 0., roll: 0. })));
     }
 
+    /// Places of all keypoints.
+    type Points = Vec<[f32; 2]>;
+
     /// The shipped weights on a clip of drawn frames: smoothed points of each frame, in frame pixels.
-    fn play(smoothing: Option<Smoothing>, clip: impl Iterator<Item = (f64, Gray)>) -> Vec<Vec<[f32; 2]>> {
+    fn play(smoothing: Option<Smoothing>, clip: impl Iterator<Item = (f64, Gray)>) -> Vec<Points> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pkg/weights/compact.safetensors");
         let weights = Weights::from_bytes(&std::fs::read(path).unwrap()).unwrap();
         let mut net = crate::infer::Detector::new(&weights).unwrap();
-        let mut tracker = Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
+        let mut tracker =
+            Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
         let mut crop = Vec::new();
         clip.map(|(seconds, frame)| {
             tracker.begin(frame.width as f32, frame.height as f32, Frame::Stream { seconds });
@@ -1096,7 +1103,7 @@ mod tests {
     }
 
     /// Points' rms distance from their own mean over the frames after the first second, over the outer eye distance.
-    fn jitter(points: &[Vec<[f32; 2]>]) -> f32 {
+    fn jitter(points: &[Points]) -> f32 {
         let points = &points[30..];
         let n = points.len() as f32;
         let mut square = 0.;
@@ -1112,7 +1119,7 @@ mod tests {
 
     /// A face of a clip, 320 x 240 at 30 frames a second, with the sensor's noise; and its exact points. `reach` is how far
     /// the face moves: 0 not at all, 1 a third of its box to each side in a second.
-    fn clip(reach: f32, frames: usize) -> (Vec<(f64, Gray)>, Vec<Vec<[f32; 2]>>) {
+    fn clip(reach: f32, frames: usize) -> (Vec<(f64, Gray)>, Vec<Points>) {
         let face = SyntheticFace::new(4);
         let mut rng = ChaCha8Rng::seed_from_u64(9);
         let mut clip = Vec::new();
@@ -1145,7 +1152,7 @@ mod tests {
         let smoothing = Some(Smoothing::default());
         let (raw, smooth) = (jitter(&play(None, still.iter().cloned())), jitter(&play(smoothing, still.into_iter())));
         // How far behind: the delay that best explains the difference from the truth, e(t) = -delay v(t).
-        let lag = |points: &[Vec<[f32; 2]>], truth: &[Vec<[f32; 2]>]| {
+        let lag = |points: &[Points], truth: &[Points]| {
             let (mut along, mut square) = (0., 0.);
             for k in 0..15 {
                 for c in 0..2 {
