@@ -30,6 +30,20 @@ import { Face96Error, asFace96Error } from './errors.js';
  *   forget: () => void }} Shared
  */
 
+/**
+ * A call of detect() on its way.
+ * @typedef {object} Job
+ * @property {Promise<Frame>} frame
+ * @property {number} width
+ * @property {number} height
+ * @property {Kind} kind
+ * @property {number} start
+ * @property {number} capture
+ * @property {boolean} settled
+ * @property {(result: import('./index.js').Detection) => void} resolve
+ * @property {(error: Face96Error) => void} reject
+ */
+
 /** @type {Map<string, Shared>} */
 const inUse = new Map();
 let streams = 0;

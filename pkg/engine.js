@@ -50,13 +50,23 @@ export class Engine {
   #cropper;
 
   /**
-   * @param {Detector} detector
-   * @param {NetInfo} info
+   * @param {Uint8Array} weights
+   * @param {Uint8Array | null} finder
+   * @param {Files} files where the two come from, for messages
    */
-  constructor(detector, info) {
-    this.#detector = detector;
-    this.info = info;
-    this.#cropper = new Cropper(info.inputSize);
+  constructor(weights, finder, { weightsUrl, finderUrl }) {
+    this.#detector = usable(weightsUrl, () => new Detector(weights));
+    if (finder) {
+      try {
+        usable(finderUrl, () => this.#detector.addFinder(finder));
+      } catch (error) {
+        this.#detector.free();
+        throw error;
+      }
+    }
+    /** @type {NetInfo} */
+    this.info = this.#detector.info();
+    this.#cropper = new Cropper(this.info.inputSize);
   }
 
   /**
@@ -65,28 +75,15 @@ export class Engine {
    * @param {AbortSignal} [signal]
    * @returns {Promise<Engine>}
    */
-  static async load({ wasmUrl, weightsUrl, finderUrl }, onProgress, signal) {
+  static async load(files, onProgress, signal) {
+    const { wasmUrl, weightsUrl, finderUrl } = files;
     // All at once: none needs the others to arrive.
     const [, weights, finder] = await Promise.all([
       loadWasm(wasmUrl, onProgress),
       fetchBytes(weightsUrl, 'weights', onProgress, signal),
       finderUrl === null ? null : fetchBytes(finderUrl, 'finder', onProgress, signal),
     ]);
-    /** @type {Detector | undefined} */
-    let detector;
-    let url = weightsUrl;
-    try {
-      detector = new Detector(weights);
-      if (finder && finderUrl) {
-        url = finderUrl;
-        detector.addFinder(finder);
-      }
-      return new Engine(detector, detector.info());
-    } catch (error) {
-      detector?.free();
-      const why = error instanceof Error ? error.message : String(error);
-      throw new Face96Error('weights-invalid', `${url} cannot be used: ${why}`, { cause: error });
-    }
+    return new Engine(weights, finder, files);
   }
 
   /**
@@ -145,5 +142,20 @@ export class Engine {
   free() {
     for (const stream of [...this.#streams.keys()]) this.shut(stream);
     this.#detector.free();
+  }
+}
+
+/**
+ * @template T
+ * @param {string | null} url
+ * @param {() => T} make
+ * @returns {T}
+ */
+function usable(url, make) {
+  try {
+    return make();
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Face96Error('weights-invalid', `${url} cannot be used: ${why}`, { cause: error });
   }
 }

@@ -2,7 +2,13 @@
 
 /** @typedef {import('./crop.js').Box} Box */
 
-/** @typedef {{ name: string, x: number, y: number, confidence: number }} Keypoint x, y in frame pixels; confidence 0..1 */
+/**
+ * @typedef {object} Keypoint
+ * @property {string} name of the schema; left and right are the subject's
+ * @property {number} x in frame pixels
+ * @property {number} y in frame pixels
+ * @property {number} confidence 0..1: how sure the net is of its place
+ */
 
 /**
  * Where the head points, in radians. All 0 where it looks straight at the camera.
@@ -19,7 +25,7 @@
  * @property {Keypoint[]} keypoints in the order of `info.schema.keypoints`
  * @property {Pose | null} pose null where the schema lacks the points for it (the nose tip and five others of Kaggle's 15)
  * @property {number | null} mouthOpen distance of the lips' middles over the distance of the outer eye corners as seen from
- *   the front: about 0.2 for a closed mouth, 0.3 and more for an open one; null where `pose` or a lip is missing
+ *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null where `pose` or a lip is missing
  * @property {number | null} trackId the same number for the same face from frame to frame, from 1 up; null for stills and
  *   given boxes
  */

@@ -54,10 +54,19 @@ export { guideBox } from './crop.js';
 /** @typedef {LoadOptions & TrackingOptions} DetectorOptions */
 
 /**
- * `capture`: taking the frame; `crop`: boxes to the nets' input; `find`: the net that finds faces, 0 where it rests; `net`: the
- * keypoint net; `total`: from the call to its result, waiting included. All in milliseconds.
- * @typedef {{ capture: number, crop: number, find: number, net: number, total: number }} DetectTimings
- * @typedef {{ faces: Face[], timings: DetectTimings }} Detection
+ * Milliseconds.
+ * @typedef {object} DetectTimings
+ * @property {number} capture taking the frame
+ * @property {number} crop boxes of the frame to the nets' input
+ * @property {number} find the net that finds faces; 0 in frames in which it rests
+ * @property {number} net the keypoint net, with its preprocessing and the tracking
+ * @property {number} total from the call to its result, waiting included
+ */
+
+/**
+ * @typedef {object} Detection
+ * @property {Face[]} faces the one that has been there longest first; in a still picture the most certain first
+ * @property {DetectTimings} timings
  */
 
 /**
@@ -120,20 +129,6 @@ function strength(s) {
   return s === 0 ? { ...SMOOTHING, minCutoff: 0 } : { ...SMOOTHING, minCutoff: SMOOTHING.minCutoff / s, beta: SMOOTHING.beta / s };
 }
 
-/**
- * A call of detect() on its way.
- * @typedef {object} Job
- * @property {Promise<import('./backend.js').Frame>} frame
- * @property {number} width
- * @property {number} height
- * @property {import('./engine.js').Kind} kind
- * @property {number} start
- * @property {number} capture
- * @property {boolean} settled
- * @property {(result: Detection) => void} resolve
- * @property {(error: Face96Error) => void} reject
- */
-
 /** Made by {@link createDetector}. */
 export class FaceDetector {
   /** @type {import('./backend.js').Stream} */ #stream;
@@ -141,8 +136,8 @@ export class FaceDetector {
   #restarts = 0;
   #settings;
   #signal;
-  /** @type {Job | null} */ #running = null;
-  /** @type {Job | null} */ #waiting = null;
+  /** @type {import('./backend.js').Job | null} */ #running = null;
+  /** @type {import('./backend.js').Job | null} */ #waiting = null;
   /** Why it no longer works. @type {Face96Error | null} */ #ended = null;
 
   /**
@@ -194,7 +189,7 @@ export class FaceDetector {
     const kind = kindOf(source, box, timestamp);
     return new Promise((resolve, reject) => {
       const start = performance.now();
-      /** @type {Job} */
+      /** @type {import('./backend.js').Job} */
       const job = { frame: takeFrame(source), width, height, kind, start, capture: 0, settled: false, resolve, reject };
       job.frame.then(
         () => (job.capture = performance.now() - start),
@@ -264,7 +259,7 @@ export class FaceDetector {
     this.#pump();
   }
 
-  /** @param {Job} job @returns {Promise<Detection>} */
+  /** @param {import('./backend.js').Job} job @returns {Promise<Detection>} */
   async #run(job) {
     if (this.#stream.dead) await this.#revive();
     const frame = await job.frame.catch((error) => {
@@ -317,7 +312,7 @@ function kindOf(source, box, timestamp) {
   return null;
 }
 
-/** @param {Job} job @param {Face96Error} reason */
+/** @param {import('./backend.js').Job} job @param {Face96Error} reason */
 function drop(job, reason) {
   if (job.settled) return;
   job.settled = true;

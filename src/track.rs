@@ -182,23 +182,25 @@ fn difference(a: &CropBox, b: &CropBox) -> [f32; 3] {
 }
 
 /// Depths of Kaggle's points in front of the outer eye corners, towards the viewer, in pixels of the 96 crop; and how much
-/// each counts for the pose (what expression moves counts less). After the widely used six-point head of Mallick (2016),
-/// scaled to the eye distance of [`MEAN_SHAPE`]; brows, lids and lips by anthropometric proportions.
+/// each counts for the pose (what expression moves counts less). The depths' proportions are those of a rank-3
+/// factorisation (Tomasi and Kanade 1992) of the 15,050 labelled faces of HELEN/AFW, LFW and YouTube Faces; their size is such that the yaw
+/// of those faces has no bias (slope 1.01, 1.01, 0.98 against the yaw in their labels, correlation 0.98 to 0.99). The nose
+/// tip is then 44 mm in front of the outer eye corners of a head whose eye corners are 90 mm apart.
 const DEPTH: [[f32; 2]; 15] = [
-    [3., 1.],
-    [3., 1.],
-    [4., 1.],
+    [2.7, 1.],
+    [2.7, 1.],
+    [3.2, 1.],
     [0., 1.],
-    [4., 1.],
+    [3.2, 1.],
     [0., 1.],
-    [9., 0.3],
-    [-1., 0.3],
-    [9., 0.3],
-    [-1., 0.3],
-    [19., 1.],
-    [3., 0.5],
-    [3., 0.5],
-    [9., 0.5],
+    [13.7, 0.6],
+    [-3.8, 0.6],
+    [13.7, 0.6],
+    [-3.8, 0.6],
+    [23.8, 1.],
+    [-1.1, 0.5],
+    [-1.1, 0.5],
+    [12., 1.],
     [8., 0.],
 ];
 
@@ -258,10 +260,7 @@ impl Head {
         let (a, b) = (unit(a), unit(b));
         // What is not right-angled is taken from both rows alike.
         let skew = dot(a, b) / 2.;
-        let (a, b) = (
-            unit([0, 1, 2].map(|i| a[i] - skew * b[i])),
-            unit([0, 1, 2].map(|i| b[i] - skew * a[i])),
-        );
+        let (a, b) = (unit([0, 1, 2].map(|i| a[i] - skew * b[i])), unit([0, 1, 2].map(|i| b[i] - skew * a[i])));
         let ahead = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
         let pose = Pose {
             yaw: (-ahead[0]).atan2(ahead[2]),
@@ -492,8 +491,13 @@ impl Tracker {
             self.looks.extend(fresh.into_iter().map(|crop| Look::Fresh { crop, again: false }));
         } else {
             let full = self.tracks.len() == self.settings.max_faces;
-            let mut lost: Vec<&mut Track> =
-                self.tracks.iter_mut().zip(confirmed).filter(|(_, confirmed)| !confirmed).map(|(track, _)| track).collect();
+            let mut lost: Vec<&mut Track> = self
+                .tracks
+                .iter_mut()
+                .zip(confirmed)
+                .filter(|(_, confirmed)| !confirmed)
+                .map(|(track, _)| track)
+                .collect();
             if !self.model.presence {
                 lost.iter_mut().for_each(|track| track.missed = LOST_AFTER + 1);
             } else if full && !fresh.is_empty() {
@@ -789,6 +793,29 @@ mod tests {
         assert!((filter.next(10., 1. / 30., 100., 0., &smoothing) - 7.5525).abs() < 1e-4);
     }
 
+    /// Against the yaw in the labels of photographs, where they are at hand.
+    #[test]
+    fn the_yaw_of_photographs_has_no_bias() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lfw/labels.csv");
+        let Ok(text) = std::fs::read_to_string(path) else { return };
+        let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let header = lines.next().unwrap();
+        let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
+        let at = KAGGLE_KEYPOINTS.map(|name| column(&format!("{name}_x")));
+        let (yaw, head) = (column("yaw"), Head::new(&Schema::kaggle()).unwrap());
+        let pairs: Vec<(f32, f32)> = lines
+            .filter_map(|row| {
+                let points = at.map(|x| [row[x].parse().unwrap(), row[x + 1].parse().unwrap(), 1.]);
+                Some((row[yaw].parse().ok()?, head.pose(&points).unwrap().yaw.to_degrees()))
+            })
+            .collect();
+        let sum = |f: &dyn Fn(&(f32, f32)) -> f32| pairs.iter().map(f).sum::<f32>();
+        let slope = sum(&|(label, got)| label * got) / sum(&|(label, _)| label * label);
+        let rms = (sum(&|(label, got)| (label - got).powi(2)) / pairs.len() as f32).sqrt();
+        println!("{} faces: slope {slope:.2}, difference {rms:.1} degrees (rms)", pairs.len());
+        assert!((slope - 1.).abs() < 0.05 && rms < 3., "slope {slope}, rms {rms}");
+    }
+
     #[test]
     fn pose_and_mouth_need_their_points() {
         assert!(Head::new(&Schema::from_names(&["nose_tip", "left_ear", "right_ear", "tail"]).unwrap()).is_none());
@@ -832,7 +859,8 @@ mod tests {
                     }
                     Want::Keypoints(crop) => {
                         self.nets += 1;
-                        let face = self.faces.iter().copied().max_by(|a, b| overlap(a, &crop).total_cmp(&overlap(b, &crop)));
+                        let face =
+                            self.faces.iter().copied().max_by(|a, b| overlap(a, &crop).total_cmp(&overlap(b, &crop)));
                         let seen = face.filter(|face| overlap(face, &crop) > 0.3);
                         let mut answer = vec![if seen.is_some() { 0.9 } else { 0.05 }];
                         let back = crop.crop_to_frame(SIDE).inverse().unwrap();
@@ -1044,12 +1072,16 @@ mod tests {
         assert_eq!(tracker.wanted(), Some(Want::Find(CropBox { x: -0.5, y: -0.5, size: 0., roll: 0. })));
     }
 
+    /// Places of all keypoints.
+    type Points = Vec<[f32; 2]>;
+
     /// The shipped weights on a clip of drawn frames: smoothed points of each frame, in frame pixels.
-    fn play(smoothing: Option<Smoothing>, clip: impl Iterator<Item = (f64, Gray)>) -> Vec<Vec<[f32; 2]>> {
+    fn play(smoothing: Option<Smoothing>, clip: impl Iterator<Item = (f64, Gray)>) -> Vec<Points> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pkg/weights/compact.safetensors");
         let weights = Weights::from_bytes(&std::fs::read(path).unwrap()).unwrap();
         let mut net = crate::infer::Detector::new(&weights).unwrap();
-        let mut tracker = Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
+        let mut tracker =
+            Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
         let mut crop = Vec::new();
         clip.map(|(seconds, frame)| {
             tracker.begin(frame.width as f32, frame.height as f32, Frame::Stream { seconds });
@@ -1071,7 +1103,7 @@ mod tests {
     }
 
     /// Points' rms distance from their own mean over the frames after the first second, over the outer eye distance.
-    fn jitter(points: &[Vec<[f32; 2]>]) -> f32 {
+    fn jitter(points: &[Points]) -> f32 {
         let points = &points[30..];
         let n = points.len() as f32;
         let mut square = 0.;
@@ -1087,7 +1119,7 @@ mod tests {
 
     /// A face of a clip, 320 x 240 at 30 frames a second, with the sensor's noise; and its exact points. `reach` is how far
     /// the face moves: 0 not at all, 1 a third of its box to each side in a second.
-    fn clip(reach: f32, frames: usize) -> (Vec<(f64, Gray)>, Vec<Vec<[f32; 2]>>) {
+    fn clip(reach: f32, frames: usize) -> (Vec<(f64, Gray)>, Vec<Points>) {
         let face = SyntheticFace::new(4);
         let mut rng = ChaCha8Rng::seed_from_u64(9);
         let mut clip = Vec::new();
@@ -1120,7 +1152,7 @@ mod tests {
         let smoothing = Some(Smoothing::default());
         let (raw, smooth) = (jitter(&play(None, still.iter().cloned())), jitter(&play(smoothing, still.into_iter())));
         // How far behind: the delay that best explains the difference from the truth, e(t) = -delay v(t).
-        let lag = |points: &[Vec<[f32; 2]>], truth: &[Vec<[f32; 2]>]| {
+        let lag = |points: &[Points], truth: &[Points]| {
             let (mut along, mut square) = (0., 0.);
             for k in 0..15 {
                 for c in 0..2 {

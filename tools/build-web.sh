@@ -51,9 +51,6 @@ if [ ! -e pkg/dist/types/index.d.ts ] || [ "$(cat $types 2>/dev/null)" != "$sum"
   step=$SECONDS
   rm -rf pkg/dist/types
   node_modules/.bin/tsc -p tsconfig.json
-  # The declarations say './dist/face96.js' as the sources do, and lie one folder deeper.
-  mkdir -p pkg/dist/types/dist
-  cp pkg/dist/face96.d.ts pkg/dist/types/dist/
   echo "$sum" >$types
   took 'type check and declarations'
 fi

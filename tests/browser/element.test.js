@@ -262,6 +262,32 @@ test('a hidden tab pauses', async (t) => {
   assert.ok(counts[1] > 0);
 });
 
+test('a slow device drops frames and never queues them', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  await page.evaluate(async () => {
+    globalThis.e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+  });
+  // Reading a crop back takes 120 ms from here on: a fifth of the camera's rate.
+  await page.workers()[0].evaluate(() => {
+    const { prototype } = OffscreenCanvasRenderingContext2D;
+    const { getImageData } = prototype;
+    prototype.getImageData = function (...args) {
+      for (const end = performance.now() + 120; performance.now() < end; );
+      return getImageData.apply(this, args);
+    };
+  });
+  const waits = await page.evaluate(async () => {
+    await next(e, 'keypoints');
+    const waits = [];
+    for (let i = 0; i < 8; i++) waits.push((await next(e, 'keypoints')).timings);
+    return waits.map(({ total, crop, net, find }) => total - crop - net - find);
+  });
+  const middle = waits.sort((a, b) => a - b)[4];
+  assert.ok(middle < 60, `a frame waited ${middle} ms`);
+});
+
 test('nothing is requested after loading', async (t) => {
   const { page, context } = await open(t);
   await define(page);

@@ -17,7 +17,9 @@ export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
  * @returns {Promise<string>} the page's address, with a slash at the end
  */
 export async function serve(t, folder = root) {
-  const child = spawn(program, ['serve', '--port', '0', '--root', folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+  // `face96-serve` is the server alone.
+  const command = program.endsWith('-serve') ? [] : ['serve'];
+  const child = spawn(program, [...command, '--port', '0', '--root', folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill());
   return new Promise((resolve, reject) => {
     let printed = '';

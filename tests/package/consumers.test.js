@@ -1,7 +1,7 @@
 // The packed tarball, installed in the example projects beside this file and opened in Chromium. Each example is what a user
 // can copy.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { cpSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
@@ -103,12 +103,15 @@ test('the tarball holds what the package needs and nothing else', () => {
   for (const name of ['index.js', 'define.js', 'worker.js', 'dist/face96_bg.wasm', 'dist/types/index.d.ts', 'weights/compact.safetensors', 'README.md', 'LICENSE-MIT']) {
     assert.ok(names.includes(name), `${name} is missing`);
   }
-  const odd = names.filter((name) => !/^(\w+\.js|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|dist\/face96[\w.]*|dist\/types\/(dist\/)?\w+\.d\.ts|weights\/\w+\.safetensors)$/.test(name));
+  const odd = names.filter((name) => !/^(\w+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|dist\/face96[\w.]*|dist\/types\/\w+\.d\.ts|weights\/\w+\.safetensors)$/.test(name));
   assert.deepEqual(odd, []);
 });
 
 test('publint and arethetypeswrong find nothing', () => {
-  const run = (tool, ...args) => execFileSync(process.execPath, [join(root, 'node_modules', tool), ...args], { stdio: 'pipe' }).toString();
+  const run = (tool, ...args) => {
+    const { status, stdout } = spawnSync(process.execPath, [join(root, 'node_modules', tool), ...args], { encoding: 'utf8' });
+    assert.equal(status, 0, stdout);
+  };
   run('publint/src/cli.js', tarball, '--strict');
   // The package is ESM: what old CommonJS resolution makes of it is not its business.
   run('@arethetypeswrong/cli/dist/index.js', tarball, '--profile', 'esm-only', '--exclude-entrypoints', './dist/face96_bg.wasm', './weights/compact.safetensors', './weights/finder.safetensors');
@@ -134,6 +137,13 @@ test('a React component, built by Vite', async (t) => {
   const { faults, page } = await expectOutput(t, await host(t, join(project, 'dist')), '15 keypoints');
   assert.deepEqual(faults, []);
   assert.equal(await page.evaluate(() => document.querySelectorAll('face-keypoints').length), 1);
+});
+
+test('TypeScript, strict: tag, events, options and results have types', () => {
+  const project = install('typescript');
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', project], { encoding: 'utf8' });
+  assert.equal(status, 0, stdout);
 });
 
 test('imported on a server, in Node without a DOM', () => {
