@@ -30,5 +30,6 @@ export async function openSource(video, deviceId, signal, onMute) {
   camera.ended.catch((error) => gate.end(error));
   track.addEventListener('mute', () => onMute(true), { signal });
   track.addEventListener('unmute', () => onMute(false), { signal });
-  return { kind: 'camera', name: track.label, deviceId: track.getSettings().deviceId ?? '', ...videoFrames(video, gate) };
+  const deviceIdTaken = track.getSettings().deviceId ?? '';
+  return { kind: 'camera', name: track.label, greeting: 'The camera is on.', deviceId: deviceIdTaken, ...videoFrames(video, gate) };
 }

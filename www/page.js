@@ -53,6 +53,7 @@ async function begin(open, waiting) {
   session.abort();
   const mine = (session = new AbortController());
   const { signal } = mine;
+  await endRecording();
   stage.clear();
   setRunning(true);
   say(waiting);
@@ -133,13 +134,16 @@ async function follow(detector, from, signal) {
   const { schema, net, version } = detector.info;
   const frame = document.createElement('canvas');
   let started = false;
+  let crashes = 0;
   detector.reset();
   latest = { any: false, faces: [], at: performance.now() };
   told = { count: -1, next: -1, since: 0 };
   meter.reset();
   const ticker = setInterval(() => tick(from), TICK);
   signal.addEventListener('abort', () => clearInterval(ticker));
-  say(from.kind === 'camera' ? 'The camera is on.' : from.kind === 'sample' ? 'Playing the sample: a face drawn by the program itself.' : `Showing ${from.name}.`);
+  // A still picture makes no film.
+  html('record').hidden = from.kind === 'image';
+  say(from.greeting);
   for (;;) {
     await awake(detector, signal);
     const next = await from.next();
@@ -157,7 +161,9 @@ async function follow(detector, from, signal) {
       result = await detector.detect(frame, next.timestamp === undefined ? {} : { timestamp: next.timestamp });
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof Face96Error && error.code === 'superseded') continue;
+      const code = error instanceof Face96Error ? error.code : '';
+      // The package starts a crashed worker again, once.
+      if (code === 'superseded' || (code === 'worker-crashed' && crashes++ === 0)) continue;
       // A detector that failed is made anew at the next start.
       detector.close();
       loading = null;
@@ -343,11 +349,17 @@ async function endRecording() {
   say('The recording was saved to your downloads.');
 }
 
-const isDark = () => (settings.theme || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark';
+const systemTheme = () => (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
+
+function toggleTheme() {
+  const theme = (settings.theme || systemTheme()) === 'dark' ? 'light' : 'dark';
+  // What the system shows anyway need not be chosen: the page then follows it again.
+  set('theme', theme === systemTheme() ? '' : theme);
+}
 
 function showTheme() {
-  if (settings.theme) document.documentElement.dataset.theme = settings.theme;
-  button('theme').setAttribute('aria-pressed', String(isDark()));
+  document.documentElement.dataset.theme = settings.theme;
+  button('theme').setAttribute('aria-pressed', String((settings.theme || systemTheme()) === 'dark'));
   meter.draw(byId('chart', HTMLCanvasElement));
 }
 
@@ -364,7 +376,7 @@ const KEYS = {
   s: takeSnapshot,
   r: toggleRecording,
   m: () => set('mirror', !settings.mirror),
-  t: () => set('theme', isDark() ? 'light' : 'dark'),
+  t: toggleTheme,
   '?': openHelp,
 };
 

@@ -11,6 +11,7 @@ import { context2d } from './dom.js';
  * @typedef {object} Source
  * @property {'camera' | 'sample' | 'image' | 'video'} kind
  * @property {string} name for people
+ * @property {string} greeting said when it is open
  * @property {() => Promise<Frame | null>} next waits for a new frame; null at the end. Rejects when the source fails, with
  *   a sentence, and when its signal is aborted
  * @property {(canvas: HTMLCanvasElement) => number} paint draws the current frame on a canvas, which gets the frame's size.
@@ -128,6 +129,7 @@ export async function openSample({ width, height }, signal) {
   return {
     kind: 'sample',
     name: 'sample',
+    greeting: 'Playing the sample: a face drawn by the program itself.',
     next() {
       requestAnimationFrame((now) => {
         if (now - last < 250) clock += now - last;
@@ -193,6 +195,7 @@ async function openPicture(file, signal) {
     return {
       kind: 'image',
       name: file.name,
+      greeting: `Showing ${file.name}.`,
       next: () => gate.wait(),
       paint(canvas) {
         fit(canvas, shrunk.width, shrunk.height);
@@ -229,5 +232,5 @@ async function openVideo(file, video, signal) {
     throw broken();
   }
   if (!video.videoWidth) throw new Error(`${file.name} has sound only, no picture.`);
-  return { kind: 'video', name: file.name, ...videoFrames(video, gate) };
+  return { kind: 'video', name: file.name, greeting: `Playing ${file.name}.`, ...videoFrames(video, gate) };
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { deflateSync, crc32 } from 'node:zlib';
-import { foreignWeights, launch, serve, weightsPath } from './harness.js';
+import { fewerKeypoints, foreignWeights, launch, serve, weightsPath } from './harness.js';
 import { countRequests, open as openPage, playSample, running, saved, status } from './visitor.js';
 
 /** @type {import('playwright-core').Browser} */
@@ -265,6 +265,41 @@ for (const [what, pattern, answer, sentence] of [
   });
 }
 
+test('a worker that crashes is started again; when it crashes once more that is told, and Start works', async (t) => {
+  const { page } = await open(t);
+  await playSample(page);
+  const crash = async () => {
+    const worker = page.workers().find((w) => w.url().endsWith('/worker.js'));
+    const gone = new Promise((resolve) => worker.once('close', resolve));
+    await worker.evaluate(() => void setTimeout(() => { throw new Error('made by the test'); }));
+    await gone;
+  };
+  await crash();
+  await page.waitForEvent('worker');
+  await page.waitForTimeout(1000);
+  assert.ok(await page.isVisible('#stop'), 'the run goes on');
+  assert.match(await page.textContent('#status'), /^(Following|Playing)/);
+  await crash();
+  await status(page, 'The worker stopped');
+  await playSample(page);
+});
+
+test('weights for other keypoints are drawn and saved as they are', async (t) => {
+  const { page, context, faults } = await open(t, { serviceWorkers: 'block' });
+  await context.route('**/compact.safetensors', (route) => route.fulfill({ body: fewerKeypoints(4) }));
+  await playSample(page);
+  assert.ok((await ink(page)) > 0);
+  await page.click('label:has([data-setting="labels"])');
+  await page.click('summary:has-text("Save")');
+  await page.waitForTimeout(600);
+  const json = JSON.parse((await saved(page, '#json')).bytes.toString());
+  assert.deepEqual([json.faces[0].keypoints.length, json.faces[0].pose.yaw], [4, null]);
+  const [header, row] = (await saved(page, '#csv')).bytes.toString().split('\n').map((line) => line.split(','));
+  assert.equal(header.length, row.length);
+  assert.equal(row[header.indexOf('yaw')], '', 'what is not known is empty');
+  assert.deepEqual(faults, []);
+});
+
 test('loading shows how far it is', async (t) => {
   const { page, context } = await open(t, { serviceWorkers: 'block' });
   let go;
@@ -475,6 +510,22 @@ test('a recording holds the frames with their points, and ends with the run', as
     return [Math.round((360 * clientWidth) / clientHeight), 360];
   }));
   assert.ok(time > 1 && time < 4, `it plays ${time} s`);
+});
+
+test('another start ends the recording of what ran before', async (t) => {
+  const { page } = await open(t);
+  const png = await sampleImage(page);
+  await playSample(page);
+  await page.click('#record');
+  await page.waitForTimeout(1000);
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: png }),
+  ]);
+  assert.match(download.suggestedFilename(), /webm$/);
+  await status(page, 'face.png: 1 face found');
+  assert.equal(await page.isVisible('#recording'), false);
+  assert.equal(await page.isVisible('#record'), false, 'a still picture makes no film');
 });
 
 test('a browser that cannot record says so', async (t) => {
