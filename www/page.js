@@ -218,6 +218,7 @@ function setRunning(running, kept = false) {
     showCrops(null, []);
   }
   showLogged();
+  if (running) html('stage').scrollIntoView({ block: 'nearest' });
   // The button that was pressed is gone: the focus goes to the one in its place.
   if (inside) button(running ? 'stop' : 'start').focus();
 }
