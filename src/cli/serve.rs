@@ -2,7 +2,7 @@
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +46,11 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
         // A thread a connection: tiny_http, tried first, let browsers wait that open several connections at once.
         std::thread::spawn(move || {
             if let Err(error) = stream.map_err(Into::into).and_then(|stream| answer(&root, stream)) {
-                eprintln!("{error:#}");
+                // A browser that leaves a page closes what that page was still loading.
+                let left = |e: &std::io::Error| matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+                if !error.downcast_ref().is_some_and(left) {
+                    eprintln!("{error:#}");
+                }
             }
         });
     }
