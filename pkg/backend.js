@@ -19,7 +19,7 @@ import { Face96Error, asFace96Error } from './errors.js';
  * @property {(stream: number, settings: Settings) => void} configure opens the stream if it is new
  * @property {(stream: number) => void} reset
  * @property {(stream: number) => void} shut
- * @property {(stream: number, frame: Frame, width: number, height: number, kind: Kind) => Promise<Result>} detect takes the
+ * @property {(stream: number, frame: Frame, kind: Kind) => Promise<Result>} detect takes the
  *   frame over
  * @property {() => void} close ends it at once; calls under way stay unanswered
  */
@@ -34,8 +34,6 @@ import { Face96Error, asFace96Error } from './errors.js';
  * A call of detect() on its way.
  * @typedef {object} Job
  * @property {Promise<Frame>} frame
- * @property {number} width
- * @property {number} height
  * @property {Kind} kind
  * @property {number} start
  * @property {number} capture
@@ -86,9 +84,9 @@ export class Stream {
     this.#backend.reset(this.#id);
   }
 
-  /** @param {Frame} frame @param {number} width @param {number} height @param {Kind} kind */
-  detect(frame, width, height, kind) {
-    return this.#backend.detect(this.#id, frame, width, height, kind);
+  /** @param {Frame} frame @param {Kind} kind */
+  detect(frame, kind) {
+    return this.#backend.detect(this.#id, frame, kind);
   }
 
   /** The last user's leaving ends the backend. */
@@ -196,9 +194,9 @@ async function loadHere(files, onProgress, signal) {
     configure: (stream, settings) => engine.configure(stream, settings),
     reset: (stream) => engine.reset(stream),
     shut: (stream) => freed || engine.shut(stream),
-    async detect(stream, frame, width, height, kind) {
+    async detect(stream, frame, kind) {
       try {
-        return engine.detect(stream, frame, width, height, kind);
+        return await engine.detect(stream, frame, kind);
       } finally {
         frame.close();
       }
@@ -296,7 +294,7 @@ async function loadInWorker(worker, files, onProgress, signal) {
     configure: (stream, settings) => post({ type: 'configure', stream, settings }),
     reset: (stream) => post({ type: 'reset', stream }),
     shut: (stream) => post({ type: 'shut', stream }),
-    detect: (stream, frame, width, height, kind) => ask({ type: 'detect', stream, frame, width, height, kind }, [frame]),
+    detect: (stream, frame, kind) => ask({ type: 'detect', stream, frame, kind }, [frame]),
     close: () => stop(new Face96Error('closed', 'The detector was closed.')),
   };
   const abort = () => stop(new Face96Error('aborted', 'Loading was aborted.'));

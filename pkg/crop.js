@@ -152,3 +152,37 @@ function makeContext(side) {
   context.imageSmoothingQuality = 'high';
   return context;
 }
+
+/** Formats whose first plane is luma, a byte a pixel. */
+const WITH_LUMA = ['I420', 'I420A', 'I422', 'I444', 'NV12'];
+
+/**
+ * Reads the luma plane of a video frame. The nets see grey only: making colours of a 640x480 frame first, as drawing it does,
+ * takes longer than all the rest around the net. Its buffer is made once.
+ */
+export class LumaReader {
+  #bytes = new Uint8Array(0);
+
+  /**
+   * @param {ImageBitmap | VideoFrame} frame
+   * @returns {Promise<{ bytes: Uint8Array, stride: number, fullRange: boolean } | null>} good until the next call; null for
+   *   what has no luma plane or has to be turned or stretched to be shown
+   */
+  async take(frame) {
+    if (!('format' in frame) || !WITH_LUMA.includes(frame.format ?? '')) return null;
+    const { visibleRect, displayWidth, displayHeight } = frame;
+    if (!visibleRect || visibleRect.width !== displayWidth || visibleRect.height !== displayHeight) return null;
+    const { rotation, flip } = /** @type {{ rotation?: number, flip?: boolean }} */ (/** @type {unknown} */ (frame));
+    if (rotation || flip) return null;
+    try {
+      const size = frame.allocationSize();
+      if (this.#bytes.length < size) this.#bytes = new Uint8Array(size);
+      const [{ offset, stride }] = await frame.copyTo(this.#bytes);
+      const end = offset + stride * (displayHeight - 1) + displayWidth;
+      return { bytes: this.#bytes.subarray(offset, end), stride, fullRange: frame.colorSpace.fullRange === true };
+    } catch {
+      // A frame that cannot be copied can still be drawn.
+      return null;
+    }
+  }
+}

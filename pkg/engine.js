@@ -1,7 +1,7 @@
 // The nets, and the crops they look at: wasm + weights + canvas. The worker runs it, and so does the main thread where there
 // is no worker. Several streams of frames share one engine; each has its own tracks.
 import { Detector, Tracker } from './dist/face96.js';
-import { Cropper } from './crop.js';
+import { Cropper, LumaReader } from './crop.js';
 import { Face96Error } from './errors.js';
 import { fetchBytes, loadWasm } from './wasm.js';
 
@@ -48,6 +48,8 @@ export class Engine {
   /** @type {Map<number, Tracker>} */ #streams = new Map();
   #detector;
   #cropper;
+  #luma = new LumaReader();
+  /** The frame before. @type {Promise<unknown>} */ #turn = Promise.resolve();
 
   /**
    * @param {Uint8Array} weights
@@ -109,29 +111,43 @@ export class Engine {
   }
 
   /**
+   * Frames are taken one after the other, whatever stream they belong to.
    * @param {number} stream
-   * @param {CanvasImageSource} source
-   * @param {number} width of the source, in pixels
-   * @param {number} height
+   * @param {ImageBitmap | VideoFrame} frame
    * @param {Kind} kind
-   * @returns {Result}
+   * @returns {Promise<Result>}
    */
-  detect(stream, source, width, height, kind) {
-    const tracker = this.#streams.get(stream);
-    if (!tracker) throw new Face96Error('internal', `There is no stream ${stream}.`);
+  detect(stream, frame, kind) {
+    const result = this.#turn.then(() => this.#detect(stream, frame, kind));
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  /**
+   * @param {number} stream
+   * @param {ImageBitmap | VideoFrame} frame
+   * @param {Kind} kind
+   * @returns {Promise<Result>}
+   */
+  async #detect(stream, frame, kind) {
     const timings = { crop: 0, find: 0, net: 0 };
+    let before = performance.now();
+    const luma = await this.#luma.take(frame);
+    const tracker = this.#streams.get(stream);
+    if (!tracker) throw new Face96Error('closed', 'The stream was closed.');
+    const [width, height] = 'displayWidth' in frame ? [frame.displayWidth, frame.displayHeight] : [frame.width, frame.height];
     /** @type {Float32Array | undefined} */
     let wanted;
     if (kind === null) wanted = tracker.still(width, height);
     else if ('seconds' in kind) wanted = tracker.begin(width, height, kind.seconds);
     else wanted = tracker.boxed(kind.box.x, kind.box.y, kind.box.size, kind.box.roll);
-    let before = performance.now();
     while (wanted) {
-      const finder = wanted[4] === 1;
-      const rgba = this.#cropper.crop(source, { x: wanted[0], y: wanted[1], size: wanted[2], roll: wanted[3] });
+      const [x, y, size, roll, finder] = wanted;
+      if (luma) tracker.takeLuma(luma.bytes, width, height, luma.stride, luma.fullRange);
+      else tracker.takeRgba(this.#cropper.crop(frame, { x, y, size, roll }));
       const cropped = performance.now();
       timings.crop += cropped - before;
-      wanted = tracker.give(this.#detector, rgba);
+      wanted = tracker.look(this.#detector);
       before = performance.now();
       timings[finder ? 'find' : 'net'] += before - cropped;
     }

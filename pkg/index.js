@@ -190,7 +190,7 @@ export class FaceDetector {
     return new Promise((resolve, reject) => {
       const start = performance.now();
       /** @type {import('./backend.js').Job} */
-      const job = { frame: takeFrame(source), width, height, kind, start, capture: 0, settled: false, resolve, reject };
+      const job = { frame: takeFrame(source), kind, start, capture: 0, settled: false, resolve, reject };
       job.frame.then(
         () => (job.capture = performance.now() - start),
         () => {}, // #run reports it when the job's turn comes
@@ -267,7 +267,7 @@ export class FaceDetector {
     });
     // Dropped while its frame was taken: drop() closes the frame, and nobody waits for a result.
     if (this.#ended) throw this.#ended;
-    const { flat, timings } = await this.#stream.detect(frame, job.width, job.height, job.kind);
+    const { flat, timings } = await this.#stream.detect(frame, job.kind);
     return {
       faces: facesOf(flat, this.info.schema.keypoints),
       timings: { capture: job.capture, ...timings, total: performance.now() - job.start },

@@ -7,7 +7,7 @@ import { asFace96Error } from './errors.js';
  * @typedef {{ type: 'load', id: number, files: import('./engine.js').Files }
  *   | { type: 'configure', stream: number, settings: import('./engine.js').Settings }
  *   | { type: 'reset' | 'shut', stream: number }
- *   | { type: 'detect', id: number, stream: number, frame: ImageBitmap | VideoFrame, width: number, height: number,
+ *   | { type: 'detect', id: number, stream: number, frame: ImageBitmap | VideoFrame,
  *       kind: import('./engine.js').Kind }} Request
  * @typedef {{ type: 'up', capable: boolean }
  *   | { type: 'progress', progress: import('./wasm.js').Progress }
@@ -35,8 +35,8 @@ async function answer(request) {
     case 'shut':
       return engine.shut(request.stream);
     case 'detect': {
-      const { id, stream, frame, width, height, kind } = request;
-      const result = engine.detect(stream, frame, width, height, kind);
+      const { id, stream, frame, kind } = request;
+      const result = await engine.detect(stream, frame, kind);
       return post({ type: 'done', id, result }, [result.flat.buffer]);
     }
   }

@@ -2,7 +2,9 @@
 //! Whatever is wrong with what JavaScript hands in becomes an `Error` there; the module never traps.
 
 use crate::geometry::CropBox;
+use crate::nets::SIDE;
 use crate::ops::wasm as kernels;
+use crate::picture::grey_from_rgba;
 use crate::schema::Schema;
 use crate::weights::{Metadata, Weights};
 use crate::{infer, synthetic, track};
@@ -34,7 +36,7 @@ mod finder {
             Err(Error::Weights("this version has no finder".into()))
         }
 
-        pub(super) fn find_rgba(&mut self, _: &[u8]) -> Result<&[Found]> {
+        pub(super) fn find_grey(&mut self, _: &[f32]) -> Result<&[Found]> {
             Ok(&self.0)
         }
     }
@@ -124,13 +126,15 @@ impl Detector {
 }
 
 /// Follows the faces of one stream of frames (see [`track::Tracker`]). For each frame call `begin`, `still` or `boxed`; while the
-/// answer is a crop, take it from the frame and hand it to `give`; then read `faces`. The owner calls `free()`.
+/// answer is a crop, hand it in by `takeLuma` or `takeRgba` and call `look`; then read `faces`. The owner calls `free()`.
 ///
 /// A crop is `[x, y, size, roll, finder]`: middle and side in pixels of the frame, roll in radians, 1 if it is for the finder.
 #[wasm_bindgen]
 pub struct Tracker {
     tracker: track::Tracker,
     finder: bool,
+    grey: Vec<f32>,
+    cells: Vec<f32>,
 }
 
 #[wasm_bindgen]
@@ -147,7 +151,8 @@ impl Tracker {
     ) -> Tracker {
         let finder = detector.finder.is_some();
         let settings = settings(finder, max_faces, min_score, min_cutoff, beta, d_cutoff);
-        Self { tracker: track::Tracker::new(&detector.meta, detector.presence, settings), finder }
+        let tracker = track::Tracker::new(&detector.meta, detector.presence, settings);
+        Self { tracker, finder, grey: vec![0.; SIDE * SIDE], cells: Vec::new() }
     }
 
     /// Changes how many faces are followed, from which presence score on, and the smoothing, which a `minCutoff` of 0 turns
@@ -171,30 +176,60 @@ impl Tracker {
         self.start(0., 0., track::Frame::Boxed(CropBox { x, y, size, roll }))
     }
 
-    /// Runs the net that the crop is for on its `inputSize` x `inputSize` RGBA pixels; returns the crop that is needed next,
-    /// or nothing when the frame is done.
+    /// Takes the crop that is needed from the luma plane of the frame: `height` rows of `width` bytes, `stride` apart.
     ///
     /// # Errors
-    /// A buffer of another length; a crop that nobody asked for.
-    pub fn give(
+    /// Fewer bytes than that; no crop is needed.
+    #[wasm_bindgen(js_name = takeLuma)]
+    pub fn take_luma(
         &mut self,
-        detector: &mut Detector,
+        luma: &[u8],
+        width: usize,
+        height: usize,
+        stride: usize,
+        full_range: bool,
+    ) -> Result<(), JsError> {
+        let luma = track::Luma::new(luma, width, height, stride, full_range).map_err(js_error)?;
+        match self.tracker.wanted() {
+            Some(track::Want::Find(crop) | track::Want::Keypoints(crop)) => {
+                luma.crop(&crop, &mut self.cells, &mut self.grey);
+                Ok(())
+            }
+            None => Err(JsError::new("takeLuma: no crop is needed")),
+        }
+    }
+
+    /// Takes the crop that is needed as `inputSize` x `inputSize` RGBA pixels.
+    ///
+    /// # Errors
+    /// A buffer of another length.
+    #[wasm_bindgen(js_name = takeRgba)]
+    pub fn take_rgba(
+        &mut self,
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | Uint8ClampedArray")] rgba: &[u8],
-    ) -> Result<Option<js_sys::Float32Array>, JsError> {
+    ) -> Result<(), JsError> {
+        grey_from_rgba(rgba, &mut self.grey).map_err(js_error)
+    }
+
+    /// Runs the net that the crop is for on it; returns the crop that is needed next, or nothing when the frame is done.
+    ///
+    /// # Errors
+    /// No crop is needed.
+    pub fn look(&mut self, detector: &mut Detector) -> Result<Option<js_sys::Float32Array>, JsError> {
         match (self.tracker.wanted(), &mut detector.finder) {
             (Some(track::Want::Keypoints(_)), _) => {
-                self.tracker.seen(detector.detector.detect_rgba(rgba).map_err(js_error)?);
+                self.tracker.seen(detector.detector.detect_grey(&self.grey).map_err(js_error)?);
             }
             (Some(track::Want::Find(whole)), Some(finder)) => {
-                let found = finder.find_rgba(rgba).map_err(js_error)?;
-                let map = whole.crop_to_frame(crate::nets::SIDE);
+                let found = finder.find_grey(&self.grey).map_err(js_error)?;
+                let map = whole.crop_to_frame(SIDE);
                 let in_frame = |f: &finder::Found| {
                     let [x, y] = map.apply([f.x, f.y]);
                     CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
                 };
                 self.tracker.found(found.iter().map(in_frame));
             }
-            _ => return Err(JsError::new("give: no crop was asked for")),
+            _ => return Err(JsError::new("look: no crop is needed")),
         }
         Ok(self.wanted())
     }

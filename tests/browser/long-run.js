@@ -39,8 +39,16 @@ export async function longRun(t, { frames, faces = 1, readings = 10, onReading =
     const { createDetector } = await import('/pkg/index.js');
     const { createSyntheticFace } = await import('/pkg/synthetic.js');
     const face = await createSyntheticFace({ seed: 3, width: 640, height: 480 });
-    // Two seconds of film, there and back again, so that drawing takes no part.
-    const pictures = await Promise.all(Array.from({ length: 60 }, (_, i) => createImageBitmap(face.draw(i / 30))));
+    // Two seconds of film, there and back again, so that drawing takes no part; in the format of a camera, without colours.
+    const [width, height] = [640, 480];
+    const pictures = Array.from({ length: 60 }, (_, i) => {
+      const { data } = face.draw(i / 30);
+      const planes = new Uint8Array((width * height * 3) / 2).fill(128);
+      for (let p = 0; p < width * height; p++) {
+        planes[p] = 16 + (219 / 255) * (0.299 * data[4 * p] + 0.587 * data[4 * p + 1] + 0.114 * data[4 * p + 2]);
+      }
+      return planes;
+    });
     face.close();
     const detector = await createDetector({ maxFaces });
     let done = 0;
@@ -51,7 +59,8 @@ export async function longRun(t, { frames, faces = 1, readings = 10, onReading =
       for (const end = done + count; done < end; done++) {
         const phase = done % 120;
         const picture = pictures[phase < 60 ? phase : 119 - phase];
-        const frame = new VideoFrame(picture, { timestamp: Math.round((done * 1e6) / 30) });
+        const timestamp = Math.round((done * 1e6) / 30);
+        const frame = new VideoFrame(picture, { format: 'I420', codedWidth: width, codedHeight: height, timestamp });
         const { faces, timings } = await detector.detect(frame);
         frame.close();
         times.push(timings.total);
@@ -128,6 +137,8 @@ export function complaints({ readings, warnings }) {
   const p95s = readings.map((r) => r.p95).sort((a, b) => a - b);
   const p95 = p95s[Math.floor(p95s.length / 2)];
   if (p95 > 2 * median) found.push(`p95 is ${p95.toFixed(1)} ms, more than twice the median of ${median.toFixed(1)} ms`);
+  const around = readings.map((r) => r.around).sort((a, b) => a - b)[Math.floor(readings.length / 2)];
+  if (around > 2) found.push(`what is around the nets takes ${around.toFixed(1)} ms, more than 2 ms`);
   return found;
 }
 
@@ -151,7 +162,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const found = complaints(run);
     for (const complaint of found) console.error(complaint);
     process.exitCode = found.length ? 1 : 0;
-    if (!found.length) console.log('flat: nothing grew, no handle was dropped, p95 within twice the median');
+    if (!found.length) console.log('flat: nothing grew, no handle was dropped; p95 is within twice the median, and what is around the nets within 2 ms');
   } finally {
     for (const end of endings.reverse()) await end();
   }

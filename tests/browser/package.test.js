@@ -67,6 +67,47 @@ test('every kind of source gives the same keypoints, in the worker and without',
   }
 });
 
+test('a camera frame, read as luma, gives the keypoints of the same picture in colours', async () => {
+  const { worst, stretched } = await page.evaluate(async () => {
+    const detector = await createDetector({ worker: false });
+    let worst = 0;
+    const { width, height } = face.draw(0);
+    const frameOf = ({ data }, fullRange, format, options) => {
+      const planes = new Uint8Array((width * height * 3) / 2).fill(128);
+      for (let p = 0; p < width * height; p++) {
+        const luma = 0.299 * data[4 * p] + 0.587 * data[4 * p + 1] + 0.114 * data[4 * p + 2];
+        planes[p] = Math.round(fullRange ? luma : 16 + (luma * 219) / 255);
+      }
+      const colorSpace = { fullRange, matrix: 'smpte170m', primaries: 'smpte170m', transfer: 'smpte170m' };
+      return new VideoFrame(planes, { format, codedWidth: width, codedHeight: height, timestamp: 0, colorSpace, ...options });
+    };
+    for (const [seconds, roll] of [[0, 0], [1, 0.3], [2, -0.5]]) {
+      const picture = face.draw(seconds);
+      const box = { ...face.box(seconds), roll };
+      const want = (await detector.detect(picture, { box })).faces[0].keypoints;
+      for (const fullRange of [true, false]) {
+        for (const format of ['I420', 'NV12']) {
+          const frame = frameOf(picture, fullRange, format);
+          const got = (await detector.detect(frame, { box })).faces[0].keypoints;
+          frame.close();
+          got.forEach((p, k) => (worst = Math.max(worst, (96 / box.size) * Math.hypot(p.x - want[k].x, p.y - want[k].y))));
+        }
+      }
+    }
+    // One that must be stretched to be shown is drawn.
+    const frame = frameOf(face.draw(0), true, 'I420', { displayWidth: 160, displayHeight: 120 });
+    const half = (v) => (v + 0.5) / 2 - 0.5;
+    const { x, y, size, roll } = face.box(0);
+    const [small] = (await detector.detect(frame, { box: { x: half(x), y: half(y), size: size / 2, roll } })).faces;
+    frame.close();
+    const want = face.keypoints(0);
+    detector.close();
+    return { worst, stretched: Math.max(...small.keypoints.map((p, k) => Math.hypot(p.x - half(want[k].x), p.y - half(want[k].y)))) };
+  });
+  assert.ok(worst < 0.7, `they differ by ${worst} px of 96`);
+  assert.ok(stretched < 6, `a stretched frame is off by ${stretched} px`);
+});
+
 test('the result has the documented shape', async () => {
   const { detection, info } = await page.evaluate(async () => {
     const detector = await createDetector();

@@ -134,3 +134,88 @@ test('photographs with one face', { skip: skip || (existsSync(scenes) ? false : 
     assert.ok(96 * mean < 2.5, `${source}: mean error ${96 * mean} px of 96`);
   }
 });
+
+const photographs = join(root, '../shared/data/helen_afw');
+
+test('photographs held still and moved: jitter and lag', { skip: existsSync(photographs) ? false : 'no ../shared/data', timeout: 120_000 }, async (t) => {
+  // Faces of people not trained on, large enough that the picture is sharp.
+  const rows = readCsv(join(photographs, 'labels.csv')).filter((row) => row.split === 'val' && Number(row.src_box_px) > 120);
+  const names = Object.keys(rows[0]).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
+  const pictures = [1, 4, 7, 10].map((n) => rows[Math.floor((n * rows.length) / 12)]).map((row) => ({
+    jpeg: readFileSync(join(photographs, row.file)).toString('base64'),
+    points: names.map((name) => ({ x: Number(row[`${name}_x`]), y: Number(row[`${name}_y`]) })),
+  }));
+  const measured = await page.evaluate(async (pictures) => {
+    const [width, height] = [640, 480];
+    const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+    let state = 1;
+    const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
+    const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+    const measured = [];
+    for (const { jpeg, points } of pictures) {
+      const bytes = Uint8Array.from(atob(jpeg), (c) => c.charCodeAt(0));
+      const photograph = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+      /** The photograph at a time, swaying as far as `reach` says, with a sensor's noise (deviation 4 grey levels). */
+      const frame = (seconds, reach) => {
+        const wave = (speed) => reach * Math.sin(speed * seconds);
+        context.resetTransform();
+        context.fillStyle = '#777';
+        context.fillRect(0, 0, width, height);
+        context.imageSmoothingQuality = 'high';
+        context.translate(320 + 90 * wave(3.1), 240 + 25 * wave(4.3));
+        context.rotate(0.2 * wave(2.3));
+        const scale = 2.2 * (1 + 0.12 * wave(1.9));
+        context.scale(scale, scale);
+        context.drawImage(photograph, -80, -80);
+        const map = context.getTransform();
+        const picture = context.getImageData(0, 0, width, height);
+        for (let i = 0; i < picture.data.length; i += 4) {
+          const noise = 8 * (random() + random() + random());
+          for (let c = 0; c < 3; c++) picture.data[i + c] += noise;
+        }
+        // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
+        const place = ({ x, y }) => map.transformPoint({ x: x - 80 + 0.5, y: y - 80 + 0.5 });
+        return { picture, want: points.map(place).map(({ x, y }) => [x - 0.5, y - 0.5]) };
+      };
+      const play = async (reach, frames) => {
+        const detector = await createDetector({ finderUrl: false });
+        const played = [];
+        for (let i = 0; i < frames; i++) {
+          const { picture, want } = frame(i / 30, reach);
+          const { faces } = await detector.detect(picture, { timestamp: (1000 * i) / 30 });
+          if (faces[0]?.trackId !== 1) throw new Error(`lost in frame ${i}`);
+          if (i >= 20) played.push({ got: faces[0].keypoints.map(({ x, y }) => [x, y]), want });
+        }
+        detector.close();
+        return played;
+      };
+      const each = (played, f) => points.flatMap((_, k) => [0, 1].map((c) => f(played.map(({ got }) => got[k][c]), played.map(({ want }) => want[k][c]))));
+      const still = await play(0, 60);
+      const squares = each(still, (got) => mean(got.map((v) => (v - mean(got)) ** 2)));
+      const [left, right] = [still[0].want[3], still[0].want[5]];
+      const jitter = Math.sqrt(2 * mean(squares)) / Math.hypot(left[0] - right[0], left[1] - right[1]);
+      /** Frames behind: the delay that best explains the difference from the truth. */
+      const lag = (played) => {
+        const sums = each(played, (got, want) => {
+          const error = got.map((v, i) => v - want[i]);
+          const middle = mean(error);
+          let [along, square] = [0, 0];
+          for (let i = 1; i < got.length - 1; i++) {
+            const speed = (want[i + 1] - want[i - 1]) / 2;
+            along -= (error[i] - middle) * speed;
+            square += speed * speed;
+          }
+          return [along, square];
+        });
+        return mean(sums.map(([along]) => along)) / mean(sums.map(([, square]) => square));
+      };
+      measured.push({ jitter, fast: lag(await play(1, 80)), slow: lag(await play(0.12, 110)) });
+    }
+    return measured;
+  }, pictures);
+  for (const { jitter, fast, slow } of measured) {
+    t.diagnostic(`still: ${(100 * jitter).toFixed(3)} % of the eye distance; lag in frames: fast ${fast.toFixed(2)}, slow ${slow.toFixed(2)}`);
+    assert.ok(jitter < 0.003, `jitter ${jitter}`);
+    assert.ok(fast < 1 && slow < 1, `lag ${fast}, ${slow}`);
+  }
+});
