@@ -148,7 +148,12 @@ async function follow(detector, from, signal) {
     await awake(detector, signal);
     const next = await from.next();
     if (!next) break;
-    const scale = from.paint(frame);
+    const options = next.timestamp === undefined ? {} : { timestamp: next.timestamp };
+    // Where the frame itself can be handed over, the worker computes while it is painted here.
+    const taken = from.take?.() ?? null;
+    const found = taken && detector.detect(taken, options);
+    const scale = from.paint(frame, taken);
+    taken?.close();
     if (!scale) continue;
     if (!started) {
       started = true;
@@ -158,7 +163,7 @@ async function follow(detector, from, signal) {
     }
     let result;
     try {
-      result = await detector.detect(frame, next.timestamp === undefined ? {} : { timestamp: next.timestamp });
+      result = await (found ?? detector.detect(frame, options));
     } catch (error) {
       signal.throwIfAborted();
       const code = error instanceof Face96Error ? error.code : '';

@@ -14,8 +14,10 @@ import { context2d } from './dom.js';
  * @property {string} greeting said when it is open
  * @property {() => Promise<Frame | null>} next waits for a new frame; null at the end. Rejects when the source fails, with
  *   a sentence, and when its signal is aborted
- * @property {(canvas: HTMLCanvasElement) => number} paint draws the current frame on a canvas, which gets the frame's size.
- *   Returns how many pixels of the original one of the canvas is, above 1 where a big picture was shrunk; 0 without a picture
+ * @property {() => VideoFrame | null} [take] the current frame of a video, without a copy; null where that cannot be had
+ * @property {(canvas: HTMLCanvasElement, taken: VideoFrame | null) => number} paint draws the current frame, or the one that was
+ *   taken, on a canvas, which gets the frame's size. Returns how many pixels of the original one of the canvas is, above 1
+ *   where a big picture was shrunk; 0 without a picture
  * @property {() => void} [again] gives a still picture's frame once more, for other settings
  */
 
@@ -76,14 +78,14 @@ function fit(canvas, width, height) {
   return scale;
 }
 
-/** The context of frames: kept in memory, since the net runs on the CPU. @param {HTMLCanvasElement} canvas */
+/** The context of frames that the net gets from a canvas: kept in memory, since it runs on the CPU. @param {HTMLCanvasElement} canvas */
 const frameContext = (canvas) => context2d(canvas, { willReadFrequently: true, alpha: false });
 
 /**
- * A source's `next` and `paint` for a video element: each new frame once, and of several that passed only the last.
+ * What a source does for a video element: each new frame once, and of several that passed only the last.
  * @param {HTMLVideoElement} video
  * @param {FrameGate} gate
- * @returns {Pick<Source, 'next' | 'paint'>}
+ * @returns {Pick<Source, 'next' | 'take' | 'paint'>}
  */
 export function videoFrames(video, gate) {
   let presented = 0;
@@ -100,7 +102,21 @@ export function videoFrames(video, gate) {
       }
       return gate.wait();
     },
-    paint(canvas) {
+    take() {
+      // A bigger one is shrunk first, and then the net looks at that.
+      if (typeof VideoFrame !== 'function' || Math.max(video.videoWidth, video.videoHeight) > MAX_SIDE) return null;
+      try {
+        return new VideoFrame(video);
+      } catch {
+        return null; // no picture yet
+      }
+    },
+    paint(canvas, taken) {
+      if (taken) {
+        fit(canvas, taken.displayWidth, taken.displayHeight);
+        context2d(canvas, { alpha: false }).drawImage(taken, 0, 0);
+        return 1;
+      }
       const { videoWidth, videoHeight, readyState } = video;
       // A camera that changes its resolution has no picture for a moment.
       if (!videoWidth || readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return 0;
