@@ -1,57 +1,217 @@
-// Two ways to run the engine behind one interface: in a worker, or on the calling thread.
+// Where the engine runs: in a worker, or on the calling thread. Whoever asks for the same files gets the same backend, each
+// with a stream of its own, so that two detectors on a page load everything once and share one worker.
 import { Face96Error, asFace96Error } from './errors.js';
 
-/** @typedef {import('./crop.js').Box} Box */
+/** @typedef {import('./engine.js').Files} Files */
+/** @typedef {import('./engine.js').Kind} Kind */
 /** @typedef {import('./engine.js').NetInfo} NetInfo */
-/** @typedef {{ wasmUrl: string, weightsUrl: string, onProgress?: (p: import('./wasm.js').Progress) => void, signal?: AbortSignal }} LoadOptions */
-/** @typedef {import('./engine.js').Face} Face */
-/** @typedef {import('./engine.js').Timings} Timings */
+/** @typedef {import('./engine.js').Result} Result */
+/** @typedef {import('./engine.js').Settings} Settings */
+/** @typedef {import('./wasm.js').Progress} Progress */
+
+/** @typedef {ImageBitmap | VideoFrame} Frame */
 
 /**
  * @typedef {object} Backend
  * @property {'worker' | 'main'} kind
  * @property {NetInfo} info
  * @property {boolean} dead whether a new backend is needed
- * @property {(bitmap: ImageBitmap, box: Box) => Promise<{ face: Face, timings: Timings }>} detect takes the bitmap over
- * @property {() => void} close ends it at once; a running detect() stays unanswered
+ * @property {(stream: number, settings: Settings) => void} configure opens the stream if it is new
+ * @property {(stream: number) => void} reset
+ * @property {(stream: number) => void} shut
+ * @property {(stream: number, frame: Frame, kind: Kind) => Promise<Result>} detect takes the
+ *   frame over
+ * @property {() => void} close ends it at once; calls under way stay unanswered
  */
 
 /**
- * @param {boolean} worker whether to try a worker first
- * @param {LoadOptions} options
- * @returns {Promise<Backend>}
+ * A backend, or its loading, and who uses it.
+ * @typedef {{ backend: Promise<Backend>, users: number, listeners: Set<(p: Progress) => void>, controller: AbortController,
+ *   forget: () => void }} Shared
  */
-export async function startBackend(worker, options) {
-  const link = worker ? await startWorker(options.signal) : null;
-  return link ? loadInWorker(link, options) : loadHere(options);
+
+/**
+ * A call of detect() on its way.
+ * @typedef {object} Job
+ * @property {Promise<Frame>} frame
+ * @property {Kind} kind
+ * @property {number} start
+ * @property {number} capture
+ * @property {boolean} settled
+ * @property {(result: import('./index.js').Detection) => void} resolve
+ * @property {(error: Face96Error) => void} reject
+ */
+
+/** @type {Map<string, Shared>} */
+const inUse = new Map();
+let streams = 0;
+
+/** One user's part of a backend. */
+export class Stream {
+  #backend;
+  #leave;
+  #id = ++streams;
+
+  /**
+   * @param {Backend} backend
+   * @param {Settings} settings
+   * @param {() => void} leave
+   */
+  constructor(backend, settings, leave) {
+    this.#backend = backend;
+    this.#leave = leave;
+    backend.configure(this.#id, settings);
+  }
+
+  get kind() {
+    return this.#backend.kind;
+  }
+
+  get info() {
+    return this.#backend.info;
+  }
+
+  get dead() {
+    return this.#backend.dead;
+  }
+
+  /** @param {Settings} settings */
+  configure(settings) {
+    this.#backend.configure(this.#id, settings);
+  }
+
+  reset() {
+    this.#backend.reset(this.#id);
+  }
+
+  /** @param {Frame} frame @param {Kind} kind */
+  detect(frame, kind) {
+    return this.#backend.detect(this.#id, frame, kind);
+  }
+
+  /** The last user's leaving ends the backend. */
+  close() {
+    this.#backend.shut(this.#id);
+    this.#leave();
+  }
 }
 
 /**
- * @param {LoadOptions} options
+ * @param {boolean} worker whether to try a worker first
+ * @param {Files} files
+ * @param {Settings} settings
+ * @param {{ onProgress?: (p: Progress) => void, signal?: AbortSignal }} options
+ * @returns {Promise<Stream>}
+ */
+export async function openStream(worker, files, settings, { onProgress, signal }) {
+  const key = JSON.stringify([worker, files]);
+  const shared = inUse.get(key) ?? share(key, worker, files);
+  shared.users++;
+  const leave = () => {
+    if (--shared.users > 0) return;
+    shared.controller.abort();
+    shared.backend.then((backend) => backend.close(), () => {});
+  };
+  if (onProgress) shared.listeners.add(onProgress);
+  try {
+    const backend = await unlessAborted(shared.backend, signal);
+    if (!backend.dead) return new Stream(backend, settings, leave);
+  } catch (error) {
+    leave();
+    throw error;
+  } finally {
+    if (onProgress) shared.listeners.delete(onProgress);
+  }
+  // It died while others used it; they will ask for a new one as we do.
+  shared.forget();
+  leave();
+  return openStream(worker, files, settings, { onProgress, signal });
+}
+
+/**
+ * @param {string} key
+ * @param {boolean} worker
+ * @param {Files} files
+ * @returns {Shared}
+ */
+function share(key, worker, files) {
+  const controller = new AbortController();
+  /** @type {Shared['listeners']} */
+  const listeners = new Set();
+  const tell = (/** @type {Progress} */ progress) => listeners.forEach((listener) => listener(progress));
+  const forget = () => {
+    if (inUse.get(key) === shared) inUse.delete(key);
+  };
+  /** @type {Shared} */
+  const shared = { backend: startBackend(worker, files, tell, controller.signal), users: 0, listeners, controller, forget };
+  inUse.set(key, shared);
+  controller.signal.addEventListener('abort', forget);
+  shared.backend.catch(forget);
+  return shared;
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(new Face96Error('aborted', 'Loading was aborted.'));
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal?.removeEventListener('abort', abort));
+  });
+}
+
+/**
+ * @param {boolean} worker
+ * @param {Files} files
+ * @param {(p: Progress) => void} onProgress
+ * @param {AbortSignal} signal
  * @returns {Promise<Backend>}
  */
-async function loadHere(options) {
+async function startBackend(worker, files, onProgress, signal) {
+  const link = worker ? await startWorker(signal) : null;
+  return link ? loadInWorker(link, files, onProgress, signal) : loadHere(files, onProgress, signal);
+}
+
+/**
+ * @param {Files} files
+ * @param {(p: Progress) => void} onProgress
+ * @param {AbortSignal} signal
+ * @returns {Promise<Backend>}
+ */
+async function loadHere(files, onProgress, signal) {
   const { Engine } = await import('./engine.js');
-  const engine = await Engine.load(options);
+  const engine = await Engine.load(files, onProgress, signal);
+  let freed = false;
   return {
     kind: 'main',
     info: engine.info,
     dead: false,
-    async detect(bitmap, box) {
+    configure: (stream, settings) => engine.configure(stream, settings),
+    reset: (stream) => engine.reset(stream),
+    shut: (stream) => freed || engine.shut(stream),
+    async detect(stream, frame, kind) {
       try {
-        return engine.detect(bitmap, box);
+        return await engine.detect(stream, frame, kind);
       } finally {
-        bitmap.close();
+        frame.close();
       }
     },
-    close: () => engine.free(),
+    close() {
+      if (!freed) engine.free();
+      freed = true;
+    },
   };
 }
 
 /**
  * Starts the worker script; null where that is impossible (no module workers, a policy against it, no canvas in it), so
  * that the caller falls back.
- * @param {AbortSignal} [signal]
+ * @param {AbortSignal} signal
  * @returns {Promise<Worker | null>}
  */
 async function startWorker(signal) {
@@ -69,41 +229,46 @@ async function startWorker(signal) {
       event.preventDefault();
       resolve(false);
     };
-    signal?.addEventListener('abort', () => resolve(false), { once: true });
+    signal.addEventListener('abort', () => resolve(false), { once: true });
   });
   if (!capable) worker.terminate();
-  if (signal?.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
+  if (signal.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
   return capable ? worker : null;
 }
 
 /**
  * @param {Worker} worker
- * @param {LoadOptions} options
+ * @param {Files} files
+ * @param {(p: Progress) => void} onProgress
+ * @param {AbortSignal} signal
  * @returns {Promise<Backend>}
  */
-async function loadInWorker(worker, { wasmUrl, weightsUrl, onProgress, signal }) {
-  /** The one request under way. @type {{ resolve: (value: any) => void, reject: (error: Face96Error) => void } | null} */
-  let request = null;
-  /** @param {'resolve' | 'reject'} how @param {any} value */
-  const settle = (how, value) => {
-    const settled = request;
-    request = null;
-    settled?.[how](value);
+async function loadInWorker(worker, files, onProgress, signal) {
+  /** Requests under way. @type {Map<number, { resolve: (value: any) => void, reject: (error: Face96Error) => void }>} */
+  const requests = new Map();
+  let last = 0;
+  /** @param {Face96Error} error */
+  const stop = (error) => {
+    worker.terminate();
+    for (const { reject } of requests.values()) reject(error);
+    requests.clear();
   };
   /** @param {string} why */
   const crash = (why) => {
     backend.dead = true;
-    worker.terminate();
-    settle('reject', new Face96Error('worker-crashed', `The worker stopped: ${why}.`));
+    stop(new Face96Error('worker-crashed', `The worker stopped: ${why}.`));
   };
   worker.onmessage = ({ data }) => {
     /** @type {import('./worker.js').Reply} */
     const reply = data;
-    if (reply.type === 'progress') onProgress?.(reply.progress);
-    else if (reply.type === 'error') settle('reject', new Face96Error(reply.code, reply.message));
+    if (reply.type === 'progress') onProgress(reply.progress);
     else if (reply.type === 'crash') crash(reply.message);
-    else if (reply.type === 'loaded') settle('resolve', reply.info);
-    else if (reply.type === 'result') settle('resolve', reply.result);
+    else if (reply.type === 'done' || reply.type === 'error') {
+      const request = requests.get(reply.id);
+      requests.delete(reply.id);
+      if (reply.type === 'done') request?.resolve(reply.result);
+      else request?.reject(new Face96Error(reply.code, reply.message));
+    }
   };
   worker.onerror = (event) => {
     event.preventDefault();
@@ -111,15 +276,14 @@ async function loadInWorker(worker, { wasmUrl, weightsUrl, onProgress, signal })
   };
   worker.onmessageerror = () => crash('a message could not be read');
 
-  /**
-   * @param {import('./worker.js').Request} message
-   * @param {Transferable[]} transfer
-   * @returns {Promise<any>}
-   */
-  const ask = (message, transfer = []) =>
+  /** @param {import('./worker.js').Request} message @param {Transferable[]} [transfer] */
+  const post = (message, transfer = []) => worker.postMessage(message, transfer);
+  /** @param {any} message @param {Transferable[]} [transfer] @returns {Promise<any>} */
+  const ask = (message, transfer) =>
     new Promise((resolve, reject) => {
-      request = { resolve, reject };
-      worker.postMessage(message, transfer);
+      const id = ++last;
+      requests.set(id, { resolve, reject });
+      post({ ...message, id }, transfer);
     });
 
   /** @type {Backend} */
@@ -127,18 +291,21 @@ async function loadInWorker(worker, { wasmUrl, weightsUrl, onProgress, signal })
     kind: 'worker',
     info: /** @type {any} */ (null),
     dead: false,
-    detect: (bitmap, box) => ask({ type: 'detect', bitmap, box }, [bitmap]),
-    close: () => worker.terminate(),
+    configure: (stream, settings) => post({ type: 'configure', stream, settings }),
+    reset: (stream) => post({ type: 'reset', stream }),
+    shut: (stream) => post({ type: 'shut', stream }),
+    detect: (stream, frame, kind) => ask({ type: 'detect', stream, frame, kind }, [frame]),
+    close: () => stop(new Face96Error('closed', 'The detector was closed.')),
   };
-  const abort = () => settle('reject', new Face96Error('aborted', 'Loading was aborted.'));
-  signal?.addEventListener('abort', abort, { once: true });
+  const abort = () => stop(new Face96Error('aborted', 'Loading was aborted.'));
+  signal.addEventListener('abort', abort);
   try {
-    backend.info = await ask({ type: 'load', wasmUrl, weightsUrl });
+    backend.info = await ask({ type: 'load', files });
     return backend;
   } catch (error) {
     worker.terminate();
     throw asFace96Error(error, 'internal');
   } finally {
-    signal?.removeEventListener('abort', abort);
+    signal.removeEventListener('abort', abort);
   }
 }

@@ -1,6 +1,7 @@
-// The detector proper: wasm + weights + crop. The worker runs it, and so does the main thread where there is no worker.
-import { Detector } from './dist/face96.js';
-import { Cropper, toFrame } from './crop.js';
+// The nets, and the crops they look at: wasm + weights + canvas. The worker runs it, and so does the main thread where there
+// is no worker. Several streams of frames share one engine; each has its own tracks.
+import { Detector, Tracker } from './dist/face96.js';
+import { Cropper, LumaReader } from './crop.js';
 import { Face96Error } from './errors.js';
 import { fetchBytes, loadWasm } from './wasm.js';
 
@@ -18,67 +19,159 @@ import { fetchBytes, loadWasm } from './wasm.js';
  *   right are the subject's), index of each one's mirror partner, and pairs to join with a line
  */
 
-/** @typedef {{ name: string, x: number, y: number, confidence: number }} Keypoint x, y in frame pixels; confidence 0..1 */
-/** @typedef {{ score: number, box: Box, keypoints: Keypoint[] }} Face */
+/**
+ * Absolute addresses; no finder where `finderUrl` is null.
+ * @typedef {{ wasmUrl: string, weightsUrl: string, finderUrl: string | null }} Files
+ */
+
+/**
+ * How a stream is followed. A `minCutoff` of 0 turns smoothing off.
+ * @typedef {{ maxFaces: number, minScore: number, minCutoff: number, beta: number, dCutoff: number }} Settings
+ */
+
+/**
+ * What a frame is: one of a stream at a time, one whose face is known, or a picture by itself.
+ * @typedef {{ seconds: number } | { box: Box } | null} Kind
+ */
 
 /**
  * Milliseconds.
  * @typedef {object} Timings
- * @property {number} crop drawing the box to the net's input and reading it back
- * @property {number} net the net itself, with its preprocessing
+ * @property {number} crop drawing boxes to the nets' input and reading them back
+ * @property {number} find the finder, in frames where it ran
+ * @property {number} net the keypoint net, with its preprocessing and the tracking
  */
 
+/** `flat` is what `facesOf` reads. @typedef {{ flat: Float32Array, timings: Timings }} Result */
+
 export class Engine {
+  /** @type {Map<number, Tracker>} */ #streams = new Map();
+  #detector;
+  #cropper;
+  #luma = new LumaReader();
+  /** The frame before. @type {Promise<unknown>} */ #turn = Promise.resolve();
+
   /**
-   * @param {Detector} detector
-   * @param {NetInfo} info
+   * @param {Uint8Array} weights
+   * @param {Uint8Array | null} finder
+   * @param {Files} files where the two come from, for messages
    */
-  constructor(detector, info) {
-    this.detector = detector;
-    this.info = info;
-    this.cropper = new Cropper(info.inputSize);
+  constructor(weights, finder, { weightsUrl, finderUrl }) {
+    this.#detector = usable(weightsUrl, () => new Detector(weights));
+    if (finder) {
+      try {
+        usable(finderUrl, () => this.#detector.addFinder(finder));
+      } catch (error) {
+        this.#detector.free();
+        throw error;
+      }
+    }
+    /** @type {NetInfo} */
+    this.info = this.#detector.info();
+    this.#cropper = new Cropper(this.info.inputSize);
   }
 
   /**
-   * @param {{ wasmUrl: string, weightsUrl: string, onProgress?: (p: Progress) => void, signal?: AbortSignal }} options
+   * @param {Files} files
+   * @param {(p: Progress) => void} [onProgress]
+   * @param {AbortSignal} [signal]
    * @returns {Promise<Engine>}
    */
-  static async load({ wasmUrl, weightsUrl, onProgress, signal }) {
-    // Both at once: neither needs the other to arrive.
-    const [, weights] = await Promise.all([
+  static async load(files, onProgress, signal) {
+    const { wasmUrl, weightsUrl, finderUrl } = files;
+    // All at once: none needs the others to arrive.
+    const [, weights, finder] = await Promise.all([
       loadWasm(wasmUrl, onProgress),
       fetchBytes(weightsUrl, 'weights', onProgress, signal),
+      finderUrl === null ? null : fetchBytes(finderUrl, 'finder', onProgress, signal),
     ]);
-    try {
-      const detector = new Detector(weights);
-      return new Engine(detector, detector.info());
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new Face96Error('weights-invalid', `${weightsUrl} cannot be used: ${why}`, { cause: error });
-    }
+    return new Engine(weights, finder, files);
   }
 
   /**
-   * @param {CanvasImageSource} source
-   * @param {Box} box
-   * @returns {{ face: Face, timings: Timings }}
+   * Opens a stream, or changes the settings of one that is open.
+   * @param {number} stream
+   * @param {Settings} settings
    */
-  detect(source, box) {
-    const start = performance.now();
-    const rgba = this.cropper.crop(source, box);
-    const cropped = performance.now();
-    const flat = this.detector.detect(rgba);
-    const end = performance.now();
-    const { inputSize, schema } = this.info;
-    const keypoints = schema.keypoints.map((name, k) => {
-      const [x, y] = toFrame(box, inputSize, flat[1 + 3 * k], flat[2 + 3 * k]);
-      return { name, x, y, confidence: flat[3 + 3 * k] };
-    });
-    return { face: { score: flat[0], box, keypoints }, timings: { crop: cropped - start, net: end - cropped } };
+  configure(stream, { maxFaces, minScore, minCutoff, beta, dCutoff }) {
+    const tracker = this.#streams.get(stream);
+    if (tracker) tracker.configure(maxFaces, minScore, minCutoff, beta, dCutoff);
+    else this.#streams.set(stream, new Tracker(this.#detector, maxFaces, minScore, minCutoff, beta, dCutoff));
+  }
+
+  /** Forgets the tracks of a stream. @param {number} stream */
+  reset(stream) {
+    this.#streams.get(stream)?.reset();
+  }
+
+  /** @param {number} stream */
+  shut(stream) {
+    this.#streams.get(stream)?.free();
+    this.#streams.delete(stream);
+  }
+
+  /**
+   * Frames are taken one after the other, whatever stream they belong to.
+   * @param {number} stream
+   * @param {ImageBitmap | VideoFrame} frame
+   * @param {Kind} kind
+   * @returns {Promise<Result>}
+   */
+  detect(stream, frame, kind) {
+    const result = this.#turn.then(() => this.#detect(stream, frame, kind));
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  /**
+   * @param {number} stream
+   * @param {ImageBitmap | VideoFrame} frame
+   * @param {Kind} kind
+   * @returns {Promise<Result>}
+   */
+  async #detect(stream, frame, kind) {
+    const timings = { crop: 0, find: 0, net: 0 };
+    let before = performance.now();
+    const luma = await this.#luma.take(frame);
+    const tracker = this.#streams.get(stream);
+    if (!tracker) throw new Face96Error('closed', 'The stream was closed.');
+    const [width, height] = 'displayWidth' in frame ? [frame.displayWidth, frame.displayHeight] : [frame.width, frame.height];
+    /** @type {Float32Array | undefined} */
+    let wanted;
+    if (kind === null) wanted = tracker.still(width, height);
+    else if ('seconds' in kind) wanted = tracker.begin(width, height, kind.seconds);
+    else wanted = tracker.boxed(kind.box.x, kind.box.y, kind.box.size, kind.box.roll);
+    while (wanted) {
+      const [x, y, size, roll, finder] = wanted;
+      if (luma) tracker.takeLuma(luma.bytes, width, height, luma.stride, luma.fullRange);
+      else tracker.takeRgba(this.#cropper.crop(frame, { x, y, size, roll }));
+      const cropped = performance.now();
+      timings.crop += cropped - before;
+      wanted = tracker.look(this.#detector);
+      before = performance.now();
+      timings[finder ? 'find' : 'net'] += before - cropped;
+    }
+    return { flat: tracker.faces(), timings };
   }
 
   /** Gives the wasm memory back. */
   free() {
-    this.detector.free();
+    for (const stream of [...this.#streams.keys()]) this.shut(stream);
+    this.#detector.free();
+  }
+}
+
+/**
+ * @template T
+ * @param {string | null} url
+ * @param {() => T} make
+ * @returns {T}
+ */
+function usable(url, make) {
+  try {
+    return make();
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Face96Error('weights-invalid', `${url} cannot be used: ${why}`, { cause: error });
   }
 }

@@ -14,10 +14,20 @@
  * | `aborted` | the `signal` was aborted |
  * | `closed` | `close()` was called |
  * | `worker-crashed` | the worker died; the next `detect()` starts another, once |
+ * | `camera-denied` | the user or a policy refused the camera |
+ * | `camera-missing` | there is no camera |
+ * | `camera-in-use` | another program holds the camera |
+ * | `camera-unplugged` | the camera went away while it was running |
+ * | `camera-size` | the camera has no picture size or the device that was asked for |
+ * | `camera-insecure` | the page is neither https nor localhost |
+ * | `camera-unsupported` | the browser gives pages no camera |
+ * | `camera-failed` | the camera did not start for another reason, which the message names |
  * | `internal` | a fault of this package; please report it |
  *
  * @typedef {'bad-option' | 'weights-fetch' | 'weights-invalid' | 'wasm-fetch' | 'wasm-compile' | 'empty-frame'
- *   | 'bad-frame' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed' | 'internal'} ErrorCode
+ *   | 'bad-frame' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed'
+ *   | 'camera-denied' | 'camera-missing' | 'camera-in-use' | 'camera-unplugged' | 'camera-size' | 'camera-insecure'
+ *   | 'camera-unsupported' | 'camera-failed' | 'internal'} ErrorCode
  */
 
 /** What every function of this package throws or rejects with. */

@@ -1,12 +1,13 @@
 // face96: facial keypoints in the browser. Importing this file does nothing and is safe without a DOM.
 //
-//   const detector = await createDetector();
+//   const detector = await createDetector({ maxFaces: 2 });
 //   const { faces } = await detector.detect(video);
 //   for (const { x, y, name } of faces[0]?.keypoints ?? []) draw(x, y, name);
 //   detector.close();
-import { startBackend } from './backend.js';
-import { frameSize, guideBox } from './crop.js';
+import { openStream } from './backend.js';
+import { frameSize, guideBox, takeFrame } from './crop.js';
 import { Face96Error, asFace96Error } from './errors.js';
+import { facesOf } from './faces.js';
 import { defaultWasmUrl } from './simd.js';
 
 export { Face96Error } from './errors.js';
@@ -14,128 +15,184 @@ export { guideBox } from './crop.js';
 
 /** @typedef {import('./crop.js').Box} Box */
 /** @typedef {import('./crop.js').FrameSource} FrameSource */
-/** @typedef {import('./engine.js').Face} Face */
-/** @typedef {import('./engine.js').Keypoint} Keypoint */
+/** @typedef {import('./faces.js').Face} Face */
+/** @typedef {import('./faces.js').Keypoint} Keypoint */
+/** @typedef {import('./faces.js').Pose} Pose */
 /** @typedef {import('./engine.js').NetInfo} NetInfo */
 /** @typedef {import('./wasm.js').Progress} Progress */
 /** @typedef {import('./errors.js').ErrorCode} ErrorCode */
 
 /**
- * @typedef {object} DetectorOptions
+ * The One-Euro filter's settings (Casiez, Roussel, Vogel 2012). Speeds are in box sides a second, so that neither the frame's
+ * size nor the face's distance matters.
+ * @typedef {object} Smoothing
+ * @property {number} [minCutoff] Hz: lower means less jitter of a face at rest. Default 1
+ * @property {number} [beta] how much the cutoff rises with the speed: higher means less lag. Default 10
+ * @property {number} [dCutoff] Hz, for the speed itself. Default 1
+ */
+
+/**
+ * What can be changed while a detector runs.
+ * @typedef {object} TrackingOptions
+ * @property {number} [maxFaces] 1 to 4 faces are found and followed. Default 1
+ * @property {boolean | number | Smoothing} [smoothing] of keypoints in streams. A number is a strength: 1 is the default (and
+ *   the same as true), 0 is off (and the same as false), larger is calmer and slower
+ * @property {number} [minScore] 0..1: the presence score that a face needs to be found. A face that is followed is lost at
+ *   six tenths of it. Default 0.5; without effect where the weights were not trained to tell a face from none (`info.presence`)
+ */
+
+/**
+ * @typedef {object} LoadOptions
  * @property {string | URL} [weightsUrl] a weights file; the default lies in this package
+ * @property {string | URL | false} [finderUrl] the weights that find faces; the default lies in this package. false: no finder,
+ *   the face is expected in `guideBox`
  * @property {string | URL} [wasmUrl] the wasm; the default is the one of the two in this package that suits the browser
- * @property {1} [maxFaces] this version finds one face
- * @property {false} [smoothing] this version does not smooth
- * @property {number} [minScore] 0..1; below this presence score `faces` is empty. Default 0.5; without effect where the
- *   weights were not trained to tell a face from none (`info.presence`)
  * @property {boolean} [worker] false runs everything on the calling thread. Default true, with that as the fallback
  * @property {AbortSignal} [signal] aborting it stops the loading, and later closes the detector
  * @property {(progress: Progress) => void} [onProgress] called while files arrive
  */
 
+/** @typedef {LoadOptions & TrackingOptions} DetectorOptions */
+
 /**
- * `capture`: taking the frame; `crop`: box to net input; `net`: the net; `total`: from the call to its result, waiting
- * included. All in milliseconds.
- * @typedef {{ capture: number, crop: number, net: number, total: number }} DetectTimings
- * @typedef {{ faces: Face[], timings: DetectTimings }} Detection
+ * Milliseconds.
+ * @typedef {object} DetectTimings
+ * @property {number} capture taking the frame
+ * @property {number} crop boxes of the frame to the nets' input
+ * @property {number} find the net that finds faces; 0 in frames in which it rests
+ * @property {number} net the keypoint net, with its preprocessing and the tracking
+ * @property {number} total from the call to its result, waiting included
  */
 
 /**
- * Loads wasm and weights and starts the worker.
+ * @typedef {object} Detection
+ * @property {Face[]} faces the one that has been there longest first; in a still picture the most certain first
+ * @property {DetectTimings} timings
+ */
+
+/**
+ * Loads wasm and weights and starts the worker. Detectors of the same files share one worker, each with its own stream.
  * @param {DetectorOptions} [options]
  * @returns {Promise<FaceDetector>}
  * @throws {Face96Error} `bad-option`, `wasm-fetch`, `wasm-compile`, `weights-fetch`, `weights-invalid`, `aborted`
  */
 export async function createDetector(options = {}) {
-  const { maxFaces = 1, smoothing = false, minScore = 0.5, worker = true, signal, onProgress } = options;
-  if (maxFaces !== 1) throw new Face96Error('bad-option', `maxFaces is ${maxFaces}; this version finds 1 face.`);
-  if (smoothing !== false) throw new Face96Error('bad-option', 'smoothing must be false; this version does not smooth.');
-  if (!(minScore >= 0 && minScore <= 1)) throw new Face96Error('bad-option', `minScore is ${minScore}; expected 0 to 1.`);
+  const { worker = true, signal, onProgress } = options;
+  const settings = settingsOf(options);
   if (signal?.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
   // Addresses are made absolute here: a relative one means the page's folder, which a worker does not know.
   const base = globalThis.document?.baseURI ?? import.meta.url;
-  const wasmUrl = options.wasmUrl ? new URL(options.wasmUrl, base) : defaultWasmUrl();
-  const weightsUrl = options.weightsUrl
-    ? new URL(options.weightsUrl, base)
-    : new URL('./weights/compact.safetensors', import.meta.url);
-  const start = () => startBackend(worker, { wasmUrl: wasmUrl.href, weightsUrl: weightsUrl.href, onProgress, signal });
-  const backend = await start();
+  const given = (/** @type {string | URL} */ url) => new URL(url, base).href;
+  const files = {
+    wasmUrl: options.wasmUrl ? given(options.wasmUrl) : defaultWasmUrl().href,
+    weightsUrl: options.weightsUrl
+      ? given(options.weightsUrl)
+      : new URL('./weights/compact.safetensors', import.meta.url).href,
+    finderUrl:
+      options.finderUrl === false
+        ? null
+        : options.finderUrl
+          ? given(options.finderUrl)
+          : null, // new URL('./weights/finder.safetensors', import.meta.url).href,
+  };
+  const open = (/** @type {import('./engine.js').Settings} */ settings) =>
+    openStream(worker, files, settings, { onProgress, signal });
+  const stream = await open(settings);
   if (signal?.aborted) {
-    backend.close();
+    stream.close();
     throw new Face96Error('aborted', 'Loading was aborted.');
   }
-  const detector = new FaceDetector(backend, start, minScore);
-  signal?.addEventListener('abort', () => detector._end(new Face96Error('aborted', 'The detector was aborted.')), { once: true });
-  return detector;
+  return new FaceDetector(stream, open, settings, signal);
 }
 
+/** The default One-Euro settings, those of `Smoothing::default` in src/track.rs. */
+const SMOOTHING = { minCutoff: 1, beta: 10, dCutoff: 1 };
+
 /**
- * A call of detect() on its way.
- * @typedef {object} Job
- * @property {Promise<ImageBitmap>} bitmap
- * @property {Box} box
- * @property {number} start
- * @property {number} capture
- * @property {boolean} settled
- * @property {(result: Detection) => void} resolve
- * @property {(error: Face96Error) => void} reject
+ * @param {TrackingOptions} options
+ * @returns {import('./engine.js').Settings}
  */
+function settingsOf({ maxFaces = 1, smoothing = true, minScore = 0.5 }) {
+  if (![1, 2, 3, 4].includes(maxFaces)) throw new Face96Error('bad-option', `maxFaces is ${maxFaces}; expected 1 to 4.`);
+  if (!(minScore >= 0 && minScore <= 1)) throw new Face96Error('bad-option', `minScore is ${minScore}; expected 0 to 1.`);
+  const filter = smoothing && typeof smoothing === 'object' ? { ...SMOOTHING, ...smoothing } : strength(Number(smoothing));
+  const { minCutoff, beta, dCutoff } = filter;
+  if (![minCutoff, beta, dCutoff].every((v) => Number.isFinite(v) && v >= 0)) {
+    const found = JSON.stringify(smoothing) ?? String(smoothing);
+    throw new Face96Error('bad-option', `smoothing is ${found}; expected true, false, a number from 0 up or { minCutoff, beta, dCutoff }.`);
+  }
+  return { maxFaces, minScore, minCutoff, beta, dCutoff };
+}
+
+/** @param {number} s */
+function strength(s) {
+  // A cutoff of 0 means off, in wasm too.
+  return s === 0 ? { ...SMOOTHING, minCutoff: 0 } : { ...SMOOTHING, minCutoff: SMOOTHING.minCutoff / s, beta: SMOOTHING.beta / s };
+}
 
 /** Made by {@link createDetector}. */
 export class FaceDetector {
-  /** @type {import('./backend.js').Backend} */ #backend;
-  #restart;
+  /** @type {import('./backend.js').Stream} */ #stream;
+  #open;
   #restarts = 0;
-  #minScore;
-  /** @type {Job | null} */ #running = null;
-  /** @type {Job | null} */ #waiting = null;
+  #settings;
+  #signal;
+  /** @type {import('./backend.js').Job | null} */ #running = null;
+  /** @type {import('./backend.js').Job | null} */ #waiting = null;
   /** Why it no longer works. @type {Face96Error | null} */ #ended = null;
 
   /**
-   * @param {import('./backend.js').Backend} backend
-   * @param {() => Promise<import('./backend.js').Backend>} restart
-   * @param {number} minScore
+   * @internal
+   * @param {import('./backend.js').Stream} stream
+   * @param {(settings: import('./engine.js').Settings) => Promise<import('./backend.js').Stream>} open
+   * @param {import('./engine.js').Settings} settings
+   * @param {AbortSignal} [signal]
    */
-  constructor(backend, restart, minScore) {
-    this.#backend = backend;
-    this.#restart = restart;
-    this.#minScore = minScore;
+  constructor(stream, open, settings, signal) {
+    this.#stream = stream;
+    this.#open = open;
+    this.#settings = settings;
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#abort);
   }
 
   /** What the weights say of themselves: schema, input size, net. @returns {NetInfo} */
   get info() {
-    return this.#backend.info;
+    return this.#stream.info;
   }
 
-  /** Where the net runs. @returns {'worker' | 'main'} */
+  /** Where the nets run. @returns {'worker' | 'main'} */
   get runsIn() {
-    return this.#backend.kind;
+    return this.#stream.kind;
   }
 
   /**
-   * Finds the keypoints of the face in `box` (default: `guideBox` of the frame). The frame is taken at the call; the
-   * source stays the caller's and may change or be closed afterwards.
+   * Finds faces and their keypoints. The frame is taken at the call; the source stays the caller's and may change or be
+   * closed afterwards.
+   *
+   * A video, a VideoFrame and whatever comes with a `timestamp` is a frame of a stream: its faces are followed from frame to
+   * frame and smoothed. Anything else is a still picture: every face in it is looked for, and what is followed stays as it is.
+   * A `box` says where the face is: one look there, no finder, no smoothing.
    *
    * The newest frame wins: while one frame is computed, one more waits, and a third takes the waiting one's place, whose
    * promise rejects with `superseded`. A loop that awaits each result never meets it.
    * @param {FrameSource} source
-   * @param {{ box?: Box }} [options]
+   * @param {{ box?: Box, timestamp?: number }} [options] timestamp: the frame's own time in milliseconds, such as `mediaTime *
+   *   1000` of requestVideoFrameCallback. Default: a VideoFrame's own timestamp, a video file's playing time, and for a camera the
+   *   time of the call
    * @returns {Promise<Detection>} box and keypoints in frame pixels, the centre of the first pixel being (0, 0)
    * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `superseded`, `aborted`, `closed`, `worker-crashed`
    */
-  async detect(source, { box } = {}) {
+  async detect(source, { box, timestamp } = {}) {
     if (this.#ended) throw this.#ended;
     const { width, height } = frameSize(source);
     if (!width || !height) throw new Face96Error('empty-frame', `The frame is ${width}x${height} pixels: there is no picture yet.`);
-    const place = box ? { x: box.x, y: box.y, size: box.size, roll: box.roll ?? 0 } : guideBox(width, height);
-    if (!Object.values(place).every(Number.isFinite) || place.size <= 0) {
-      throw new Face96Error('bad-option', `box is ${JSON.stringify(box)}; expected finite x, y, roll and a size above 0.`);
-    }
+    const kind = kindOf(source, box, timestamp);
     return new Promise((resolve, reject) => {
       const start = performance.now();
-      /** @type {Job} */
-      const job = { bitmap: createImageBitmap(source), box: place, start, capture: 0, settled: false, resolve, reject };
-      job.bitmap.then(
+      /** @type {import('./backend.js').Job} */
+      const job = { frame: takeFrame(source), kind, start, capture: 0, settled: false, resolve, reject };
+      job.frame.then(
         () => (job.capture = performance.now() - start),
         () => {}, // #run reports it when the job's turn comes
       );
@@ -145,24 +202,45 @@ export class FaceDetector {
     });
   }
 
-  /** Drops the frame that waits; its promise rejects with `superseded`. Nothing else is kept from frame to frame. */
+  /**
+   * Changes what can be changed while it runs; options that are not given keep their value. Faces that are followed keep
+   * their numbers.
+   * @param {TrackingOptions} options
+   * @throws {Face96Error} `bad-option`
+   */
+  configure(options) {
+    const given = settingsOf(options);
+    const { maxFaces, minScore, ...filter } = this.#settings;
+    this.#settings = {
+      maxFaces: options.maxFaces === undefined ? maxFaces : given.maxFaces,
+      minScore: options.minScore === undefined ? minScore : given.minScore,
+      ...(options.smoothing === undefined ? filter : { minCutoff: given.minCutoff, beta: given.beta, dCutoff: given.dCutoff }),
+    };
+    if (!this.#ended) this.#stream.configure(this.#settings);
+  }
+
+  /** Forgets the faces that are followed, and drops the frame that waits; its promise rejects with `superseded`. */
   reset() {
     if (this.#waiting) drop(this.#waiting, new Face96Error('superseded', 'The detector was reset.'));
     this.#waiting = null;
+    if (!this.#ended) this.#stream.reset();
   }
 
-  /** Ends the worker and frees its memory. Calls under way reject with `closed`, and so do later ones. */
+  /** Ends it and frees its memory. Calls under way reject with `closed`, and so do later ones. */
   close() {
-    this._end(new Face96Error('closed', 'The detector was closed.'));
+    this.#end(new Face96Error('closed', 'The detector was closed.'));
   }
 
-  /** @internal @param {Face96Error} reason */
-  _end(reason) {
+  #abort = () => this.#end(new Face96Error('aborted', 'The detector was aborted.'));
+
+  /** @param {Face96Error} reason */
+  #end(reason) {
     if (this.#ended) return;
     this.#ended = reason;
+    this.#signal?.removeEventListener('abort', this.#abort);
     for (const job of [this.#waiting, this.#running]) if (job) drop(job, reason);
     this.#waiting = this.#running = null;
-    this.#backend.close();
+    this.#stream.close();
   }
 
   async #pump() {
@@ -182,18 +260,17 @@ export class FaceDetector {
     this.#pump();
   }
 
-  /** @param {Job} job @returns {Promise<Detection>} */
+  /** @param {import('./backend.js').Job} job @returns {Promise<Detection>} */
   async #run(job) {
-    if (this.#backend.dead) await this.#revive();
-    const bitmap = await job.bitmap.catch((error) => {
+    if (this.#stream.dead) await this.#revive();
+    const frame = await job.frame.catch((error) => {
       throw new Face96Error('bad-frame', `The frame cannot be read: ${error.message}`, { cause: error });
     });
-    // Dropped while its bitmap was made: drop() closes the bitmap, and nobody waits for a result.
+    // Dropped while its frame was taken: drop() closes the frame, and nobody waits for a result.
     if (this.#ended) throw this.#ended;
-    const { face, timings } = await this.#backend.detect(bitmap, job.box);
-    const seen = !this.info.presence || face.score >= this.#minScore;
+    const { flat, timings } = await this.#stream.detect(frame, job.kind);
     return {
-      faces: seen ? [face] : [],
+      faces: facesOf(flat, this.info.schema.keypoints),
       timings: { capture: job.capture, ...timings, total: performance.now() - job.start },
     };
   }
@@ -201,18 +278,46 @@ export class FaceDetector {
   /** One crash may be bad luck; a second one says that starting again does not help. */
   async #revive() {
     if (this.#restarts === 1) throw new Face96Error('worker-crashed', 'The worker stopped twice; create a new detector.');
-    const backend = await this.#restart();
+    const stream = await this.#open(this.#settings);
     this.#restarts++;
-    if (this.#ended) backend.close();
-    else this.#backend = backend;
+    if (this.#ended) return stream.close();
+    this.#stream.close();
+    this.#stream = stream;
+    // It may have been changed in the meantime.
+    stream.configure(this.#settings);
   }
 }
 
-/** @param {Job} job @param {Face96Error} reason */
+/**
+ * @param {FrameSource} source
+ * @param {Box} [box]
+ * @param {number} [timestamp]
+ * @returns {import('./engine.js').Kind}
+ */
+function kindOf(source, box, timestamp) {
+  if (box) {
+    const place = { x: box.x, y: box.y, size: box.size, roll: box.roll ?? 0 };
+    if (!Object.values(place).every(Number.isFinite) || place.size <= 0) {
+      throw new Face96Error('bad-option', `box is ${JSON.stringify(box)}; expected finite x, y, roll and a size above 0.`);
+    }
+    return { box: place };
+  }
+  if (timestamp !== undefined) {
+    if (!Number.isFinite(timestamp)) throw new Face96Error('bad-option', `timestamp is ${timestamp}; expected milliseconds.`);
+    return { seconds: timestamp / 1000 };
+  }
+  if (typeof VideoFrame === 'function' && source instanceof VideoFrame) return { seconds: source.timestamp / 1e6 };
+  if (typeof HTMLVideoElement === 'function' && source instanceof HTMLVideoElement) {
+    return { seconds: source.srcObject ? performance.now() / 1000 : source.currentTime };
+  }
+  return null;
+}
+
+/** @param {import('./backend.js').Job} job @param {Face96Error} reason */
 function drop(job, reason) {
   if (job.settled) return;
   job.settled = true;
   job.reject(reason);
-  // Closing one that was handed to the worker is harmless: a transferred bitmap is empty here.
-  job.bitmap.then((bitmap) => bitmap.close(), () => {});
+  // Closing one that was handed to the worker is harmless: a transferred frame is empty here.
+  job.frame.then((frame) => frame.close(), () => {});
 }

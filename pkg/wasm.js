@@ -3,8 +3,11 @@ import init from './dist/face96.js';
 import { Face96Error, asFace96Error } from './errors.js';
 
 /**
- * How far a file has come. `total` is null where the server does not say.
- * @typedef {{ part: 'wasm' | 'weights', loaded: number, total: number | null }} Progress
+ * How far a file has come.
+ * @typedef {object} Progress
+ * @property {'wasm' | 'weights' | 'finder'} part
+ * @property {number} loaded bytes
+ * @property {number | null} total bytes; null where the server does not say
  */
 
 /** @type {Promise<unknown> | null} */
@@ -35,7 +38,7 @@ export async function loadWasm(url, onProgress) {
 
 /**
  * @param {string} url
- * @param {'wasm' | 'weights'} part
+ * @param {Progress['part']} part
  * @param {(progress: Progress) => void} [onProgress]
  * @param {AbortSignal} [signal]
  * @returns {Promise<Uint8Array<ArrayBuffer>>}

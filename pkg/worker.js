@@ -1,45 +1,62 @@
-// Runs the engine off the page's thread. One request at a time comes in (the page sees to that), one answer goes out;
-// a bitmap belongs to the worker from the moment it arrives and is closed here whatever happens.
+// Runs the engine off the page's thread. Requests are answered in their order; a frame belongs to the worker from the moment
+// it arrives and is closed here whatever happens.
 import { Engine } from './engine.js';
 import { asFace96Error } from './errors.js';
 
-/** @typedef {import('./crop.js').Box} Box */
-/** @typedef {import('./engine.js').NetInfo} NetInfo */
 /**
- * @typedef {{ type: 'load', wasmUrl: string, weightsUrl: string } | { type: 'detect', bitmap: ImageBitmap, box: Box }} Request
+ * @typedef {{ type: 'load', id: number, files: import('./engine.js').Files }
+ *   | { type: 'configure', stream: number, settings: import('./engine.js').Settings }
+ *   | { type: 'reset' | 'shut', stream: number }
+ *   | { type: 'detect', id: number, stream: number, frame: ImageBitmap | VideoFrame,
+ *       kind: import('./engine.js').Kind }} Request
  * @typedef {{ type: 'up', capable: boolean }
  *   | { type: 'progress', progress: import('./wasm.js').Progress }
- *   | { type: 'loaded', info: NetInfo }
- *   | { type: 'result', result: ReturnType<Engine['detect']> }
- *   | { type: 'error', code: import('./errors.js').ErrorCode, message: string }
+ *   | { type: 'done', id: number, result: any }
+ *   | { type: 'error', id: number, code: import('./errors.js').ErrorCode, message: string }
  *   | { type: 'crash', message: string }} Reply
  */
 
-/** @type {Engine | null} */
-let engine = null;
+/** @type {Engine} */
+let engine;
 
-/** @param {Reply} reply */
-const post = (reply) => postMessage(reply);
+/** @param {Reply} reply @param {Transferable[]} [transfer] */
+const post = (reply, transfer = []) => postMessage(reply, { transfer });
 
-/** @param {{ wasmUrl: string, weightsUrl: string }} request */
-async function load({ wasmUrl, weightsUrl }) {
-  engine = await Engine.load({ wasmUrl, weightsUrl, onProgress: (progress) => post({ type: 'progress', progress }) });
-  post({ type: 'loaded', info: engine.info });
+/** @param {Request} request */
+async function answer(request) {
+  switch (request.type) {
+    case 'load':
+      engine = await Engine.load(request.files, (progress) => post({ type: 'progress', progress }));
+      return post({ type: 'done', id: request.id, result: engine.info });
+    case 'configure':
+      return engine.configure(request.stream, request.settings);
+    case 'reset':
+      return engine.reset(request.stream);
+    case 'shut':
+      return engine.shut(request.stream);
+    case 'detect': {
+      const { id, stream, frame, kind } = request;
+      const result = await engine.detect(stream, frame, kind);
+      return post({ type: 'done', id, result }, [result.flat.buffer]);
+    }
+  }
 }
 
 addEventListener('message', async ({ data }) => {
+  /** @type {Request} */
+  const request = data;
   try {
-    if (data.type === 'load') await load(data);
-    else if (engine) post({ type: 'result', result: engine.detect(data.bitmap, data.box) });
+    await answer(request);
   } catch (error) {
     // A wasm trap leaves its memory in an unknown state: the page must start another worker.
-    if (error instanceof WebAssembly.RuntimeError) post({ type: 'crash', message: error.message });
-    else {
+    if (error instanceof WebAssembly.RuntimeError || !('id' in request)) {
+      post({ type: 'crash', message: error instanceof Error ? error.message : String(error) });
+    } else {
       const { code, message } = asFace96Error(error, 'internal');
-      post({ type: 'error', code, message });
+      post({ type: 'error', id: request.id, code, message });
     }
   } finally {
-    data.bitmap?.close();
+    if (request.type === 'detect') request.frame.close();
   }
 });
 

@@ -24,6 +24,7 @@ pub mod ops;
 pub mod picture;
 pub mod schema;
 pub mod synthetic;
+pub mod track;
 #[cfg(feature = "native")]
 pub mod train;
 #[cfg(feature = "wasm")]

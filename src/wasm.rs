@@ -1,10 +1,13 @@
-//! The browser's boundary: converts, checks and hands on to [`crate::infer`] and [`crate::synthetic`]. Whatever is
-//! wrong with what JavaScript hands in becomes an `Error` there; the module never traps.
+//! The browser's boundary: converts, checks and hands on to [`crate::infer`], [`crate::track`] and [`crate::synthetic`].
+//! Whatever is wrong with what JavaScript hands in becomes an `Error` there; the module never traps.
 
+use crate::geometry::CropBox;
+use crate::nets::SIDE;
 use crate::ops::wasm as kernels;
+use crate::picture::grey_from_rgba;
 use crate::schema::Schema;
-use crate::weights::Weights;
-use crate::{infer, synthetic};
+use crate::weights::{Metadata, Weights};
+use crate::{infer, synthetic, track};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
@@ -13,6 +16,30 @@ const MAX_SIDE: u32 = 4096;
 
 fn js_error(error: crate::error::Error) -> JsError {
     JsError::new(&error.to_string())
+}
+
+/// Holds the finder's place until it is part of [`infer`].
+mod finder {
+    use crate::error::{Error, Result};
+
+    pub(super) struct Found {
+        pub(super) x: f32,
+        pub(super) y: f32,
+        pub(super) size: f32,
+        pub(super) roll: f32,
+    }
+
+    pub(super) struct Finder(Vec<Found>);
+
+    impl Finder {
+        pub(super) fn new(_: &crate::weights::Weights) -> Result<Self> {
+            Err(Error::Weights("this version has no finder".into()))
+        }
+
+        pub(super) fn find_grey(&mut self, _: &[f32]) -> Result<&[Found]> {
+            Ok(&self.0)
+        }
+    }
 }
 
 /// What JavaScript is told about a net.
@@ -26,10 +53,13 @@ struct Info<'a> {
     schema: &'a Schema,
 }
 
-/// Finds the keypoints in a crop of a face. The owner calls `free()` when it is done with it.
+/// The nets: keypoints of a crop of a face, and where in a frame faces are. The owner calls `free()` when it is done with it.
 #[wasm_bindgen]
 pub struct Detector {
     detector: infer::Detector,
+    finder: Option<finder::Finder>,
+    meta: Metadata,
+    presence: bool,
     info: JsValue,
 }
 
@@ -43,16 +73,28 @@ impl Detector {
     pub fn new(weights: &[u8]) -> Result<Detector, JsError> {
         let weights = Weights::from_bytes(weights).map_err(js_error)?;
         let mut detector = infer::Detector::new(&weights).map_err(js_error)?;
-        let meta = &weights.meta;
+        let meta = weights.meta;
+        let presence = !detector.plan().presence().is_empty();
         let info = Info {
             net: &meta.net,
             version: &meta.crate_version,
             input_size: meta.side,
-            presence: !detector.plan().presence().is_empty(),
+            presence,
             schema: &meta.schema,
         };
         let info = serde_wasm_bindgen::to_value(&info)?;
-        Ok(Self { detector, info })
+        Ok(Self { detector, finder: None, meta, presence, info })
+    }
+
+    /// Adds the net that finds faces, from the bytes of its weights file. Trackers made from then on use it.
+    ///
+    /// # Errors
+    /// A file that is truncated, foreign, or no finder's.
+    #[wasm_bindgen(js_name = addFinder)]
+    pub fn add_finder(&mut self, weights: &[u8]) -> Result<(), JsError> {
+        let weights = Weights::from_bytes(weights).map_err(js_error)?;
+        self.finder = Some(finder::Finder::new(&weights).map_err(js_error)?);
+        Ok(())
     }
 
     /// `{ net, version, inputSize, presence, schema: { keypoints, swap, edges } }`: the net's name, the version of
@@ -81,6 +123,152 @@ impl Detector {
     pub fn forward(&mut self, times: u32) {
         (0..times).for_each(|_| self.detector.plan().run());
     }
+}
+
+/// Follows the faces of one stream of frames (see [`track::Tracker`]). For each frame call `begin`, `still` or `boxed`; while the
+/// answer is a crop, hand it in by `takeLuma` or `takeRgba` and call `look`; then read `faces`. The owner calls `free()`.
+///
+/// A crop is `[x, y, size, roll, finder]`: middle and side in pixels of the frame, roll in radians, 1 if it is for the finder.
+#[wasm_bindgen]
+pub struct Tracker {
+    tracker: track::Tracker,
+    finder: bool,
+    grey: Vec<f32>,
+    cells: Vec<f32>,
+}
+
+#[wasm_bindgen]
+impl Tracker {
+    /// For the nets of a detector, with the settings of `configure`.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        detector: &Detector,
+        max_faces: u32,
+        min_score: f32,
+        min_cutoff: f32,
+        beta: f32,
+        d_cutoff: f32,
+    ) -> Tracker {
+        let finder = detector.finder.is_some();
+        let settings = settings(finder, max_faces, min_score, min_cutoff, beta, d_cutoff);
+        let tracker = track::Tracker::new(&detector.meta, detector.presence, settings);
+        Self { tracker, finder, grey: vec![0.; SIDE * SIDE], cells: Vec::new() }
+    }
+
+    /// Changes how many faces are followed, from which presence score on, and the smoothing, which a `minCutoff` of 0 turns
+    /// off.
+    pub fn configure(&mut self, max_faces: u32, min_score: f32, min_cutoff: f32, beta: f32, d_cutoff: f32) {
+        self.tracker.configure(settings(self.finder, max_faces, min_score, min_cutoff, beta, d_cutoff));
+    }
+
+    /// Starts on a frame of the stream; returns the crop that is needed first.
+    pub fn begin(&mut self, width: f32, height: f32, seconds: f64) -> Option<js_sys::Float32Array> {
+        self.start(width, height, track::Frame::Stream { seconds })
+    }
+
+    /// Starts on a picture by itself; tracks stay as they are.
+    pub fn still(&mut self, width: f32, height: f32) -> Option<js_sys::Float32Array> {
+        self.start(width, height, track::Frame::Still)
+    }
+
+    /// Starts on a picture whose face is known; tracks stay as they are.
+    pub fn boxed(&mut self, x: f32, y: f32, size: f32, roll: f32) -> Option<js_sys::Float32Array> {
+        self.start(0., 0., track::Frame::Boxed(CropBox { x, y, size, roll }))
+    }
+
+    /// Takes the crop that is needed from the luma plane of the frame: `height` rows of `width` bytes, `stride` apart.
+    ///
+    /// # Errors
+    /// Fewer bytes than that; no crop is needed.
+    #[wasm_bindgen(js_name = takeLuma)]
+    pub fn take_luma(
+        &mut self,
+        luma: &[u8],
+        width: usize,
+        height: usize,
+        stride: usize,
+        full_range: bool,
+    ) -> Result<(), JsError> {
+        let luma = track::Luma::new(luma, width, height, stride, full_range).map_err(js_error)?;
+        match self.tracker.wanted() {
+            Some(track::Want::Find(crop) | track::Want::Keypoints(crop)) => {
+                luma.crop(&crop, &mut self.cells, &mut self.grey);
+                Ok(())
+            }
+            None => Err(JsError::new("takeLuma: no crop is needed")),
+        }
+    }
+
+    /// Takes the crop that is needed as `inputSize` x `inputSize` RGBA pixels.
+    ///
+    /// # Errors
+    /// A buffer of another length.
+    #[wasm_bindgen(js_name = takeRgba)]
+    pub fn take_rgba(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array | Uint8ClampedArray")] rgba: &[u8],
+    ) -> Result<(), JsError> {
+        grey_from_rgba(rgba, &mut self.grey).map_err(js_error)
+    }
+
+    /// Runs the net that the crop is for on it; returns the crop that is needed next, or nothing when the frame is done.
+    ///
+    /// # Errors
+    /// No crop is needed.
+    pub fn look(&mut self, detector: &mut Detector) -> Result<Option<js_sys::Float32Array>, JsError> {
+        match (self.tracker.wanted(), &mut detector.finder) {
+            (Some(track::Want::Keypoints(_)), _) => {
+                self.tracker.seen(detector.detector.detect_grey(&self.grey).map_err(js_error)?);
+            }
+            (Some(track::Want::Find(whole)), Some(finder)) => {
+                let found = finder.find_grey(&self.grey).map_err(js_error)?;
+                let map = whole.crop_to_frame(SIDE);
+                let in_frame = |f: &finder::Found| {
+                    let [x, y] = map.apply([f.x, f.y]);
+                    CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
+                };
+                self.tracker.found(found.iter().map(in_frame));
+            }
+            _ => return Err(JsError::new("look: no crop is needed")),
+        }
+        Ok(self.wanted())
+    }
+
+    /// The faces of the frame: `[track, score, x, y, size, roll, yaw, pitch, head roll, mouth, x0, y0, confidence0, x1, ...]`
+    /// for each (see [`track::Tracker::faces`]).
+    pub fn faces(&self) -> js_sys::Float32Array {
+        js_sys::Float32Array::from(self.tracker.faces())
+    }
+
+    /// Forgets every track.
+    pub fn reset(&mut self) {
+        self.tracker.reset();
+    }
+
+    fn start(&mut self, width: f32, height: f32, frame: track::Frame) -> Option<js_sys::Float32Array> {
+        self.tracker.begin(width, height, frame);
+        self.wanted()
+    }
+
+    fn wanted(&self) -> Option<js_sys::Float32Array> {
+        let (crop, finder) = match self.tracker.wanted()? {
+            track::Want::Find(crop) => (crop, 1.),
+            track::Want::Keypoints(crop) => (crop, 0.),
+        };
+        Some(js_sys::Float32Array::from([crop.x, crop.y, crop.size, crop.roll, finder].as_slice()))
+    }
+}
+
+fn settings(
+    finder: bool,
+    max_faces: u32,
+    min_score: f32,
+    min_cutoff: f32,
+    beta: f32,
+    d_cutoff: f32,
+) -> track::Settings {
+    let smoothing = (min_cutoff > 0.).then_some(track::Smoothing { min_cutoff, beta, d_cutoff });
+    track::Settings { max_faces: max_faces as usize, min_score, smoothing, finder }
 }
 
 /// Runs 48 multiply-adds a step on registers alone: the limit that a benchmark compares the net with.

@@ -73,6 +73,8 @@ if [ ! -e pkg/dist/types/index.d.ts ] || [ "$(cat $types 2>/dev/null)" != "$sum"
   took 'type check and declarations'
 fi
 
+node tools/offline-files.js
+
 node - pkg/dist/*.wasm pkg/weights/*.safetensors <<'JS' >&2
 const { readFileSync } = require('fs');
 const { brotliCompressSync, gzipSync } = require('zlib');

@@ -1,38 +1,197 @@
-// Draws faces on a canvas that has the frame's size.
+// Draws faces over their picture, on a canvas of any size.
+import { context2d } from './dom.js';
+
+/** @typedef {import('./pkg/index.js').Face} Face */
+/** @typedef {import('./pkg/index.js').Keypoint} Keypoint */
+/** @typedef {import('./settings.js').Settings} Settings */
+
+/**
+ * Where a frame lies on a canvas.
+ * @typedef {object} View
+ * @property {number} x left edge of the frame, in canvas pixels
+ * @property {number} y upper edge
+ * @property {number} scale canvas pixels for one of the frame
+ * @property {number} width of the frame, in its own pixels
+ * @property {boolean} mirrored
+ * @property {number} pixel canvas pixels for one of the page: lines and letters are that much thicker
+ */
+
+/** From no confidence to full. One end is warm and one cool, so that red-green colour blindness can tell them apart. */
+const SCALE = [
+  [255, 112, 77],
+  [255, 205, 102],
+  [88, 240, 184],
+];
+const POINT = 'rgb(88 240 184)';
+const LINE = 'rgb(214 255 240 / 0.7)';
+const SHADOW = 'rgb(4 30 20 / 0.85)';
+
+/** @param {number} confidence 0..1 @returns {string} */
+export function confidenceColour(confidence) {
+  const t = Math.min(1, Math.max(0, confidence)) * (SCALE.length - 1);
+  const n = Math.min(SCALE.length - 2, Math.floor(t));
+  const mixed = SCALE[n].map((from, i) => Math.round(from + (t - n) * (SCALE[n + 1][i] - from)));
+  return `rgb(${mixed.join(' ')})`;
+}
+
+/** Fills a canvas of one row with the colours of the scale. @param {HTMLCanvasElement} canvas */
+export function drawScale(canvas) {
+  const context = context2d(canvas);
+  for (let x = 0; x < canvas.width; x++) {
+    context.fillStyle = confidenceColour(x / (canvas.width - 1));
+    context.fillRect(x, 0, 1, 1);
+  }
+}
 
 /**
  * @param {CanvasRenderingContext2D} context
- * @param {{ box: { size: number }, keypoints: { x: number, y: number, confidence: number }[] }[]} faces
- * @param {{ edges: [number, number][] }} schema
+ * @param {Face[]} faces in pixels of the frame
+ * @param {[number, number][]} edges pairs of keypoints that a line joins
+ * @param {View} view
+ * @param {Pick<Settings, 'points' | 'lines' | 'labels' | 'boxes' | 'colours'>} show
  */
-export function drawFaces(context, faces, schema) {
-  const style = getComputedStyle(document.documentElement);
-  const edge = style.getPropertyValue('--edge');
-  const point = style.getPropertyValue('--point');
-  context.clearRect(0, 0, context.canvas.width, context.canvas.height);
-  for (const { box, keypoints } of faces) {
-    const unit = box.size / 96;
-    context.lineCap = context.lineJoin = 'round';
-    context.strokeStyle = edge;
-    context.lineWidth = 0.5 * unit;
-    context.beginPath();
-    for (const [a, b] of schema.edges) {
-      // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
-      context.moveTo(keypoints[a].x + 0.5, keypoints[a].y + 0.5);
-      context.lineTo(keypoints[b].x + 0.5, keypoints[b].y + 0.5);
-    }
-    context.stroke();
-    for (const { x, y, confidence } of keypoints) {
-      context.globalAlpha = 0.55 + 0.45 * Math.min(1, Math.max(0, confidence));
+export function drawFaces(context, faces, edges, view, show) {
+  context.lineCap = context.lineJoin = 'round';
+  for (const [n, face] of faces.entries()) {
+    // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
+    const place = (/** @type {{ x: number, y: number }} */ p) => ({
+      x: view.x + (view.mirrored ? view.width - p.x - 0.5 : p.x + 0.5) * view.scale,
+      y: view.y + (p.y + 0.5) * view.scale,
+    });
+    const points = face.keypoints.map(place);
+    // A face's own measure, so that a small face is not hidden by its points.
+    const unit = Math.max(0.7 * view.pixel, Math.min(2.2 * view.pixel, (face.box.size * view.scale) / 150));
+    if (show.boxes) drawBox(context, face.box, String(face.trackId ?? n + 1), place, unit);
+    if (show.lines) {
       context.beginPath();
-      context.arc(x + 0.5, y + 0.5, 1.1 * unit, 0, 2 * Math.PI);
-      context.fillStyle = point;
-      context.fill();
-      // A dark rim keeps the point visible on light skin.
-      context.lineWidth = 0.35 * unit;
-      context.strokeStyle = 'rgb(4 30 20 / 0.8)';
+      for (const [a, b] of edges) {
+        context.moveTo(points[a].x, points[a].y);
+        context.lineTo(points[b].x, points[b].y);
+      }
+      context.strokeStyle = LINE;
+      context.lineWidth = unit;
       context.stroke();
     }
-    context.globalAlpha = 1;
+    if (show.labels) drawLabels(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view.pixel);
+    if (show.points) {
+      context.strokeStyle = SHADOW;
+      context.lineWidth = 0.7 * unit;
+      points.forEach(({ x, y }, k) => {
+        context.beginPath();
+        context.arc(x, y, 2 * unit, 0, 2 * Math.PI);
+        context.fillStyle = show.colours ? confidenceColour(face.keypoints[k].confidence) : POINT;
+        context.fill();
+        // The dark rim keeps the point visible on light skin.
+        context.stroke();
+      });
+    }
   }
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {Face['box']} box
+ * @param {string} name
+ * @param {(p: { x: number, y: number }) => { x: number, y: number }} place
+ * @param {number} unit
+ */
+function drawBox(context, box, name, place, unit) {
+  const [cos, sin] = [Math.cos(box.roll) * box.size * 0.5, Math.sin(box.roll) * box.size * 0.5];
+  const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([u, v]) =>
+    place({ x: box.x + u * cos - v * sin, y: box.y + u * sin + v * cos }),
+  );
+  context.beginPath();
+  for (const { x, y } of corners) context.lineTo(x, y);
+  context.closePath();
+  context.strokeStyle = SHADOW;
+  context.lineWidth = 2.4 * unit;
+  context.stroke();
+  context.strokeStyle = POINT;
+  context.lineWidth = 1.2 * unit;
+  context.stroke();
+  const [top] = corners.sort((a, b) => a.y - b.y);
+  write(context, name, top.x, top.y - 8 * unit, 7 * unit, 'center');
+}
+
+/** Height of a label's letters and of its line, in page pixels. */
+const LABEL_SIZE = 11;
+const LINE_HEIGHT = 14;
+
+/** @param {Keypoint} keypoint */
+const labelOf = ({ name }) => name.replaceAll('_', ' ');
+
+/**
+ * Names in two columns beside the face, each joined to its point: over the face they would cover it and each other.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Keypoint[]} keypoints
+ * @param {{ x: number, y: number }[]} points on the canvas
+ * @param {number} reach from the middle of the points to the columns, in canvas pixels
+ * @param {number} pixel
+ */
+function drawLabels(context, keypoints, points, reach, pixel) {
+  const xs = points.map(({ x }) => x);
+  const ys = points.map(({ y }) => y);
+  const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
+  const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
+  const order = points.map((_, k) => k).sort((a, b) => xs[a] - xs[b]);
+  const half = Math.ceil(order.length / 2);
+  for (const [side, group] of /** @type {[-1 | 1, number[]][]} */ ([[-1, order.slice(0, half)], [1, order.slice(half)]])) {
+    group.sort((a, b) => ys[a] - ys[b]);
+    const gap = Math.max(LINE_HEIGHT * pixel, (bottom - top) / Math.max(1, group.length - 1));
+    context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
+    const widest = Math.max(...group.map((k) => context.measureText(labelOf(keypoints[k])).width)) + 6 * pixel;
+    // Rather over the face than beyond the edge.
+    const x = side < 0 ? Math.max(widest, middle - reach) : Math.min(context.canvas.width - widest, middle + reach);
+    let y = (top + bottom - gap * (group.length - 1)) / 2;
+    for (const k of group) {
+      context.beginPath();
+      context.moveTo(xs[k], ys[k]);
+      context.lineTo(x - side * 2 * pixel, y);
+      context.strokeStyle = 'rgb(255 255 255 / 0.45)';
+      context.lineWidth = pixel;
+      context.stroke();
+      write(context, labelOf(keypoints[k]), x, y, LABEL_SIZE * pixel, side < 0 ? 'right' : 'left');
+      y += gap;
+    }
+  }
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} x
+ * @param {number} y
+ * @param {number} size of the letters, in canvas pixels
+ * @param {CanvasTextAlign} align
+ */
+function write(context, text, x, y, size, align) {
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  context.textAlign = align;
+  context.textBaseline = 'middle';
+  context.strokeStyle = SHADOW;
+  context.lineWidth = size / 4;
+  context.strokeText(text, x, y);
+  context.fillStyle = '#fff';
+  context.fillText(text, x, y);
+}
+
+/**
+ * Draws what the net sees of a face: the box, upright, in grey.
+ * @param {CanvasRenderingContext2D} context of a small square canvas
+ * @param {CanvasImageSource} frame
+ * @param {Face['box']} box
+ */
+export function drawCrop(context, frame, { x, y, size, roll }) {
+  const side = context.canvas.width;
+  context.resetTransform();
+  context.filter = 'none';
+  context.fillStyle = '#000';
+  context.fillRect(0, 0, side, side);
+  context.filter = 'grayscale(1)';
+  context.imageSmoothingQuality = 'high';
+  context.translate(side / 2, side / 2);
+  context.scale(side / size, side / size);
+  context.rotate(-roll);
+  context.translate(-x - 0.5, -y - 0.5);
+  context.drawImage(frame, 0, 0);
 }

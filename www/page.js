@@ -1,97 +1,116 @@
-// The page: a camera (or the drawn sample) -> detector -> points on a canvas over the picture.
-// It uses nothing but the public package.
-import { Face96Error, createDetector, guideBox } from './pkg/index.js';
-import { createSyntheticFace } from './pkg/synthetic.js';
-import { cameraSentence, openCamera } from './camera.js';
-import { drawFaces } from './draw.js';
+// The page: a source of frames -> detector -> stage, and the controls around it. It uses nothing but the public package.
+import { Face96Error, createDetector } from './pkg/index.js';
+import { listCameras } from './pkg/camera.js';
+import { SILENCE, openSource } from './camera.js';
+import { button, byId, context2d, html } from './dom.js';
+import { drawCrop, drawScale } from './draw.js';
+import { KeypointLog } from './log.js';
+import { Meter } from './meter.js';
+import { keepOffline } from './offline.js';
+import { Recording, download, snapshot } from './save.js';
+import { MAX_FACES, SMOOTHING, bindControls, onSetting, set, settings } from './settings.js';
+import { openFile, openSample } from './sources.js';
+import * as stage from './stage.js';
 
-/** @param {string} id */
-const $ = (id) => document.getElementById(id);
-const stage = $('stage');
-const video = $('video');
-const sample = $('sample');
-const overlay = $('overlay');
+/** @typedef {import('./sources.js').Source} Source */
+/** @typedef {import('./pkg/index.js').Face} Face */
+/** @typedef {Awaited<ReturnType<typeof createDetector>>} Detector */
 
-/** Size of the sample, in pixels: what is drawn between two frames at 30 a second on a slow laptop. */
-const SAMPLE = { width: 480, height: 360 };
+/** Readings are renewed this often, in ms: numbers that change each frame cannot be read. */
+const TICK = 250;
+/** A count of faces is told once it has stood for so long, in ms. */
+const STEADY = 1000;
+
+const video = byId('video', HTMLVideoElement);
+const file = byId('file', HTMLInputElement);
+const picker = byId('camera', HTMLSelectElement);
 
 /** What runs at the moment: aborted by Stop, by an error and by the next start. */
 let session = new AbortController();
-/** The detector's promise, kept from start to start so that its files are loaded once; null after a failure. */
+/** The source that runs. @type {Source | null} */
+let source = null;
+/** The detector's promise, kept from start to start so that its files are loaded once; null after a failure.
+ * @type {Promise<Detector> | null} */
 let loading = null;
+/** @type {Recording | null} */
+let recording = null;
+const meter = new Meter();
+const log = new KeypointLog();
 
-$('start').addEventListener('click', () => begin(playCamera));
-$('play').addEventListener('click', () => begin(playSample));
-$('stop').addEventListener('click', () => {
-  session.abort();
-  say('Stopped.');
-  $('start').focus();
-});
-$('mirror').addEventListener('change', () => stage.classList.toggle('mirrored', $('mirror').checked));
-stage.classList.toggle('mirrored', $('mirror').checked);
+/** What was found in the newest frame, and when; `any` before there was one. */
+let latest = { any: false, faces: /** @type {Face[]} */ ([]), at: 0 };
+/** The count of faces that was told last, and the one that is being waited for. */
+let told = { count: -1, next: -1, since: 0 };
+
+// ---------------------------------------------------------------------------------------------------- runs
 
 /**
  * Runs one source from Start to Stop. Whatever happens in between, the controls end up ready for the next start.
- * @param {(signal: AbortSignal) => Promise<void>} play resolves when the source ends
+ * @param {(signal: AbortSignal) => Promise<Source>} open
+ * @param {string} waiting said until the source is open
  */
-async function begin(play) {
+async function begin(open, waiting) {
   session.abort();
   const mine = (session = new AbortController());
   const { signal } = mine;
-  show({ busy: true });
+  await endRecording();
+  stage.clear();
+  setRunning(true);
+  say(waiting);
+  let kept = false;
   try {
-    await play(signal);
+    // Both at once: the visitor answers the browser's question while the files arrive.
+    const [opened, detector] = await Promise.all([open(signal), loadDetector()]);
+    signal.throwIfAborted();
+    source = opened;
+    kept = await follow(detector, opened, signal);
   } catch (error) {
-    if (!signal.aborted) say(error instanceof Face96Error ? error.message : cameraSentence(error), true);
+    if (!signal.aborted) say(error instanceof Error ? error.message : String(error), true);
   }
   mine.abort();
-  if (session === mine) show({ busy: false });
+  if (session !== mine) return;
+  source = null;
+  await endRecording();
+  if (!kept) stage.clear();
+  setRunning(false, kept);
 }
 
-/** @param {AbortSignal} signal */
-async function playCamera(signal) {
-  say('Waiting for the camera. Your browser may ask for permission.');
-  const camera = await openCamera(video, signal);
-  const ready = await loadDetector();
-  if (signal.aborted) return;
-  say('The camera is on. Hold your face in the oval.');
-  stage.classList.add('guided');
-  present(video, video.videoWidth, video.videoHeight);
-  await Promise.race([camera.ended, follow(ready, video, signal, () => nextVideoFrame(video, signal))]);
-}
+const playCamera = () =>
+  begin(async (signal) => {
+    const camera = await openSource(video, settings.camera, signal, sayMuted);
+    set('camera', camera.deviceId);
+    await showCameras();
+    return camera;
+  }, 'Waiting for the camera. Your browser may ask for permission.');
 
-/** @param {AbortSignal} signal */
-async function playSample(signal) {
-  say('Loading the sample.');
-  const ready = await loadDetector();
-  const face = await createSyntheticFace({ seed: 7, ...SAMPLE });
-  signal.addEventListener('abort', () => face.close());
-  if (signal.aborted) return;
-  const context = sample.getContext('2d');
-  Object.assign(sample, SAMPLE);
-  say('Playing the sample: a face drawn by the program itself.');
-  present(sample, sample.width, sample.height);
-  const start = performance.now();
-  await follow(ready, sample, signal, async () => {
-    const now = await nextPaint(signal);
-    if (signal.aborted) return undefined;
-    const seconds = Math.max(0, now - start) / 1000;
-    context.putImageData(face.draw(seconds), 0, 0);
-    return face.box(seconds);
-  });
+const playSample = () => {
+  const { clientWidth, clientHeight } = html('stage');
+  // As wide as the stage is, in what a slow laptop draws between two frames.
+  const size = { width: Math.round((360 * clientWidth) / clientHeight), height: 360 };
+  return begin((signal) => openSample(size, signal), 'Loading the sample.');
+};
+
+/** @param {File[]} files */
+function playFiles([first, ...others]) {
+  if (!first) return;
+  begin((signal) => openFile(first, video, signal), `Opening ${first.name}${others.length ? ', the first of several files' : ''}.`);
 }
 
 async function loadDetector() {
-  const progress = $('progress');
+  const progress = byId('progress', HTMLProgressElement);
+  /** @type {Record<string, { loaded: number, total: number | null }>} */
   const parts = {};
   progress.removeAttribute('value');
   progress.hidden = loading !== null;
   loading ??= createDetector({
+    maxFaces: settings.faces,
+    smoothing: SMOOTHING[settings.smoothing].strength,
     onProgress({ part, loaded, total }) {
       parts[part] = { loaded, total };
       const all = Object.values(parts);
       const sum = all.reduce((n, p) => n + (p.total ?? NaN), 0);
-      if (all.length === 2 && sum > 0) progress.value = all.reduce((n, p) => n + p.loaded, 0) / sum;
+      // A file may be announced late: the bar never goes back for it.
+      if (sum > 0) progress.value = Math.max(progress.value, all.reduce((n, p) => n + p.loaded, 0) / sum);
     },
   });
   try {
@@ -105,104 +124,342 @@ async function loadDetector() {
 }
 
 /**
- * Detects frame after frame until the signal.
- * @param {Awaited<ReturnType<typeof createDetector>>} ready
- * @param {HTMLVideoElement | HTMLCanvasElement} source
+ * Detects frame after frame until the source ends.
+ * @param {Detector} detector
+ * @param {Source} from
  * @param {AbortSignal} signal
- * @param {() => Promise<object | undefined>} next waits for a frame; may know its box
+ * @returns {Promise<boolean>} whether the last picture stays on the stage
  */
-async function follow(ready, source, signal, next) {
-  const context = overlay.getContext('2d');
-  const times = [];
-  let shown = 0;
+async function follow(detector, from, signal) {
+  const { schema, net, version } = detector.info;
+  const frame = document.createElement('canvas');
+  let started = false;
+  let crashes = 0;
+  detector.reset();
+  latest = { any: false, faces: [], at: performance.now() };
+  told = { count: -1, next: -1, since: 0 };
+  meter.reset();
+  const ticker = setInterval(() => tick(from), TICK);
+  signal.addEventListener('abort', () => clearInterval(ticker));
+  // A still picture makes no film.
+  html('record').hidden = from.kind === 'image';
+  say(from.greeting);
   for (;;) {
-    const box = await next();
-    if (signal.aborted) return;
-    const width = source.videoWidth ?? source.width;
-    const height = source.videoHeight ?? source.height;
-    if (width !== overlay.width || height !== overlay.height) present(source, width, height);
+    await awake(detector, signal);
+    const next = await from.next();
+    if (!next) break;
+    const options = next.timestamp === undefined ? {} : { timestamp: next.timestamp };
+    // Where the frame itself can be handed over, the worker computes while it is painted here.
+    const taken = from.take?.() ?? null;
+    const found = taken && detector.detect(taken, options);
+    const scale = from.paint(frame, taken);
+    taken?.close();
+    if (!scale) continue;
+    if (!started) {
+      started = true;
+      html('stage').classList.toggle('guided', from.kind === 'camera');
+      const [width, height] = [Math.round(frame.width * scale), Math.round(frame.height * scale)];
+      log.start(schema.keypoints, { program: 'face96', net, version, source: from.name, kind: from.kind, width, height });
+    }
     let result;
     try {
-      result = await ready.detect(source, { box });
+      result = await (found ?? detector.detect(frame, options));
     } catch (error) {
-      if (signal.aborted) return;
-      // A camera that changes its resolution has no picture for a moment; anything else ends the run, and a detector
-      // that failed is made anew at the next start.
-      if (error.code === 'empty-frame') continue;
-      ready.close();
+      signal.throwIfAborted();
+      const code = error instanceof Face96Error ? error.code : '';
+      // The package starts a crashed worker again, once.
+      if (code === 'superseded' || (code === 'worker-crashed' && crashes++ === 0)) continue;
+      // A detector that failed is made anew at the next start.
+      detector.close();
       loading = null;
       throw error;
     }
-    if (signal.aborted) return;
+    signal.throwIfAborted();
     const { faces, timings } = result;
-    drawFaces(context, faces, ready.info.schema);
-    stage.classList.toggle('found', faces.length > 0);
-    $('hint').hidden = faces.length > 0 || !stage.classList.contains('guided');
-    const now = performance.now();
-    times.push({ now, ...timings });
-    while (times[0].now < now - 1000) times.shift();
-    // Four times a second: numbers that change each frame cannot be read.
-    if (now - shown > 250) {
-      shown = now;
-      const mean = (key) => times.reduce((sum, t) => sum + t[key], 0) / times.length;
-      const span = (now - times[0].now) / 1000;
-      $('fps').textContent = span > 0 ? Math.round((times.length - 1) / span) : '–';
-      $('net').textContent = mean('net').toFixed(1);
-      $('total').textContent = mean('total').toFixed(1);
-    }
+    latest = { any: true, faces, at: performance.now() };
+    meter.add(timings.total, timings.find + timings.net, next.skipped);
+    log.add(next.timestamp ?? 0, faces, scale);
+    stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
+    html('welcome').hidden = true;
+    if (settings.crop) showCrops(frame, faces);
+    recording?.frame();
   }
+  tick(from);
+  say(`${from.name} has ended after ${log.frames} frames.`);
+  return true;
 }
 
-/** Puts a source on the stage, with overlay and guide in its pixels. */
-function present(source, width, height) {
-  video.hidden = source !== video;
-  sample.hidden = source !== sample;
-  overlay.width = width;
-  overlay.height = height;
-  const { x, y, size } = guideBox(width, height);
-  const [cx, cy, rx, ry] = [x + 0.5, y + 0.5, size * 0.48, size * 0.62];
-  $('guide').setAttribute('viewBox', `0 0 ${width} ${height}`);
-  const oval = `M${cx - rx} ${cy}a${rx} ${ry} 0 1 0 ${2 * rx} 0a${rx} ${ry} 0 1 0 ${-2 * rx} 0Z`;
-  $('guide-shade').setAttribute('d', `M${-width} ${-height}h${3 * width}v${3 * height}h${-3 * width}Z${oval}`);
-  for (const [name, value] of Object.entries({ cx, cy, rx, ry })) $('guide-oval').setAttribute(name, value);
-  $('welcome').hidden = true;
-  $('readout').hidden = false;
+/** Resolves at once on a visible page, and otherwise when it is shown again. @param {Detector} detector @param {AbortSignal} signal */
+async function awake(detector, signal) {
+  if (!document.hidden) return;
+  recording?.pause(true);
+  await new Promise((resolve, reject) => {
+    document.addEventListener('visibilitychange', resolve, { once: true, signal });
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+  // Whatever was followed may be anywhere by now.
+  detector.reset();
+  recording?.pause(false);
+  return awake(detector, signal);
 }
 
-/** Sets the controls; what is idle shows the welcome picture. */
-function show({ busy }) {
-  for (const id of ['fps', 'net', 'total']) $(id).textContent = '–';
-  $('start').hidden = $('play').hidden = busy;
-  $('stop').hidden = !busy;
-  if (busy) {
-    $('stop').focus();
+// ---------------------------------------------------------------------------------------------------- what is shown
+
+/** Sets the controls. @param {boolean} running @param {boolean} [kept] whether the last picture stays on the stage */
+function setRunning(running, kept = false) {
+  const focused = document.activeElement;
+  const inside = html('controls').contains(focused);
+  for (const id of ['start', 'play', 'open']) html(id).hidden = running;
+  for (const id of ['stop', 'snapshot', 'record']) html(id).hidden = !running;
+  html('readout').hidden = !running;
+  html('hint').hidden = true;
+  html('stage').classList.remove('guided');
+  html('welcome').hidden = kept;
+  if (!kept) {
+    for (const id of ['fps', 'total', 'net', 'p50', 'p95', 'dropped']) html(id).textContent = '–';
+    meter.reset();
+    meter.draw(byId('chart', HTMLCanvasElement));
+    showPoses([]);
+    showCrops(null, []);
+  }
+  showLogged();
+  if (running) html('stage').scrollIntoView({ block: 'nearest' });
+  // The button that was pressed is gone: the focus goes to the one in its place.
+  if (inside) button(running ? 'stop' : 'start').focus();
+}
+
+/** @param {string} sentence @param {boolean} [alarm] */
+function say(sentence, alarm = false) {
+  html('status').textContent = sentence;
+  html('status').classList.toggle('error', alarm);
+}
+
+/** @param {boolean} muted whether the camera gives no picture, or gives one again */
+function sayMuted(muted) {
+  say(muted ? 'The camera gives no picture; another program may have taken it, or its cover is shut.' : 'The camera is back.', muted);
+}
+
+/** Renews what is read by people. @param {Source} from */
+function tick(from) {
+  const now = performance.now();
+  const round = (/** @type {number | null} */ ms, digits = 1) => ms?.toFixed(digits) ?? '–';
+  html('fps').textContent = round(meter.rate, 0);
+  html('total').textContent = html('p50').textContent = round(meter.percentile('total', 0.5));
+  html('p95').textContent = round(meter.percentile('total', 0.95));
+  html('net').textContent = round(meter.percentile('net', 0.5));
+  html('dropped').textContent = String(meter.dropped);
+  meter.draw(byId('chart', HTMLCanvasElement));
+  showPoses(latest.faces);
+  showLogged();
+  if (recording) html('recorded').textContent = clock(recording.seconds);
+  if (document.hidden) latest.at = now;
+  if (from.kind === 'camera' && now - latest.at > SILENCE) {
+    sayMuted(true);
     return;
   }
-  stage.classList.remove('guided', 'found');
-  video.hidden = sample.hidden = $('readout').hidden = $('hint').hidden = true;
-  overlay.getContext('2d').clearRect(0, 0, overlay.width, overlay.height);
-  $('welcome').hidden = false;
+  const count = latest.faces.length;
+  if (count !== told.next) told = { ...told, next: count, since: now };
+  html('hint').hidden = count > 0 || !latest.any || from.kind === 'image';
+  if (count === told.count || now - told.since < STEADY || !latest.any) return;
+  told.count = count;
+  const faces = count === 0 ? 'no face' : count === 1 ? '1 face' : `${count} faces`;
+  if (from.kind === 'image') say(`${from.name}: ${faces} found.`);
+  else say(count ? `Following ${faces}.` : 'No face in the picture.');
 }
 
-function say(sentence, error = false) {
-  $('status').textContent = sentence;
-  $('status').classList.toggle('error', error);
-}
-
-/** Resolves with the time of the next repaint, or at once when the signal is aborted. */
-function nextPaint(signal) {
-  return new Promise((resolve) => {
-    requestAnimationFrame(resolve);
-    signal.addEventListener('abort', () => resolve(0), { once: true });
+/** @param {Face[]} faces */
+function showPoses(faces) {
+  const body = byId('poses', HTMLTableSectionElement);
+  const degrees = (/** @type {number | undefined} */ radians) => (radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−'));
+  const rows = faces.map(({ trackId, pose, mouthOpen }, n) => [
+    ...[String(trackId ?? n + 1), degrees(pose?.yaw), degrees(pose?.pitch), degrees(pose?.roll), mouthOpen?.toFixed(2) ?? '–'],
+  ]);
+  // As many rows as faces may be followed, so that nothing jumps when one comes or goes.
+  while (rows.length < settings.faces) rows.push(Array(5).fill('–'));
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach((row, r) => {
+    const line = body.rows[r] ?? body.insertRow();
+    row.forEach((text, c) => ((line.cells[c] ?? line.insertCell()).textContent = text));
   });
 }
 
-/** Resolves when the video shows a new frame, so that no frame is computed twice. */
-function nextVideoFrame(element, signal) {
-  return new Promise((resolve) => {
-    const done = () => resolve(undefined);
-    if ('requestVideoFrameCallback' in element) element.requestVideoFrameCallback(done);
-    else requestAnimationFrame(done);
-    signal.addEventListener('abort', done, { once: true });
+/** @param {HTMLCanvasElement | null} frame @param {Face[]} faces */
+function showCrops(frame, faces) {
+  const list = html('crop-list');
+  while (list.childElementCount < MAX_FACES) {
+    list.append(Object.assign(document.createElement('canvas'), { width: 96, height: 96, hidden: true }));
+  }
+  Array.from(list.children).forEach((element, n) => {
+    const canvas = /** @type {HTMLCanvasElement} */ (element);
+    canvas.hidden = n >= Math.max(faces.length, 1);
+    const context = context2d(canvas);
+    if (frame && faces[n]) drawCrop(context, frame, faces[n].box);
+    else context.reset();
   });
 }
+
+function showLogged() {
+  const { rows, frames } = log;
+  button('json').disabled = button('csv').disabled = rows === 0;
+  if (rows) html('logged').textContent = `${rows} faces in ${frames} frames of the last run.`;
+}
+
+/** @param {number} seconds */
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
+
+async function showCameras() {
+  // Until the visitor has allowed a camera they have neither number nor name.
+  const cameras = (await listCameras()).filter(({ deviceId }) => deviceId);
+  const options = cameras.map(({ deviceId, label }, n) => new Option(label || `Camera ${n + 1}`, deviceId));
+  picker.replaceChildren(new Option('Default camera', ''), ...options);
+  picker.value = cameras.some(({ deviceId }) => deviceId === settings.camera) ? settings.camera : '';
+}
+
+// ---------------------------------------------------------------------------------------------------- actions
+
+function stop() {
+  if (button('stop').hidden) return;
+  session.abort();
+  say('Stopped.');
+}
+
+async function takeSnapshot() {
+  if (html('welcome').hidden && !button('snapshot').hidden) {
+    await snapshot(settings.snapshotPoints);
+    say('The snapshot was saved to your downloads.');
+  }
+}
+
+async function toggleRecording() {
+  if (recording) return endRecording();
+  if (button('record').hidden || !html('welcome').hidden) return;
+  try {
+    recording = new Recording();
+  } catch (error) {
+    say(error instanceof Error ? error.message : String(error), true);
+    return;
+  }
+  html('recorded').textContent = clock(0);
+  html('recording').hidden = false;
+  button('record').setAttribute('aria-pressed', 'true');
+  say('Recording.');
+}
+
+async function endRecording() {
+  const ended = recording;
+  if (!ended) return;
+  recording = null;
+  html('recording').hidden = true;
+  button('record').setAttribute('aria-pressed', 'false');
+  await ended.end();
+  say('The recording was saved to your downloads.');
+}
+
+const systemTheme = () => (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
+
+function toggleTheme() {
+  const theme = (settings.theme || systemTheme()) === 'dark' ? 'light' : 'dark';
+  // What the system shows anyway need not be chosen: the page then follows it again.
+  set('theme', theme === systemTheme() ? '' : theme);
+}
+
+function showTheme() {
+  document.documentElement.dataset.theme = settings.theme;
+  button('theme').setAttribute('aria-pressed', String((settings.theme || systemTheme()) === 'dark'));
+  meter.draw(byId('chart', HTMLCanvasElement));
+}
+
+function openHelp() {
+  byId('help-dialog', HTMLDialogElement).showModal();
+}
+
+/** @type {Record<string, () => void>} */
+const KEYS = {
+  c: playCamera,
+  p: playSample,
+  o: () => file.click(),
+  x: stop,
+  s: takeSnapshot,
+  r: toggleRecording,
+  m: () => set('mirror', !settings.mirror),
+  t: toggleTheme,
+  '?': openHelp,
+};
+
+// ---------------------------------------------------------------------------------------------------- wiring
+
+bindControls();
+button('start').addEventListener('click', playCamera);
+button('play').addEventListener('click', playSample);
+button('open').addEventListener('click', () => file.click());
+button('stop').addEventListener('click', stop);
+button('snapshot').addEventListener('click', takeSnapshot);
+button('record').addEventListener('click', toggleRecording);
+button('theme').addEventListener('click', KEYS.t);
+button('help').addEventListener('click', openHelp);
+button('json').addEventListener('click', () => download(new Blob([log.json()], { type: 'application/json' }), 'json'));
+button('csv').addEventListener('click', () => download(new Blob([log.csv()], { type: 'text/csv' }), 'csv'));
+file.addEventListener('change', () => {
+  playFiles([...(file.files ?? [])]);
+  file.value = ''; // the same file may be opened again
+});
+picker.addEventListener('change', () => {
+  set('camera', picker.value);
+  if (source?.kind === 'camera') playCamera();
+});
+navigator.mediaDevices?.addEventListener?.('devicechange', showCameras);
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showTheme);
+
+document.addEventListener('keydown', (event) => {
+  const target = /** @type {Element} */ (event.target);
+  const elsewhere = event.ctrlKey || event.metaKey || event.altKey || target.closest('select, dialog, input[type="range"]');
+  if (!settings.shortcuts || elsewhere || event.repeat) return;
+  const key = event.key.toLowerCase();
+  if (key in KEYS) KEYS[key]();
+  else if (Number(key) >= 1 && Number(key) <= MAX_FACES) set('faces', Number(key));
+  else return;
+  event.preventDefault();
+});
+
+document.addEventListener('paste', ({ clipboardData }) => playFiles([...(clipboardData?.files ?? [])]));
+/** Enter and leave events come for every element that is crossed: how many are entered. */
+let dragDepth = 0;
+const carriesFiles = (/** @type {DragEvent} */ { dataTransfer }) => dataTransfer?.types.includes('Files') === true;
+document.addEventListener('dragenter', (event) => {
+  if (carriesFiles(event)) html('drop').hidden = ++dragDepth === 0;
+});
+document.addEventListener('dragleave', (event) => {
+  if (carriesFiles(event)) html('drop').hidden = --dragDepth === 0;
+});
+document.addEventListener('dragover', (event) => carriesFiles(event) && event.preventDefault());
+document.addEventListener('drop', (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  dragDepth = 0;
+  html('drop').hidden = true;
+  playFiles([...(event.dataTransfer?.files ?? [])]);
+});
+
+/** @param {keyof typeof settings} name */
+function apply(name) {
+  if (name === 'theme') showTheme();
+  if (name === 'crop') html('crops').hidden = !settings.crop;
+  if (name === 'colours') html('legend').hidden = !settings.colours;
+  if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
+  if (name === 'faces' && !source) showPoses([]);
+  if (name === 'faces' || name === 'smoothing') {
+    loading?.then((detector) => {
+      detector.configure({ maxFaces: settings.faces, smoothing: SMOOTHING[settings.smoothing].strength });
+      source?.again?.();
+    }, () => {});
+  }
+  stage.redraw();
+}
+onSetting(apply);
+for (const name of /** @type {(keyof typeof settings)[]} */ (Object.keys(settings))) apply(name);
+
+drawScale(byId('scale', HTMLCanvasElement));
+showCrops(null, []);
+showPoses([]);
+showCameras();
+keepOffline();

@@ -2,7 +2,7 @@
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +46,11 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
         // A thread a connection: tiny_http, tried first, let browsers wait that open several connections at once.
         std::thread::spawn(move || {
             if let Err(error) = stream.map_err(Into::into).and_then(|stream| answer(&root, stream)) {
-                eprintln!("{error:#}");
+                // A browser that leaves a page closes what that page was still loading.
+                let left = |e: &std::io::Error| matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+                if !error.downcast_ref().is_some_and(left) {
+                    eprintln!("{error:#}");
+                }
             }
         });
     }
@@ -69,7 +73,7 @@ fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // No browser sends a longer head to a page without cookies.
     let mut reader = BufReader::new(stream.try_clone()?.take(64 * 1024));
-    let (mut request, mut header) = (String::new(), String::from("-"));
+    let (mut request, mut header, mut known) = (String::new(), String::from("-"), String::new());
     if reader.read_line(&mut request)? == 0 {
         // A browser's spare connection, closed unused.
         return Ok(());
@@ -77,24 +81,42 @@ fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
     while !header.trim().is_empty() {
         header.clear();
         reader.read_line(&mut header)?;
+        if let Some((_, tag)) = header.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match")) {
+            known = tag.trim().to_owned();
+        }
     }
     let mut words = request.split_whitespace();
     let (method, url) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let file = if ["GET", "HEAD"].contains(&method) { file_of(root, url) } else { None };
+    let tag = file.as_deref().map(tag_of).transpose()?.unwrap_or_default();
     let (status, kind, body) = match &file {
+        Some(path) if tag == known => ("304 Not Modified", kind_of(path), Vec::new()),
         Some(path) => ("200 OK", kind_of(path), std::fs::read(path).with_context(|| path.display().to_string())?),
         None => ("404 Not Found", "text/plain; charset=utf-8", b"not found\n".to_vec()),
     };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nContent-Security-Policy: {POLICY}\r\n\
-         Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
-        body.len()
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Security-Policy: {POLICY}\r\nCache-Control: no-cache\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n"
     )?;
+    if !tag.is_empty() {
+        write!(stream, "ETag: {tag}\r\n")?;
+    }
+    if tag != known || tag.is_empty() {
+        write!(stream, "Content-Length: {}\r\n", body.len())?;
+    }
+    write!(stream, "\r\n")?;
     if method != "HEAD" {
         stream.write_all(&body)?;
     }
     Ok(stream.flush()?)
+}
+
+/// Changes when the file does: the browser keeps what it has, and the service worker need not load what the page just did.
+fn tag_of(path: &Path) -> Result<String> {
+    let about = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    let time = about.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("\"{:x}-{:x}\"", about.len(), time.as_nanos()))
 }
 
 fn kind_of(path: &Path) -> &'static str {
@@ -103,7 +125,8 @@ fn kind_of(path: &Path) -> &'static str {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("wasm") => "application/wasm",
-        Some("json" | "webmanifest") => "application/json",
+        Some("json") => "application/json",
+        Some("webmanifest") => "application/manifest+json",
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",
         _ => "application/octet-stream",
@@ -129,5 +152,27 @@ mod tests {
             [of("/../secret"), of("/secret"), of("/pkg/../secret"), of("//etc/passwd")],
             [None, None, None, None]
         );
+    }
+
+    #[test]
+    fn a_file_that_the_browser_has_is_not_sent_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("www")).unwrap();
+        std::fs::write(dir.path().join("www/index.html"), "hello").unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let get = |headers: &str| {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            write!(client, "GET / HTTP/1.1\r\n{headers}\r\n").unwrap();
+            answer(dir.path(), listener.accept().unwrap().0).unwrap();
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            text
+        };
+        let first = get("");
+        assert!(first.starts_with("HTTP/1.1 200 OK") && first.ends_with("hello"), "{first}");
+        let tag = first.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+        let second = get(&format!("if-none-match: {tag}\r\n"));
+        assert!(second.starts_with("HTTP/1.1 304") && second.ends_with("\r\n\r\n"), "{second}");
+        assert!(get("If-None-Match: \"other\"\r\n").ends_with("hello"));
     }
 }

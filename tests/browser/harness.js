@@ -13,10 +13,13 @@ export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
 /**
  * Starts `face96 serve` on a free port. The test context ends it.
  * @param {import('node:test').TestContext | { after: (f: () => void) => void }} t
+ * @param {string} [folder] that holds www and pkg
  * @returns {Promise<string>} the page's address, with a slash at the end
  */
-export async function serve(t) {
-  const child = spawn(program, ['serve', '--port', '0', '--root', root], { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function serve(t, folder = root) {
+  // `face96-serve` is the server alone.
+  const command = program.endsWith('-serve') ? [] : ['serve'];
+  const child = spawn(program, [...command, '--port', '0', '--root', folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill());
   return new Promise((resolve, reject) => {
     let printed = '';
@@ -71,4 +74,43 @@ export function foreignWeights() {
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(header.length));
   return Buffer.concat([length, header, Buffer.alloc(8)]);
+}
+
+/**
+ * The shipped weights cut down to their first keypoints: a valid file of another schema.
+ * @param {number} count
+ * @returns {Buffer}
+ */
+export function fewerKeypoints(count) {
+  const bytes = readFileSync(weightsPath);
+  const length = Number(bytes.readBigUInt64LE());
+  const header = JSON.parse(bytes.subarray(8, 8 + length).toString());
+  const meta = header.__metadata__;
+  const { keypoints } = JSON.parse(meta.schema);
+  const names = keypoints.slice(0, count);
+  const swap = names.map((name, i) => {
+    const other = names.indexOf(name.replace(/left|right/, (side) => (side === 'left' ? 'right' : 'left')));
+    return other < 0 ? i : other;
+  });
+  meta.schema = JSON.stringify({ keypoints: names, swap, edges: [] });
+  if (meta.mean_shape) meta.mean_shape = JSON.stringify(JSON.parse(meta.mean_shape).slice(0, count));
+  const data = [];
+  let at = 0;
+  for (const [name, tensor] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    let part = bytes.subarray(...tensor.data_offsets.map((offset) => 8 + length + offset));
+    // What has a row a keypoint, and perhaps one before them.
+    const rows = tensor.shape[0];
+    const kept = /^(heatmaps|presence)\./.test(name) && rows >= keypoints.length ? rows - keypoints.length + count : rows;
+    part = part.subarray(0, (part.length / rows) * kept);
+    tensor.shape[0] = kept;
+    tensor.data_offsets = [at, at + part.length];
+    at += part.length;
+    data.push(part);
+  }
+  let text = JSON.stringify(header);
+  text += ' '.repeat((8 - (text.length % 8)) % 8);
+  const start = Buffer.alloc(8);
+  start.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([start, Buffer.from(text), ...data]);
 }

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { launch, program, root, serve, temporaryFolder, weightsPath } from './harness.js';
+import { fewerKeypoints, launch, program, root, serve, temporaryFolder, weightsPath } from './harness.js';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -67,6 +67,47 @@ test('every kind of source gives the same keypoints, in the worker and without',
   }
 });
 
+test('a camera frame, read as luma, gives the keypoints of the same picture in colours', async () => {
+  const { worst, stretched } = await page.evaluate(async () => {
+    const detector = await createDetector({ worker: false });
+    let worst = 0;
+    const { width, height } = face.draw(0);
+    const frameOf = ({ data }, fullRange, format, options) => {
+      const planes = new Uint8Array((width * height * 3) / 2).fill(128);
+      for (let p = 0; p < width * height; p++) {
+        const luma = 0.299 * data[4 * p] + 0.587 * data[4 * p + 1] + 0.114 * data[4 * p + 2];
+        planes[p] = Math.round(fullRange ? luma : 16 + (luma * 219) / 255);
+      }
+      const colorSpace = { fullRange, matrix: 'smpte170m', primaries: 'smpte170m', transfer: 'smpte170m' };
+      return new VideoFrame(planes, { format, codedWidth: width, codedHeight: height, timestamp: 0, colorSpace, ...options });
+    };
+    for (const [seconds, roll] of [[0, 0], [1, 0.3], [2, -0.5]]) {
+      const picture = face.draw(seconds);
+      const box = { ...face.box(seconds), roll };
+      const want = (await detector.detect(picture, { box })).faces[0].keypoints;
+      for (const fullRange of [true, false]) {
+        for (const format of ['I420', 'NV12']) {
+          const frame = frameOf(picture, fullRange, format);
+          const got = (await detector.detect(frame, { box })).faces[0].keypoints;
+          frame.close();
+          got.forEach((p, k) => (worst = Math.max(worst, (96 / box.size) * Math.hypot(p.x - want[k].x, p.y - want[k].y))));
+        }
+      }
+    }
+    // One that must be stretched to be shown is drawn.
+    const frame = frameOf(face.draw(0), true, 'I420', { displayWidth: 160, displayHeight: 120 });
+    const half = (v) => (v + 0.5) / 2 - 0.5;
+    const { x, y, size, roll } = face.box(0);
+    const [small] = (await detector.detect(frame, { box: { x: half(x), y: half(y), size: size / 2, roll } })).faces;
+    frame.close();
+    const want = face.keypoints(0);
+    detector.close();
+    return { worst, stretched: Math.max(...small.keypoints.map((p, k) => Math.hypot(p.x - half(want[k].x), p.y - half(want[k].y)))) };
+  });
+  assert.ok(worst < 0.7, `they differ by ${worst} px of 96`);
+  assert.ok(stretched < 6, `a stretched frame is off by ${stretched} px`);
+});
+
 test('the result has the documented shape', async () => {
   const { detection, info } = await page.evaluate(async () => {
     const detector = await createDetector();
@@ -76,12 +117,158 @@ test('the result has the documented shape', async () => {
     return { detection, info };
   });
   assert.equal(info.inputSize, 96);
-  const [{ score, box, keypoints }] = detection.faces;
+  const [face] = detection.faces;
+  const { score, box, keypoints, pose, mouthOpen, trackId } = face;
+  assert.deepEqual(Object.keys(face), ['score', 'box', 'keypoints', 'pose', 'mouthOpen', 'trackId']);
+  assert.deepEqual(Object.keys(pose), ['yaw', 'pitch', 'roll']);
+  assert.ok(mouthOpen > 0.05 && mouthOpen < 1, `mouthOpen ${mouthOpen}`);
+  assert.equal(trackId, null, 'a given box is one look');
   assert.ok(score >= 0 && score <= 1);
   assert.deepEqual(Object.keys(box), ['x', 'y', 'size', 'roll']);
   assert.deepEqual(keypoints.map((k) => k.name), info.schema.keypoints);
   for (const k of keypoints) assert.deepEqual(Object.keys(k), ['name', 'x', 'y', 'confidence']);
-  assert.deepEqual(Object.keys(detection.timings), ['capture', 'crop', 'net', 'total']);
+  assert.deepEqual(Object.keys(detection.timings), ['capture', 'crop', 'find', 'net', 'total']);
+});
+
+test('what comes with a timestamp is followed, a picture by itself is not', async () => {
+  const { ids, still, again, off } = await page.evaluate(async () => {
+    const detector = await createDetector();
+    const ids = [];
+    for (let frame = 0; frame < 10; frame++) {
+      const { faces } = await detector.detect(face.draw(frame / 30), { timestamp: (1000 * frame) / 30 });
+      ids.push(...faces.map((f) => f.trackId));
+    }
+    const { faces: still } = await detector.detect(face.draw(0.35));
+    const want = face.keypoints(0.35);
+    const distances = still[0].keypoints.map((p, k) => Math.hypot(p.x - want[k].x, p.y - want[k].y));
+    detector.reset();
+    const { faces: again } = await detector.detect(face.draw(0.4), { timestamp: 400 });
+    detector.close();
+    return { ids, still: still.map((f) => f.trackId), again: again.map((f) => f.trackId), off: distances.reduce((a, b) => a + b) / distances.length };
+  });
+  assert.deepEqual(ids, Array(10).fill(1));
+  assert.deepEqual(still, [null]);
+  assert.deepEqual(again, [2], 'after reset() it is another track');
+  assert.ok(off < 4, `a still picture is ${off} px off`);
+});
+
+test('head pose follows the drawn head, in radians, positive to the left of the subject', async () => {
+  const poses = await page.evaluate(async () => {
+    const detector = await createDetector();
+    const poses = [];
+    // The sample turns by 16 sin(2 pi t / 7.3) + 5 sin(2 pi (t / 3.1 + 0.3)) degrees.
+    for (const t of [1.8, 5.5]) {
+      const { faces } = await detector.detect(face.draw(t));
+      const turn = (s, period, phase) => s * Math.sin(2 * Math.PI * (t / period + phase));
+      poses.push({ got: (faces[0].pose.yaw * 180) / Math.PI, want: turn(16, 7.3, 0) + turn(5, 3.1, 0.3) });
+    }
+    detector.close();
+    return poses;
+  });
+  for (const { got, want } of poses) assert.ok(Math.abs(got - want) < 8, `yaw ${got} degrees, drawn ${want}`);
+});
+
+test('smoothing can be set, changed and turned off; odd options are refused', async () => {
+  const [jitters, refused] = await page.evaluate(async () => {
+    const noisy = (seed) => {
+      const picture = face.draw(0);
+      let state = seed + 1;
+      for (let i = 0; i < picture.data.length; i++) {
+        state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+        if (i % 4 !== 3) picture.data[i] += ((state >>> 24) - 128) / 12;
+      }
+      return picture;
+    };
+    /** Mean square of a point's steps. */
+    const jitter = async (detector, from) => {
+      const xs = [];
+      for (let i = from; i < from + 25; i++) {
+        xs.push((await detector.detect(noisy(i), { timestamp: (1000 * i) / 30 })).faces[0].keypoints[10].x);
+      }
+      return xs.slice(10).reduce((sum, x, i) => sum + (x - xs[9 + i]) ** 2, 0);
+    };
+    const detector = await createDetector();
+    const on = await jitter(detector, 0);
+    detector.configure({ smoothing: 0 });
+    const off = await jitter(detector, 25);
+    detector.configure({ smoothing: { minCutoff: 0.2 } });
+    const calm = await jitter(detector, 50);
+    detector.close();
+    const refused = [];
+    for (const options of [{ smoothing: -1 }, { smoothing: { beta: NaN } }, { maxFaces: 0 }, { minScore: 2 }, { maxFaces: 1.5 }]) {
+      refused.push(await outcome(createDetector(options)));
+    }
+    return [{ on, off, calm }, refused];
+  });
+  assert.ok(jitters.on < 0.3 * jitters.off, JSON.stringify(jitters));
+  assert.ok(jitters.calm < jitters.on, JSON.stringify(jitters));
+  assert.deepEqual(refused, Array(5).fill('bad-option'));
+});
+
+test('detectors of the same files share one worker, each with its own tracks', async (t) => {
+  const own = await browser.newPage();
+  t.after(() => own.close());
+  await own.goto(page.url());
+  const ids = await own.evaluate(async () => {
+    const { createDetector } = await import('/pkg/index.js');
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const [a, b] = (globalThis.pair = await Promise.all([createDetector(), createDetector({ maxFaces: 2 })]));
+    const id = async (detector, timestamp) => (await detector.detect(face.draw(0), { timestamp })).faces[0].trackId;
+    await id(a, 0);
+    a.reset();
+    return [await id(a, 100), await id(b, 0)];
+  });
+  assert.deepEqual(ids, [2, 1]);
+  assert.equal(own.workers().length, 1);
+  await own.evaluate(() => pair[0].close());
+  assert.equal(own.workers().length, 1);
+  const gone = new Promise((resolve) => own.workers()[0].once('close', resolve));
+  await own.evaluate(() => pair[1].close());
+  await gone;
+});
+
+test('a long-lived signal keeps nothing of a closed detector', async () => {
+  const counts = await page.evaluate(async () => {
+    const { signal } = new AbortController();
+    let listeners = 0;
+    const { addEventListener, removeEventListener } = signal;
+    signal.addEventListener = (...args) => (listeners++, addEventListener.apply(signal, args));
+    signal.removeEventListener = (...args) => (listeners--, removeEventListener.apply(signal, args));
+    const counts = [];
+    for (const worker of [true, false]) {
+      const detector = await createDetector({ signal, worker });
+      counts.push(listeners);
+      detector.close();
+      counts.push(listeners);
+    }
+    return counts;
+  });
+  assert.deepEqual(counts, [1, 0, 1, 0]);
+});
+
+test('weights of another schema work: names come from the file', async (t) => {
+  const own = await browser.newPage();
+  t.after(() => own.close());
+  await own.route('**/four.safetensors', (route) => route.fulfill({ body: fewerKeypoints(4) }));
+  await own.goto(page.url());
+  const { names, pose, mouthOpen, tracks } = await own.evaluate(async () => {
+    const { createDetector } = await import('/pkg/index.js');
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const detector = await createDetector({ weightsUrl: '/four.safetensors' });
+    const tracks = [];
+    let last;
+    for (let i = 0; i < 5; i++) {
+      [last] = (await detector.detect(face.draw(i / 30), { timestamp: (1000 * i) / 30 })).faces;
+      tracks.push(last.trackId);
+    }
+    detector.close();
+    return { names: last.keypoints.map((k) => k.name), pose: last.pose, mouthOpen: last.mouthOpen, tracks };
+  });
+  assert.deepEqual(names, ['left_eye_center', 'right_eye_center', 'left_eye_inner_corner', 'left_eye_outer_corner']);
+  assert.deepEqual([pose, mouthOpen], [null, null]);
+  assert.deepEqual(tracks, [1, 1, 1, 1, 1]);
 });
 
 test('a 0x0 frame is refused, by the package and by the wasm', async () => {
@@ -176,15 +363,19 @@ test('failed loading names code and address, and a second try works', async () =
       await tell(createDetector({ weightsUrl: '/pkg/weights/none.safetensors' })),
       await tell(createDetector({ wasmUrl: '/pkg/dist/none.wasm' })),
       await tell(createDetector({ weightsUrl: '/pkg/package.json' })),
-      await tell(createDetector({ maxFaces: 2 })),
+      await tell(createDetector({ finderUrl: '/pkg/weights/none.safetensors' })),
+      await tell(createDetector({ finderUrl: '/pkg/package.json' })),
+      await tell(createDetector({ maxFaces: 5 })),
       await outcome(createDetector().then((d) => d.close())),
     ];
   });
   assert.match(outcomes[0], /^weights-fetch: .*\/pkg\/weights\/none\.safetensors.* 404/);
   assert.match(outcomes[1], /^wasm-fetch: .*\/pkg\/dist\/none\.wasm.* 404/);
   assert.match(outcomes[2], /^weights-invalid: .*\/pkg\/package\.json/);
-  assert.match(outcomes[3], /^bad-option: /);
-  assert.equal(outcomes[4], 'done');
+  assert.match(outcomes[3], /^weights-fetch: .*\/pkg\/weights\/none\.safetensors.* 404/);
+  assert.match(outcomes[4], /^weights-invalid: .*\/pkg\/package\.json/);
+  assert.match(outcomes[5], /^bad-option: /);
+  assert.equal(outcomes[6], 'done');
 });
 
 test('progress reaches the size of both files', async () => {

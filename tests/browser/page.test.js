@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { foreignWeights, launch, serve, weightsPath } from './harness.js';
+import { deflateSync, crc32 } from 'node:zlib';
+import { fewerKeypoints, foreignWeights, launch, serve, weightsPath } from './harness.js';
+import { countRequests, open as openPage, playSample, running, saved, status } from './visitor.js';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -17,34 +19,37 @@ after(async () => {
   for (const end of endings.reverse()) await end();
 });
 
-/** Opens the page in a context of its own, so that no cache hides a routed fault. */
-async function open(t) {
-  const context = await browser.newContext();
-  t.after(() => context.close());
-  const page = await context.newPage();
-  const faults = [];
-  page.on('pageerror', (error) => faults.push(error.message));
-  page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
-  await page.goto(url);
-  return { context, page, faults };
-}
+const open = (t, options) => openPage(t, browser, url, options);
 
-const status = (page, text) => page.waitForFunction((text) => document.querySelector('#status').textContent.includes(text), text, { timeout: 20_000 });
-const running = (page) => page.waitForFunction(() => Number(document.querySelector('#fps').textContent) > 0, null, { timeout: 20_000 });
+/** Sum of what is drawn over the picture: changes with every change of the drawing. */
+const ink = (page) =>
+  page.evaluate(() => {
+    const { width, height } = document.querySelector('#overlay');
+    const bytes = document.querySelector('#overlay').getContext('2d').getImageData(0, 0, width, height).data;
+    return bytes.reduce((sum, byte, i) => sum + byte * ((i % 251) + 1), 0);
+  });
+
+/** A PNG of the sample, as bytes. */
+const sampleImage = (page, width = 320, height = 240) =>
+  page.evaluate(async ([width, height]) => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width, height });
+    const canvas = new OffscreenCanvas(width, height);
+    canvas.getContext('2d').putImageData(face.draw(0), 0, 0);
+    face.close();
+    return [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())];
+  }, [width, height]).then(Buffer.from);
+
+// ------------------------------------------------------------------------------------------- sample and camera
 
 test('the sample plays with keypoints on the face, and stops', async (t) => {
   const { page, faults } = await open(t);
-  await page.click('#play');
-  await page.waitForSelector('.stage.found', { timeout: 20_000 });
-  await running(page);
-  const painted = await page.evaluate(() => {
-    const canvas = document.querySelector('#overlay');
-    return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte > 0);
-  });
-  assert.ok(painted, 'nothing is drawn over the sample');
+  await playSample(page);
+  assert.ok((await ink(page)) > 0, 'nothing is drawn over the sample');
   await page.click('#stop');
   await page.waitForSelector('#start:visible');
-  assert.equal(await page.isVisible('#sample'), false);
+  assert.equal(await page.isVisible('#picture'), false);
+  assert.equal(await ink(page), 0);
   assert.deepEqual(faults, []);
 });
 
@@ -61,46 +66,76 @@ test('the camera starts, stops and starts again; Stop switches it off', async (t
   assert.deepEqual(faults, []);
 });
 
-test('works with the keyboard alone', async (t) => {
-  const { page } = await open(t);
-  await page.focus('body');
-  await page.keyboard.press('Tab');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'start');
-  await page.keyboard.press('Enter');
+test('the camera is chosen from a list, and the choice is remembered', async (t) => {
+  const { page, context } = await open(t);
+  await page.evaluate(() => {
+    const real = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
+    navigator.mediaDevices.enumerateDevices = async () => [
+      ...(await real()),
+      { kind: 'videoinput', deviceId: 'second', label: 'Second camera' },
+    ];
+  });
+  await page.click('#start');
   await running(page);
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'stop');
-  await page.keyboard.press('Enter');
-  await page.waitForSelector('#start:visible');
+  await page.click('summary:has-text("Tracking")');
+  const names = await page.locator('#camera option').allTextContents();
+  assert.equal(names.at(-1), 'Second camera');
+  assert.ok(names.length >= 3, `the list is ${names}`);
+  const asked = page.evaluate(() => new Promise((resolve) => {
+    const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = (constraints) => {
+      resolve(constraints.video.deviceId);
+      return real(constraints);
+    };
+  }));
+  await page.selectOption('#camera', 'second');
+  assert.deepEqual(await asked, { exact: 'second' }, 'the choice restarts the camera');
+  await running(page);
+  // There is no such camera, so the browser took the one that is there: that one is remembered.
+  const kept = await page.inputValue('#camera');
+  const again = await context.newPage();
+  await again.goto(url);
+  await again.waitForFunction((kept) => document.querySelector('#camera').value === kept, kept);
 });
 
-test('nothing is requested after loading', async (t) => {
-  const { context, page } = await open(t);
+// ------------------------------------------------------------------------------------------- privacy
+
+test('nothing is requested after loading, by the page, its worker or the service worker', async (t) => {
+  const counted = await countRequests(t, url);
+  const { page } = await openPage(t, browser, counted.url);
+  await playSample(page);
+  await page.waitForFunction(() => document.querySelector('#offline').textContent !== '');
+  const loaded = counted.requests.length;
+  t.diagnostic(`${loaded} requests while loading, service worker included`);
+  await page.click('#stop');
+  await page.click('#start');
+  await running(page);
+  await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: await sampleImage(page) });
+  await status(page, 'face.png');
+  for (const setting of ['labels', 'boxes', 'colours']) await page.click(`label:has([data-setting="${setting}"])`);
+  await page.keyboard.press('3');
+  await saved(page, '#snapshot');
+  await page.click('#stop');
   await page.click('#play');
   await running(page);
+  await page.waitForTimeout(1000);
+  assert.deepEqual(counted.requests.slice(loaded), []);
+  // The proof by the server's absence: it all goes on without one.
+  counted.close();
   await page.click('#stop');
-  const late = [];
-  context.on('request', (request) => late.push(request.url()));
-  for (const button of ['#play', '#stop', '#start', '#stop']) {
-    await page.click(button);
-    if (button !== '#stop') await page.waitForTimeout(1500);
-  }
-  assert.deepEqual(late, []);
+  await playSample(page);
 });
 
-test('fits a 360 px phone', async (t) => {
-  const { page } = await open(t);
-  await page.setViewportSize({ width: 360, height: 640 });
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
-  assert.ok(await page.isVisible('#start'));
-});
+// ------------------------------------------------------------------------------------------- faults of the camera
 
 for (const [name, sentence] of [
   ['NotAllowedError', 'denied'],
   ['SecurityError', 'denied'],
   ['NotFoundError', 'No camera was found'],
   ['NotReadableError', 'in use'],
-  ['OverconstrainedError', 'no picture size'],
+  ['OverconstrainedError', 'No camera fits'],
   ['AbortError', 'stopped while it was starting'],
+  ['UnheardOfError', 'did not start: made by the test'],
 ]) {
   test(`camera fault ${name} has its sentence, and Start works again`, async (t) => {
     const { page } = await open(t);
@@ -148,6 +183,66 @@ test('a camera that is unplugged while running is told, and Start works again', 
   await running(page);
 });
 
+test('a camera that another program takes while it runs is told, and so is its return', async (t) => {
+  const { page } = await open(t);
+  await page.click('#start');
+  await running(page);
+  const send = (event) => page.evaluate((event) => {
+    document.querySelector('#video').srcObject.getVideoTracks()[0].dispatchEvent(new Event(event));
+  }, event);
+  await send('mute');
+  await status(page, 'gives no picture');
+  await send('unmute');
+  await status(page, 'The camera is back');
+});
+
+test('a camera that is allowed and gives no picture is told, and can be stopped', async (t) => {
+  const { page } = await open(t);
+  await page.evaluate(() => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      delete navigator.mediaDevices.getUserMedia;
+      return document.createElement('canvas').captureStream(0);
+    };
+  });
+  await page.click('#start');
+  await status(page, 'gives no picture');
+  await page.click('#stop');
+  await page.click('#start');
+  await running(page);
+});
+
+test('a camera that changes its resolution is followed', async (t) => {
+  const { page, faults } = await open(t);
+  await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const canvas = document.createElement('canvas');
+    let face;
+    let start = performance.now();
+    globalThis.resize = async (width, height) => {
+      const next = await createSyntheticFace({ seed: 7, width, height });
+      Object.assign(canvas, { width, height });
+      [face, start] = [next, performance.now()];
+    };
+    await globalThis.resize(320, 240);
+    setInterval(() => canvas.getContext('2d').putImageData(face.draw((performance.now() - start) / 1000), 0, 0), 40);
+    navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(25);
+  });
+  const shown = () => page.evaluate(() => [document.querySelector('#picture').width, document.querySelector('#picture').height]);
+  await page.click('#start');
+  await page.waitForSelector('.stage.found', { timeout: 20_000 });
+  assert.deepEqual(await shown(), [320, 240]);
+  for (const size of [[240, 320], [640, 480]]) {
+    await page.evaluate((size) => globalThis.resize(...size), size);
+    await page.waitForFunction((width) => document.querySelector('#picture').width === width, size[0], { timeout: 10_000 });
+    assert.deepEqual(await shown(), size);
+    await page.waitForSelector('.stage.found');
+  }
+  assert.ok(await page.isVisible('#stop'), 'it still runs');
+  assert.deepEqual(faults, []);
+});
+
+// ------------------------------------------------------------------------------------------- faults of loading
+
 for (const [what, pattern, answer, sentence] of [
   ['weights 404', '**/compact.safetensors', { status: 404, body: '' }, 'answered 404'],
   ['truncated weights', '**/compact.safetensors', { body: () => readFileSync(weightsPath).subarray(0, 100_000) }, 'cannot be used'],
@@ -157,7 +252,8 @@ for (const [what, pattern, answer, sentence] of [
   ['damaged wasm', '**/face96*_bg.wasm', { body: 'not wasm' }, 'The browser refused'],
 ]) {
   test(`${what}: a sentence, and Start works again`, async (t) => {
-    const { page, context } = await open(t);
+    // A worker is served from what the service worker keeps as soon as that is there, past the route.
+    const { page, context } = await open(t, { serviceWorkers: 'block' });
     const body = typeof answer.body === 'function' ? answer.body() : answer.body;
     await context.route(pattern, (route) => route.fulfill({ ...answer, body }));
     await page.click('#start');
@@ -168,3 +264,358 @@ for (const [what, pattern, answer, sentence] of [
     await running(page);
   });
 }
+
+test('a worker that crashes is started again; when it crashes once more that is told, and Start works', async (t) => {
+  const { page } = await open(t);
+  await playSample(page);
+  const crash = async () => {
+    const worker = page.workers().find((w) => w.url().endsWith('/worker.js'));
+    const gone = new Promise((resolve) => worker.once('close', resolve));
+    await worker.evaluate(() => void setTimeout(() => { throw new Error('made by the test'); }));
+    await gone;
+  };
+  await crash();
+  await page.waitForEvent('worker');
+  await page.waitForTimeout(1000);
+  assert.ok(await page.isVisible('#stop'), 'the run goes on');
+  assert.match(await page.textContent('#status'), /^(Following|Playing)/);
+  await crash();
+  await status(page, 'The worker stopped');
+  await playSample(page);
+});
+
+test('weights for other keypoints are drawn and saved as they are', async (t) => {
+  const { page, context, faults } = await open(t, { serviceWorkers: 'block' });
+  await context.route('**/compact.safetensors', (route) => route.fulfill({ body: fewerKeypoints(4) }));
+  await playSample(page);
+  assert.ok((await ink(page)) > 0);
+  await page.click('label:has([data-setting="labels"])');
+  await page.click('summary:has-text("Save")');
+  await page.waitForTimeout(600);
+  const json = JSON.parse((await saved(page, '#json')).bytes.toString());
+  assert.deepEqual([json.faces[0].keypoints.length, json.faces[0].pose.yaw], [4, null]);
+  const [header, row] = (await saved(page, '#csv')).bytes.toString().split('\n').map((line) => line.split(','));
+  assert.equal(header.length, row.length);
+  assert.equal(row[header.indexOf('yaw')], '', 'what is not known is empty');
+  assert.deepEqual(faults, []);
+});
+
+test('loading shows how far it is', async (t) => {
+  const { page, context } = await open(t, { serviceWorkers: 'block' });
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  await context.route('**/compact.safetensors', async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.click('#play');
+  await page.waitForSelector('#progress:visible');
+  go();
+  await page.waitForSelector('#progress', { state: 'hidden' });
+  await running(page);
+});
+
+// ------------------------------------------------------------------------------------------- files
+
+test('pictures and videos: by the picker, dropped and pasted', { timeout: 90_000 }, async (t) => {
+  const { page, faults } = await open(t);
+  const png = await sampleImage(page);
+  const found = () => page.waitForSelector('.stage.found', { timeout: 20_000 });
+  await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: png });
+  await found();
+  await status(page, 'face.png: 1 face found');
+  await page.click('#stop');
+  /** Hands the file to the page as the event of this name would. */
+  const hand = (event, name) => page.evaluate(([event, name, bytes]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], name, { type: 'image/png' }));
+    const Kind = event === 'paste' ? ClipboardEvent : DragEvent;
+    const field = event === 'paste' ? 'clipboardData' : 'dataTransfer';
+    document.querySelector('#stage').dispatchEvent(new Kind(event, { [field]: transfer, bubbles: true, cancelable: true }));
+  }, [event, name, [...png]]);
+  await hand('dragenter', 'dropped.png');
+  assert.ok(await page.isVisible('#drop'), 'the page shows where to drop');
+  await hand('drop', 'dropped.png');
+  assert.equal(await page.isVisible('#drop'), false);
+  await found();
+  await hand('paste', 'pasted.png');
+  await status(page, 'pasted.png');
+  await found();
+  await page.click('#stop');
+  // The page's own recording is a video that every browser with a recorder can play.
+  await playSample(page);
+  await page.click('#record');
+  await page.waitForTimeout(2000);
+  const { name, bytes } = await saved(page, '#record');
+  assert.match(name, /^face96-\d{4}-\d\d-\d\d-\d{6}\.webm$/);
+  await page.click('#stop');
+  await page.setInputFiles('#file', { name: 'clip.webm', mimeType: 'video/webm', buffer: bytes });
+  await found();
+  await status(page, 'clip.webm has ended');
+  assert.ok(await page.isVisible('#picture'), 'its last frame stays');
+  assert.ok(await page.isVisible('#start'));
+  assert.deepEqual(faults, []);
+});
+
+/** A PNG of black pixels, one bit each: any size in a few kilobytes. */
+function blackPng(width, height) {
+  const chunk = (kind, data) => {
+    const body = Buffer.concat([Buffer.from(kind), data]);
+    const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    length.writeUInt32BE(data.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([length, body, sum]);
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(width, 0);
+  head.writeUInt32BE(height, 4);
+  head[8] = 1;
+  const rows = deflateSync(Buffer.alloc(height * (1 + Math.ceil(width / 8))));
+  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), chunk('IHDR', head), chunk('IDAT', rows), chunk('IEND', Buffer.alloc(0))]);
+}
+
+test('a file that cannot be shown is named, with the reason, and the next one opens', async (t) => {
+  const { page } = await open(t);
+  const png = await sampleImage(page);
+  for (const [name, mimeType, buffer, sentence] of [
+    ['notes.txt', 'text/plain', Buffer.from('hello'), 'notes.txt is neither a picture nor a video.'],
+    ['nothing.png', 'image/png', Buffer.alloc(0), 'nothing.png is empty.'],
+    ['broken.png', 'image/png', Buffer.from('hello'), 'broken.png is damaged, or a kind of picture'],
+    ['broken.mp4', 'video/mp4', Buffer.from('hello'), 'broken.mp4 is damaged, or a kind of video'],
+    ['huge.png', 'image/png', blackPng(20_000, 10_000), 'huge.png has 20000 × 10000 pixels; a picture may have 64 million.'],
+  ]) {
+    await page.setInputFiles('#file', { name, mimeType, buffer });
+    await status(page, sentence);
+    await page.waitForSelector('#start:visible');
+  }
+  await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: png });
+  await page.waitForSelector('.stage.found', { timeout: 20_000 });
+});
+
+test('the points of a big picture are saved in its own pixels', async (t) => {
+  const { page } = await open(t);
+  const scale = 8;
+  const { bytes, points } = await page.evaluate(async (scale) => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const small = await createImageBitmap(face.draw(0));
+    const canvas = new OffscreenCanvas(320 * scale, 240 * scale);
+    canvas.getContext('2d').drawImage(small, 0, 0, canvas.width, canvas.height);
+    return { bytes: [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())], points: face.keypoints(0) };
+  }, scale);
+  await page.setInputFiles('#file', { name: 'big.png', mimeType: 'image/png', buffer: Buffer.from(bytes) });
+  await page.waitForSelector('.stage.found', { timeout: 20_000 });
+  await page.waitForTimeout(1000);
+  await page.click('summary:has-text("Save")');
+  const log = JSON.parse((await saved(page, '#json')).bytes.toString());
+  assert.deepEqual([log.source, log.width, log.height], ['big.png', 320 * scale, 240 * scale]);
+  const face = log.faces.at(-1);
+  const errors = face.keypoints.map((p, k) => Math.hypot(p.x - scale * points[k].x, p.y - scale * points[k].y));
+  const mean = errors.reduce((a, b) => a + b) / errors.length / (face.box.size / 96);
+  assert.ok(mean < 4, `mean error ${mean.toFixed(2)} px of 96`);
+});
+
+// ------------------------------------------------------------------------------------------- what can be saved
+
+test('a snapshot is a PNG of the frame, with and without the points', async (t) => {
+  const { page } = await open(t);
+  await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: await sampleImage(page) });
+  await status(page, 'face.png: 1 face found');
+  const withPoints = await saved(page, '#snapshot');
+  assert.match(withPoints.name, /^face96-\d{4}-\d\d-\d\d-\d{6}\.png$/);
+  await page.click('summary:has-text("Save")');
+  await page.click('[data-setting="snapshotPoints"]');
+  const without = await saved(page, '#snapshot');
+  for (const { bytes } of [withPoints, without]) assert.deepEqual([bytes.readUInt32BE(16), bytes.readUInt32BE(20)], [320, 240]);
+  const pixels = await page.evaluate(async (files) => {
+    const images = [];
+    for (const file of files) {
+      const bitmap = await createImageBitmap(new Blob([new Uint8Array(file)], { type: 'image/png' }));
+      const context = new OffscreenCanvas(320, 240).getContext('2d');
+      context.drawImage(bitmap, 0, 0);
+      images.push(context.getImageData(0, 0, 320, 240).data);
+    }
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const drawn = face.draw(0).data;
+    const differ = (a, b) => a.reduce((n, byte, i) => n + (Math.abs(byte - b[i]) > 1), 0);
+    return [differ(images[0], drawn), differ(images[1], drawn)];
+  }, [[...withPoints.bytes], [...without.bytes]]);
+  assert.ok(pixels[0] > 100, 'points are in the first');
+  assert.equal(pixels[1], 0, 'the second is the picture alone');
+});
+
+test('the log of a run is saved as JSON and CSV with the same numbers', async (t) => {
+  const { page } = await open(t);
+  await playSample(page);
+  await page.waitForTimeout(1000);
+  await page.click('#stop');
+  await page.click('summary:has-text("Save")');
+  const json = JSON.parse((await saved(page, '#json')).bytes.toString());
+  const csv = (await saved(page, '#csv')).bytes.toString().trimEnd().split('\n').map((line) => line.split(','));
+  const [header, ...rows] = csv;
+  assert.equal(json.program, 'face96');
+  assert.equal(json.kind, 'sample');
+  assert.ok(json.faces.length > 5);
+  assert.equal(rows.length, json.faces.length);
+  assert.deepEqual(header.slice(0, 3), ['timestamp_ms', 'face', 'score']);
+  const first = Object.fromEntries(header.map((name, i) => [name, Number(rows[0][i])]));
+  const [face] = json.faces;
+  assert.equal(face.keypoints.length, 15);
+  for (const { name, x, y, confidence } of face.keypoints) {
+    assert.deepEqual([first[`${name}_x`], first[`${name}_y`], first[`${name}_confidence`]], [x, y, confidence]);
+  }
+  assert.deepEqual([first.timestamp_ms, first.face, first.box_size, first.yaw], [face.timestamp, face.trackId, face.box.size, face.pose.yaw]);
+  const times = json.faces.map((f) => f.timestamp);
+  assert.deepEqual(times, [...times].sort((a, b) => a - b), 'the newest is last');
+});
+
+test('a log that outgrows its room keeps the newest rows, in order', async (t) => {
+  const { page } = await open(t);
+  const { rows, first, last } = await page.evaluate(async () => {
+    const { KeypointLog } = await import('/log.js');
+    const log = new KeypointLog();
+    log.start(['nose'], {});
+    const pose = { yaw: 0, pitch: 0, roll: 0 };
+    for (let n = 0; n < 20_050; n++) {
+      log.add(n, [{ trackId: 1, score: 1, box: { x: 0, y: 0, size: 1, roll: 0 }, pose, mouthOpen: 0, keypoints: [{ name: 'nose', x: n, y: 0, confidence: 1 }] }], 1);
+    }
+    const lines = log.csv().trimEnd().split('\n');
+    return { rows: log.rows, first: lines[1], last: lines.at(-1) };
+  });
+  assert.equal(rows, 20_000);
+  assert.match(first, /^50,.*,50,0,1$/);
+  assert.match(last, /^20049,.*,20049,0,1$/);
+});
+
+test('a recording holds the frames with their points, and ends with the run', async (t) => {
+  const { page } = await open(t);
+  await playSample(page);
+  await page.click('#record');
+  assert.equal(await page.getAttribute('#record', 'aria-pressed'), 'true');
+  await page.waitForTimeout(2500);
+  assert.match(await page.textContent('#recorded'), /^0:0[12]$/);
+  const { name, bytes } = await saved(page, '#stop');
+  assert.match(name, /\.webm$/);
+  const { width, height, time } = await page.evaluate(async (bytes) => {
+    const video = document.createElement('video');
+    video.muted = true;
+    video.src = URL.createObjectURL(new Blob([new Uint8Array(bytes)], { type: 'video/webm' }));
+    await video.play();
+    await new Promise((resolve) => (video.onended = resolve));
+    return { width: video.videoWidth, height: video.videoHeight, time: video.currentTime };
+  }, [...bytes]);
+  assert.deepEqual([width, height], await page.evaluate(() => {
+    const { clientWidth, clientHeight } = document.querySelector('#stage');
+    return [Math.round((360 * clientWidth) / clientHeight), 360];
+  }));
+  assert.ok(time > 1 && time < 4, `it plays ${time} s`);
+});
+
+test('another start ends the recording of what ran before', async (t) => {
+  const { page } = await open(t);
+  const png = await sampleImage(page);
+  await playSample(page);
+  await page.click('#record');
+  await page.waitForTimeout(1000);
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: png }),
+  ]);
+  assert.match(download.suggestedFilename(), /webm$/);
+  await status(page, 'face.png: 1 face found');
+  assert.equal(await page.isVisible('#recording'), false);
+  assert.equal(await page.isVisible('#record'), false, 'a still picture makes no film');
+});
+
+test('a browser that cannot record says so', async (t) => {
+  const { page } = await open(t);
+  await page.evaluate(() => delete window.MediaRecorder);
+  await playSample(page);
+  await page.click('#record');
+  await status(page, 'cannot record');
+  assert.ok(await page.isVisible('#stop'), 'the run goes on');
+});
+
+// ------------------------------------------------------------------------------------------- time
+
+test('a hidden page computes nothing, and goes on when it is shown', async (t) => {
+  const { page } = await open(t);
+  const frames = () => page.evaluate(() => Number(document.querySelector('#logged').textContent.match(/in (\d+) frames/)?.[1] ?? 0));
+  const hide = (hidden) => page.evaluate((hidden) => {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
+  await page.click('summary:has-text("Save")');
+  await playSample(page);
+  await page.waitForTimeout(500);
+  await hide(true);
+  await page.waitForTimeout(700);
+  const before = await frames();
+  await page.waitForTimeout(1500);
+  assert.equal(await frames(), before);
+  await hide(false);
+  await page.waitForFunction((before) => Number(document.querySelector('#logged').textContent.match(/in (\d+)/)[1]) > before + 5, before);
+});
+
+test('a slow device drops frames and never queues them', async (t) => {
+  const { page, context } = await open(t);
+  const session = await context.newCDPSession(page);
+  await session.send('Emulation.setCPUThrottlingRate', { rate: 8 });
+  await page.click('#start');
+  await running(page);
+  await page.waitForTimeout(4000);
+  const [rate, dropped, p95] = await page.evaluate(() => ['fps', 'dropped', 'p95'].map((id) => Number(document.querySelector(`#${id}`).textContent)));
+  t.diagnostic(`8 times slower: ${rate} frames/s, ${dropped} dropped, 95 % within ${p95} ms`);
+  assert.ok(dropped > 0 || rate >= 19, 'the camera gives 20 frames a second: what is not computed is dropped');
+  // Were frames queued, each would wait longer than the one before: seconds by now.
+  assert.ok(p95 < 1500, `95 % within ${p95} ms`);
+});
+
+test('the status line is not renewed with each frame', async (t) => {
+  const { page } = await open(t);
+  await playSample(page);
+  const changes = await page.evaluate(() => new Promise((resolve) => {
+    let changes = 0;
+    new MutationObserver((list) => (changes += list.length)).observe(document.querySelector('#status'), { childList: true, characterData: true, subtree: true });
+    setTimeout(() => resolve(changes), 4000);
+  }));
+  assert.ok(changes <= 4, `${changes} changes in 4 s`);
+});
+
+// ------------------------------------------------------------------------------------------- settings
+
+test('each choice of the view changes what is drawn', async (t) => {
+  const { page } = await open(t);
+  await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: await sampleImage(page) });
+  await status(page, 'face.png: 1 face found');
+  let last = await ink(page);
+  for (const setting of ['points', 'points', 'lines', 'labels', 'boxes', 'colours']) {
+    await page.click(`label:has([data-setting="${setting}"])`);
+    const now = await ink(page);
+    assert.notEqual(now, last, setting);
+    last = now;
+  }
+  const crop = () => page.evaluate(() => document.querySelector('#crop-list canvas').getContext('2d').getImageData(48, 48, 1, 1).data[0]);
+  assert.ok((await crop()) > 0, 'the crop shows the face');
+  await page.click('label:has([data-setting="crop"])');
+  assert.equal(await page.isVisible('#crops'), false);
+});
+
+test('settings outlive the visit', async (t) => {
+  const { page, context } = await open(t);
+  await page.click('summary:has-text("Tracking")');
+  await page.click('label:has([data-setting="labels"])');
+  await page.click('label:has([data-setting="faces"][value="3"])');
+  await page.fill('#smoothing', '3');
+  await page.click('#theme');
+  const again = await context.newPage();
+  await again.goto(url);
+  assert.ok(await again.isChecked('[data-setting="labels"]'));
+  assert.ok(await again.isChecked('[data-setting="faces"][value="3"]'));
+  assert.equal(await again.inputValue('#smoothing'), '3');
+  assert.equal(await again.evaluate(() => document.documentElement.dataset.theme), 'dark');
+  await again.evaluate(() => localStorage.setItem('face96', '{"faces":"many","smoothing":99,"theme":7'));
+  await again.reload();
+  assert.ok(await again.isChecked('[data-setting="faces"][value="1"]'), 'what cannot be read is left aside');
+});

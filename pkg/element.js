@@ -1,0 +1,561 @@
+// The class of <face-keypoints>: camera or any video in, keypoints drawn over it, events out. Importing this file has no effect
+// and is safe without a DOM; `face96/define` registers the element.
+import { openCamera } from './camera.js';
+import { Face96Error, asFace96Error } from './errors.js';
+import { createDetector } from './index.js';
+
+/** @typedef {import('./index.js').Detection} Detection */
+/** @typedef {import('./index.js').Face} Face */
+/** @typedef {import('./index.js').FaceDetector} FaceDetector */
+/** @typedef {import('./index.js').NetInfo} NetInfo */
+/** @typedef {import('./errors.js').ErrorCode} ErrorCode */
+
+/**
+ * Its events and their `detail`. `error` carries what a start or a run failed with; after it, `start()` works again.
+ * @typedef {object} FaceKeypointsEvents
+ * @property {CustomEvent<{ info: NetInfo }>} ready the nets are loaded
+ * @property {CustomEvent<Detection>} keypoints once a frame
+ * @property {CustomEvent<{ face: Face }>} facefound a face came into the picture
+ * @property {CustomEvent<{ trackId: number }>} facelost a face left it
+ * @property {CustomEvent<{ code: ErrorCode, message: string }>} error
+ */
+
+/** Where there is no DOM, a class that cannot be constructed stands in. @type {typeof HTMLElement} */
+const Base = globalThis.HTMLElement ?? class {};
+
+/** Attributes that are booleans, strings and numbers, by the name of their property. */
+const BOOLEANS = { camera: 'camera', mirror: 'mirror', autostart: 'autostart' };
+const STRINGS = { weights: 'weights', finder: 'finder', wasm: 'wasm', deviceId: 'device-id' };
+const NUMBERS = { maxFaces: 'max-faces', smoothing: 'smoothing', minScore: 'min-score' };
+
+// A sheet made by script, not a <style>: a strict content security policy lets it through.
+const CSS = `
+:host { display: block; position: relative; overflow: hidden; aspect-ratio: var(--face-keypoints-aspect-ratio, 4 / 3);
+  background: var(--face-keypoints-background, #e9ecef); color: var(--face-keypoints-color, #1c2126);
+  font: var(--face-keypoints-font, 1rem/1.4 system-ui, sans-serif); }
+:host([hidden]) { display: none; }
+video, canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
+canvas { pointer-events: none; }
+:host([mirror]) :is(video, canvas) { transform: scaleX(-1); }
+.front { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center; justify-content: center;
+  gap: 0.75em; padding: 1em; box-sizing: border-box; text-align: center; }
+.front p { margin: 0; max-width: 34em; }
+button { font: inherit; padding: 0.5em 1.2em; border: 0; border-radius: 0.5em; cursor: pointer;
+  background: var(--face-keypoints-accent, #0a6b4b); color: var(--face-keypoints-accent-color, #fff); }
+button:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
+.running button { display: none; }
+.running p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+@media (prefers-color-scheme: dark) {
+  :host { background: var(--face-keypoints-background, #14181c); color: var(--face-keypoints-color, #e8eaed); }
+  button { background: var(--face-keypoints-accent, #35d49a); color: var(--face-keypoints-accent-color, #06281b); }
+}
+`;
+
+/** @type {CSSStyleSheet | null} */
+let sheet = null;
+
+/** Milliseconds for which the colours of the drawing are kept: asking for them costs a style pass. */
+const KEEP_STYLE = 500;
+
+/**
+ * `<face-keypoints camera mirror autostart weights="..." finder="..." wasm="..." max-faces="1" smoothing="1" min-score="0.5"
+ * device-id="...">`. Every attribute is a property too, in camelCase, and each is kept in step with the other.
+ *
+ * Nothing starts by itself but with `autostart`; there is a button to start, and {@link FaceKeypointsElement#start}. It
+ * moves nothing: what it shows are a `video` and a `canvas` over it. Reduced motion needs nothing more.
+ *
+ * Parts: `video`, `overlay`, `front` (what covers an idle element), `button`, `status`. The slot `button` takes other words for the
+ * button. Custom properties, all prefixed `--face-keypoints-`: `point`, `edge` (colours), `point-size` (in parts of the face's box,
+ * 0.012), `background`, `color`, `accent`, `accent-color`, `font`, `aspect-ratio`.
+ */
+export class FaceKeypointsElement extends Base {
+  /** What runs at the moment; aborted by stop(), by an error and by the next start. @type {AbortController | null} */
+  #session = null;
+  /** Kept from start to start, so that files are loaded once. @type {Promise<FaceDetector> | null} */
+  #detector = null;
+  /** The detector once it is loaded. @type {FaceDetector | null} */
+  #loaded = null;
+  #loading = new AbortController();
+  /** @type {HTMLVideoElement | HTMLCanvasElement | null} */ #source = null;
+  /** @type {Detection | null} */ #result = null;
+  /** @type {Set<number>} */ #tracks = new Set();
+  /** @type {{ point: string, edge: string, size: number, until: number } | null} */ #style = null;
+  #video;
+  #overlay;
+  #front;
+  #status;
+
+  static get observedAttributes() {
+    return [BOOLEANS, STRINGS, NUMBERS].flatMap((group) => Object.values(group));
+  }
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: 'open' });
+    if (!sheet) {
+      sheet = new CSSStyleSheet();
+      sheet.replaceSync(CSS);
+    }
+    root.adoptedStyleSheets = [sheet];
+    this.#video = make(root, 'video', { part: 'video', playsinline: '' });
+    // The attribute alone mutes only what the parser made.
+    this.#video.muted = true;
+    this.#overlay = make(root, 'canvas', { part: 'overlay', role: 'img', 'aria-label': 'Keypoints' });
+    this.#front = make(root, 'div', { part: 'front', class: 'front' });
+    const button = make(this.#front, 'button', { part: 'button', type: 'button' });
+    make(button, 'slot', { name: 'button' }).textContent = 'Start camera';
+    button.addEventListener('click', () => this.start());
+    this.#status = make(this.#front, 'p', { part: 'status', role: 'status', 'aria-live': 'polite' });
+  }
+
+  /** Use the user's camera. @returns {boolean} */
+  get camera() {
+    return this.hasAttribute('camera');
+  }
+  set camera(on) {
+    this.toggleAttribute('camera', Boolean(on));
+  }
+
+  /** Show the picture as a mirror does; coordinates stay those of the frame. @returns {boolean} */
+  get mirror() {
+    return this.hasAttribute('mirror');
+  }
+  set mirror(on) {
+    this.toggleAttribute('mirror', Boolean(on));
+  }
+
+  /** Start as soon as the element is in a document. @returns {boolean} */
+  get autostart() {
+    return this.hasAttribute('autostart');
+  }
+  set autostart(on) {
+    this.toggleAttribute('autostart', Boolean(on));
+  }
+
+  /** Address of the keypoint weights; null for those of this package. @returns {string | null} */
+  get weights() {
+    return this.getAttribute('weights');
+  }
+  set weights(url) {
+    this.#setText('weights', url);
+  }
+
+  /** Address of the finder's weights; null for those of this package, 'none' for the guide square. @returns {string | null} */
+  get finder() {
+    return this.getAttribute('finder');
+  }
+  set finder(url) {
+    this.#setText('finder', url);
+  }
+
+  /** Address of the wasm; null for that of this package. @returns {string | null} */
+  get wasm() {
+    return this.getAttribute('wasm');
+  }
+  set wasm(url) {
+    this.#setText('wasm', url);
+  }
+
+  /** Which camera; null for the one that faces the user. @returns {string | null} */
+  get deviceId() {
+    return this.getAttribute('device-id');
+  }
+  set deviceId(id) {
+    this.#setText('device-id', id);
+  }
+
+  /** 1 to 4. Default 1. @returns {number} */
+  get maxFaces() {
+    return this.#number('max-faces', 1);
+  }
+  set maxFaces(value) {
+    this.setAttribute('max-faces', String(value));
+  }
+
+  /** Strength of the smoothing: 0 off, 1 the default, larger is calmer and slower. @returns {number} */
+  get smoothing() {
+    return this.#number('smoothing', 1);
+  }
+  set smoothing(value) {
+    this.setAttribute('smoothing', String(Number(value)));
+  }
+
+  /** The presence score that a face needs, 0..1. Default 0.5. @returns {number} */
+  get minScore() {
+    return this.#number('min-score', 0.5);
+  }
+  set minScore(value) {
+    this.setAttribute('min-score', String(value));
+  }
+
+  /**
+   * A video or canvas to look at in place of the camera. It stays where it is in the page; the keypoints are drawn in this
+   * element, which may be laid over it.
+   * @returns {HTMLVideoElement | HTMLCanvasElement | null}
+   */
+  get source() {
+    return this.#source;
+  }
+  set source(source) {
+    this.#source = source;
+    if (this.running) this.start();
+  }
+
+  /** Whether it is started. */
+  get running() {
+    return this.#session !== null;
+  }
+
+  /** What the last frame gave; null while nothing runs. */
+  get result() {
+    return this.#result;
+  }
+
+  connectedCallback() {
+    // Properties that were set before the class was known lie on the instance and hide the accessors.
+    for (const name of [...Object.keys(BOOLEANS), ...Object.keys(STRINGS), ...Object.keys(NUMBERS), 'source']) {
+      if (!Object.hasOwn(this, name)) continue;
+      const self = /** @type {any} */ (this);
+      const value = self[name];
+      delete self[name];
+      self[name] = value;
+    }
+    if (this.autostart && !this.running) this.start();
+  }
+
+  disconnectedCallback() {
+    // Moving it to another place removes and appends in one go: the camera then stays on.
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      this.stop();
+      this.#discard();
+    });
+  }
+
+  /** @param {string} name @param {string | null} before @param {string | null} after */
+  attributeChangedCallback(name, before, after) {
+    if (before === after) return;
+    if (Object.values(NUMBERS).includes(name)) {
+      try {
+        this.#loaded?.configure({ maxFaces: this.maxFaces, smoothing: this.smoothing, minScore: this.minScore });
+      } catch (error) {
+        this.#fail(error);
+      }
+    } else if (['weights', 'finder', 'wasm'].includes(name)) {
+      this.#discard();
+      if (this.running) this.start();
+    } else if (name === 'autostart') {
+      if (after !== null && this.isConnected && !this.running) this.start();
+    } else if (['camera', 'device-id'].includes(name) && this.running) this.start();
+  }
+
+  /**
+   * Starts the camera (or the `source`) and the detection; what ran before ends. Never rejects: what goes wrong is told by an
+   * `error` event.
+   * @returns {Promise<boolean>} whether it runs
+   */
+  async start() {
+    this.stop();
+    const session = (this.#session = new AbortController());
+    const { signal } = session;
+    try {
+      const [detector, camera] = await Promise.all([this.#load(), this.#source ? null : this.#openCamera(signal)]);
+      if (signal.aborted) return false;
+      this.#front.classList.add('running');
+      this.#say('Running.');
+      const source = this.#source ?? this.#video;
+      // From here on it runs by itself.
+      Promise.race([this.#follow(detector, source, signal), camera?.ended].filter(Boolean)).catch((error) => {
+        if (!signal.aborted) this.#fail(error);
+      });
+      return true;
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+      return false;
+    }
+  }
+
+  /** Switches the camera off. The nets stay loaded for the next start. */
+  stop() {
+    if (!this.#session) return;
+    this.#session.abort();
+    this.#session = null;
+    this.#front.classList.remove('running');
+    this.#say('');
+    this.#result = null;
+    this.#overlay.getContext('2d')?.clearRect(0, 0, this.#overlay.width, this.#overlay.height);
+    this.#loaded?.reset();
+    this.#tell([]);
+  }
+
+  /**
+   * The picture of now as a PNG.
+   * @param {{ overlay?: boolean, mirror?: boolean }} [options] with the keypoints (default true), mirrored (default: as shown)
+   * @returns {Promise<Blob>}
+   * @throws {Face96Error} `empty-frame` while there is no picture
+   */
+  async snapshot({ overlay = true, mirror = this.mirror } = {}) {
+    const source = this.#source ?? this.#video;
+    const [width, height] = sizeOf(source);
+    if (!this.running || !width || !height) throw new Face96Error('empty-frame', 'There is no picture yet.');
+    const canvas = document.createElement('canvas');
+    canvas.width = width;
+    canvas.height = height;
+    const context = canvas.getContext('2d');
+    if (!context) throw new Face96Error('internal', 'This browser gave no 2D canvas.');
+    if (mirror) context.setTransform(-1, 0, 0, 1, width, 0);
+    context.drawImage(source, 0, 0);
+    if (overlay) context.drawImage(this.#overlay, 0, 0, width, height);
+    return new Promise((resolve, reject) =>
+      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Face96Error('internal', 'No PNG could be made.')))),
+    );
+  }
+
+  /** @param {AbortSignal} signal */
+  #openCamera(signal) {
+    if (!this.camera) {
+      throw new Face96Error('bad-option', 'There is nothing to look at: set the attribute camera or the property source.');
+    }
+    this.#say('Waiting for the camera. Your browser may ask for permission.');
+    return openCamera(this.#video, { signal, deviceId: this.deviceId ?? undefined });
+  }
+
+  /** @returns {Promise<FaceDetector>} */
+  async #load() {
+    if (this.#loaded) return this.#loaded;
+    this.#say('Loading.');
+    this.#detector ??= createDetector({
+      weightsUrl: this.weights ?? undefined,
+      finderUrl: this.finder === 'none' ? false : (this.finder ?? undefined),
+      wasmUrl: this.wasm ?? undefined,
+      maxFaces: this.maxFaces,
+      smoothing: this.smoothing,
+      minScore: this.minScore,
+      signal: this.#loading.signal,
+    });
+    const loading = this.#detector;
+    const detector = await loading;
+    if (this.#detector === loading && !this.#loaded) {
+      this.#loaded = detector;
+      // An attribute may have changed while it was loading.
+      detector.configure({ maxFaces: this.maxFaces, smoothing: this.smoothing, minScore: this.minScore });
+      this.#send('ready', { info: detector.info });
+    }
+    return detector;
+  }
+
+  /** Closes the detector, or ends its loading. */
+  #discard() {
+    this.#loading.abort();
+    this.#loading = new AbortController();
+    this.#detector = this.#loaded = null;
+  }
+
+  /**
+   * Frame after frame until the signal. Each frame is awaited before the next is taken: a slow device drops frames.
+   * @param {FaceDetector} detector
+   * @param {HTMLVideoElement | HTMLCanvasElement} source
+   * @param {AbortSignal} signal
+   */
+  async #follow(detector, source, signal) {
+    let crashed = false;
+    for (;;) {
+      const timestamp = await nextFrame(source, signal);
+      if (signal.aborted) return;
+      let result;
+      try {
+        result = await detector.detect(source, { timestamp });
+      } catch (error) {
+        if (signal.aborted) return;
+        const { code } = asFace96Error(error, 'internal');
+        // A camera that changes its resolution has no picture for a moment. A crash is forgiven once: the next frame starts a
+        // new worker.
+        if (code === 'empty-frame' || code === 'superseded') continue;
+        if (code === 'worker-crashed' && !crashed) {
+          crashed = true;
+          continue;
+        }
+        throw error;
+      }
+      if (signal.aborted) return;
+      crashed = false;
+      this.#result = result;
+      this.#draw(result.faces, detector.info, ...sizeOf(source));
+      this.#tell(result.faces);
+      this.#send('keypoints', result);
+    }
+  }
+
+  /** Tells which faces came and went. @param {Face[]} faces */
+  #tell(faces) {
+    const now = new Set(faces.map((face) => face.trackId ?? 0));
+    for (const trackId of [...this.#tracks]) {
+      if (now.has(trackId)) continue;
+      this.#tracks.delete(trackId);
+      this.#send('facelost', { trackId });
+    }
+    for (const face of faces) {
+      const trackId = face.trackId ?? 0;
+      if (this.#tracks.has(trackId)) continue;
+      this.#tracks.add(trackId);
+      this.#send('facefound', { face });
+    }
+    if (this.#session) {
+      const count = this.#tracks.size;
+      this.#say(count === 0 ? 'No face in the picture.' : count === 1 ? 'One face.' : `${count} faces.`);
+    }
+  }
+
+  /** @param {Face[]} faces @param {NetInfo} info @param {number} width @param {number} height */
+  #draw(faces, info, width, height) {
+    const canvas = this.#overlay;
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
+    }
+    const context = canvas.getContext('2d');
+    if (!context) return;
+    const { point, edge, size } = this.#drawing();
+    context.clearRect(0, 0, width, height);
+    context.lineCap = context.lineJoin = 'round';
+    for (const { box, keypoints } of faces) {
+      const radius = size * box.size;
+      context.strokeStyle = edge;
+      context.lineWidth = radius / 2;
+      context.beginPath();
+      for (const [a, b] of info.schema.edges) {
+        // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
+        context.moveTo(keypoints[a].x + 0.5, keypoints[a].y + 0.5);
+        context.lineTo(keypoints[b].x + 0.5, keypoints[b].y + 0.5);
+      }
+      context.stroke();
+      context.fillStyle = point;
+      context.strokeStyle = 'rgb(0 0 0 / 0.6)'; // a dark rim keeps the point visible on light skin
+      context.lineWidth = radius / 3;
+      for (const { x, y, confidence } of keypoints) {
+        context.globalAlpha = 0.4 + 0.6 * confidence;
+        context.beginPath();
+        context.arc(x + 0.5, y + 0.5, radius, 0, 2 * Math.PI);
+        context.fill();
+        context.stroke();
+      }
+      context.globalAlpha = 1;
+    }
+  }
+
+  #drawing() {
+    const now = performance.now();
+    if (!this.#style || this.#style.until < now) {
+      const style = getComputedStyle(this);
+      const read = (/** @type {string} */ name) => style.getPropertyValue(`--face-keypoints-${name}`).trim();
+      this.#style = {
+        point: read('point') || '#3df5a6',
+        edge: read('edge') || 'rgb(61 245 166 / 0.6)',
+        size: Number(read('point-size')) || 0.012,
+        until: now + KEEP_STYLE,
+      };
+    }
+    return this.#style;
+  }
+
+  /** @param {unknown} reason */
+  #fail(reason) {
+    const error = asFace96Error(reason, 'internal');
+    this.stop();
+    // Whatever is wrong with a detector, the next start makes another. The camera's faults leave it alone.
+    if (!error.code.startsWith('camera-')) this.#discard();
+    this.#say(error.message);
+    this.#send('error', { code: error.code, message: error.message });
+  }
+
+  /** @param {string} sentence */
+  #say(sentence) {
+    // Writing the same words again would make a screen reader repeat them.
+    if (this.#status.textContent !== sentence) this.#status.textContent = sentence;
+  }
+
+  /** @param {string} type @param {unknown} detail */
+  #send(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  /** @param {string} name @param {string | null} text */
+  #setText(name, text) {
+    if (text === null || text === undefined) this.removeAttribute(name);
+    else this.setAttribute(name, text);
+  }
+
+  /** @param {string} name @param {number} otherwise */
+  #number(name, otherwise) {
+    const text = this.getAttribute(name);
+    return text === null || text.trim() === '' ? otherwise : Number(text);
+  }
+}
+
+/**
+ * Appends an element. Made by hand: a policy that asks for trusted types refuses innerHTML.
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {Node} parent
+ * @param {T} tag
+ * @param {Record<string, string>} attributes
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+function make(parent, tag, attributes) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  parent.appendChild(element);
+  return element;
+}
+
+/** @param {HTMLVideoElement | HTMLCanvasElement} source @returns {[number, number]} */
+function sizeOf(source) {
+  return 'videoWidth' in source ? [source.videoWidth, source.videoHeight] : [source.width, source.height];
+}
+
+/**
+ * Resolves with the time of the next frame, in milliseconds, or at once when the signal is aborted. While the tab is hidden
+ * there are none: nobody sees them.
+ * @param {HTMLVideoElement | HTMLCanvasElement} source
+ * @param {AbortSignal} signal
+ * @returns {Promise<number>}
+ */
+async function nextFrame(source, signal) {
+  while (document.hidden && !signal.aborted) await event(document, 'visibilitychange', signal);
+  return new Promise((resolve) => {
+    const abort = () => {
+      cancel();
+      resolve(0);
+    };
+    const done = (/** @type {number} */ time) => {
+      signal.removeEventListener('abort', abort);
+      resolve(time);
+    };
+    let cancel = () => {};
+    if ('requestVideoFrameCallback' in source) {
+      const id = source.requestVideoFrameCallback((now, { mediaTime, captureTime }) =>
+        // A camera's mediaTime stands still in some browsers; captureTime is its own clock where there is one.
+        done(source.srcObject ? (captureTime ?? now) : mediaTime * 1000),
+      );
+      cancel = () => source.cancelVideoFrameCallback(id);
+    } else {
+      const id = requestAnimationFrame(done);
+      cancel = () => cancelAnimationFrame(id);
+    }
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+  });
+}
+
+/** @param {EventTarget} target @param {string} type @param {AbortSignal} signal @returns {Promise<void>} */
+function event(target, type, signal) {
+  return new Promise((resolve) => {
+    const done = () => {
+      target.removeEventListener(type, done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    target.addEventListener(type, done);
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
+}

@@ -1,0 +1,427 @@
+// <face-keypoints>: attributes and properties, start and stop, events, faults, and what a page may do to it.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { launch, root, serve, temporaryFolder } from './harness.js';
+import { writeSyntheticClip } from './clip.js';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+let url = '';
+const endings = [];
+before(async () => {
+  const suite = { after: (f) => endings.push(f) };
+  url = await serve(suite);
+  const clip = join(temporaryFolder(suite), 'camera.mjpeg');
+  const studio = await launch(suite);
+  const page = await studio.newPage();
+  await page.goto(`${url}pkg/package.json`);
+  await writeSyntheticClip(page, clip);
+  await studio.close();
+  browser = await launch(suite, { clip });
+});
+after(async () => {
+  for (const end of endings.reverse()) await end();
+});
+
+/** A page without anything of ours; the server's policy holds on it. */
+async function open(t) {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const faults = [];
+  page.on('pageerror', (error) => faults.push(error.message));
+  page.on('console', (message) => {
+    // The browser looks for an icon by itself.
+    if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) faults.push(message.text());
+  });
+  await page.goto(`${url}pkg/package.json`);
+  await page.evaluate(() => {
+    document.body.textContent = '';
+    /** The next event of a type, and the code of one that must not come. */
+    globalThis.next = (element, type) =>
+      new Promise((resolve, reject) => {
+        element.addEventListener(type, (event) => resolve(event.detail), { once: true });
+        if (type !== 'error') element.addEventListener('error', (event) => reject(new Error(event.detail.message)), { once: true });
+      });
+    globalThis.make = (attributes) => {
+      const element = document.createElement('face-keypoints');
+      for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+      document.body.append(element);
+      return element;
+    };
+  });
+  return { context, page, faults };
+}
+
+const define = (page) => page.evaluate(() => import('/pkg/define.js').then(() => {}));
+
+test('imports in Node without a DOM, class and registration', async () => {
+  const { FaceKeypointsElement } = await import(join(root, 'pkg/element.js'));
+  const define = await import(join(root, 'pkg/define.js'));
+  assert.equal(define.FaceKeypointsElement, FaceKeypointsElement);
+  assert.ok(FaceKeypointsElement.observedAttributes.includes('max-faces'));
+});
+
+test('importing the class registers nothing; defining twice is fine', async (t) => {
+  const { page, faults } = await open(t);
+  const seen = await page.evaluate(async () => {
+    await import('/pkg/element.js');
+    const before = customElements.get('face-keypoints');
+    await import('/pkg/define.js');
+    // Another copy of the file, as two versions of the package on one page would bring.
+    await import('/pkg/define.js?again');
+    return [before === undefined, typeof customElements.get('face-keypoints')];
+  });
+  assert.deepEqual(seen, [true, 'function']);
+  assert.deepEqual(faults, []);
+});
+
+test('attributes and properties mirror each other, with their types', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(() => {
+    const e = make({ 'max-faces': '3', mirror: '', 'device-id': 'x' });
+    const first = [e.maxFaces, e.mirror, e.camera, e.smoothing, e.weights, e.deviceId, e.minScore];
+    Object.assign(e, { maxFaces: 2, mirror: false, camera: true, smoothing: false, weights: 'w', deviceId: null, minScore: 0.25 });
+    const names = ['max-faces', 'mirror', 'camera', 'smoothing', 'weights', 'device-id', 'min-score'];
+    e.weights = null;
+    return [first, names.map((name) => e.getAttribute(name))];
+  });
+  assert.deepEqual(seen[0], [3, true, false, 1, null, 'x', 0.5]);
+  assert.deepEqual(seen[1], ['2', null, '', '0', null, null, '0.25']);
+});
+
+test('properties set before the upgrade are taken over', async (t) => {
+  const { page } = await open(t);
+  await page.evaluate(() => {
+    globalThis.early = document.createElement('face-keypoints');
+    Object.assign(early, { maxFaces: 2, mirror: true, source: document.createElement('canvas') });
+    document.body.append(early);
+  });
+  await define(page);
+  const seen = await page.evaluate(() => [early.maxFaces, early.getAttribute('max-faces'), early.hasAttribute('mirror'), early.source.tagName]);
+  assert.deepEqual(seen, [2, '2', true, 'CANVAS']);
+});
+
+test('the camera starts, finds the face, draws it, stops and starts again', async (t) => {
+  const { page, faults } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const e = make({ camera: '', mirror: '' });
+    const idle = e.shadowRoot.querySelector('button').checkVisibility();
+    const rounds = [];
+    let ready = 0;
+    e.addEventListener('ready', () => ready++);
+    for (let round = 0; round < 2; round++) {
+      const found = next(e, 'facefound');
+      const started = await e.start();
+      const { face } = await found;
+      const result = await next(e, 'keypoints');
+      const canvas = e.shadowRoot.querySelector('canvas');
+      const painted = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((v) => v > 0);
+      const png = await e.snapshot();
+      const status = e.shadowRoot.querySelector('[role=status]').textContent;
+      const track = e.shadowRoot.querySelector('video').srcObject.getVideoTracks()[0];
+      const lost = next(e, 'facelost');
+      e.stop();
+      await lost;
+      rounds.push([started, face.keypoints.length, face.trackId > 0, result.faces.length, painted, png.type, png.size > 1000, status,
+        track.readyState, e.running, e.result]);
+    }
+    return { idle, rounds, ready };
+  });
+  assert.equal(seen.idle, true);
+  for (const round of seen.rounds) {
+    assert.deepEqual(round, [true, 15, true, 1, true, 'image/png', true, 'One face.', 'ended', false, null]);
+  }
+  assert.equal(seen.ready, 1, 'the nets are loaded once');
+  assert.deepEqual(faults, []);
+});
+
+test('two elements share one worker, and removal ends it', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  await page.evaluate(async () => {
+    globalThis.pair = [make({ camera: '', autostart: '' }), make({ camera: '', autostart: '', 'max-faces': '2' })];
+    await Promise.all(pair.map((e) => next(e, 'keypoints')));
+  });
+  assert.equal(page.workers().length, 1);
+  await page.evaluate(async () => {
+    pair[0].remove();
+    await next(pair[1], 'keypoints');
+  });
+  assert.equal(page.workers().length, 1);
+  const gone = new Promise((resolve) => page.workers()[0].once('close', resolve));
+  await page.evaluate(() => pair[1].remove());
+  await gone;
+});
+
+test('moving keeps the camera on; removal switches it off, and appending again works', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    const track = e.shadowRoot.querySelector('video').srcObject.getVideoTracks()[0];
+    const box = document.body.appendChild(document.createElement('div'));
+    box.append(e);
+    await new Promise((resolve) => setTimeout(resolve));
+    const moved = [track.readyState, e.running];
+    await next(e, 'keypoints');
+    e.remove();
+    await new Promise((resolve) => setTimeout(resolve));
+    const removed = [track.readyState, e.running];
+    const again = next(e, 'keypoints');
+    document.body.append(e);
+    return [...moved, ...removed, (await again).faces.length >= 0];
+  });
+  assert.deepEqual(seen, ['live', true, 'ended', false, true]);
+});
+
+test('settings change while it runs; a value that makes no sense is an error event', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    e.smoothing = 0;
+    e.maxFaces = 4;
+    await next(e, 'keypoints');
+    const error = next(e, 'error');
+    e.maxFaces = 9;
+    const { code, message } = await error;
+    e.maxFaces = 1;
+    return [code, message, await e.start()];
+  });
+  assert.equal(seen[0], 'bad-option');
+  assert.match(seen[1], /maxFaces is 9/);
+  assert.equal(seen[2], true);
+});
+
+test('a canvas as the source, without a camera; with neither, an error', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [320, 240];
+    canvas.getContext('2d').putImageData(face.draw(0), 0, 0);
+    const e = make({ finder: 'none' });
+    const error = next(e, 'error');
+    const started = await e.start();
+    const { code } = await error;
+    e.source = canvas;
+    const found = next(e, 'facefound');
+    await e.start();
+    const got = (await found).face.keypoints;
+    const want = face.keypoints(0);
+    const off = got.map((p, k) => Math.hypot(p.x - want[k].x, p.y - want[k].y)).reduce((a, b) => a + b) / got.length;
+    return [started, code, off];
+  });
+  assert.deepEqual(seen.slice(0, 2), [false, 'bad-option']);
+  assert.ok(seen[2] < 5, `${seen[2]} px off`);
+});
+
+test('a hidden element takes no place', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const heights = await page.evaluate(() => {
+    const e = make({});
+    const shown = e.getBoundingClientRect();
+    e.hidden = true;
+    return [Math.round((100 * shown.width) / shown.height), e.getBoundingClientRect().height];
+  });
+  assert.deepEqual(heights, [133, 0]);
+});
+
+test('a hidden tab pauses', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const counts = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    let count = 0;
+    e.addEventListener('keypoints', () => count++);
+    const hide = (hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    };
+    const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    hide(true);
+    await wait(400); // the frame on its way
+    count = 0;
+    await wait(600);
+    const hidden = count;
+    hide(false);
+    await next(e, 'keypoints');
+    return [hidden, count];
+  });
+  assert.equal(counts[0], 0);
+  assert.ok(counts[1] > 0);
+});
+
+test('a slow device drops frames and never queues them', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  await page.evaluate(async () => {
+    globalThis.e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+  });
+  // Reading a crop back takes 120 ms from here on: a fifth of the camera's rate.
+  await page.workers()[0].evaluate(() => {
+    const { prototype } = OffscreenCanvasRenderingContext2D;
+    const { getImageData } = prototype;
+    prototype.getImageData = function (...args) {
+      for (const end = performance.now() + 120; performance.now() < end; );
+      return getImageData.apply(this, args);
+    };
+  });
+  const waits = await page.evaluate(async () => {
+    await next(e, 'keypoints');
+    const waits = [];
+    for (let i = 0; i < 8; i++) waits.push((await next(e, 'keypoints')).timings);
+    return waits.map(({ total, crop, net, find }) => total - crop - net - find);
+  });
+  const middle = waits.sort((a, b) => a - b)[4];
+  assert.ok(middle < 60, `a frame waited ${middle} ms`);
+});
+
+test('nothing is requested after loading', async (t) => {
+  const { page, context } = await open(t);
+  await define(page);
+  await page.evaluate(async () => {
+    globalThis.e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+  });
+  const late = [];
+  context.on('request', (request) => late.push(request.url()));
+  await page.evaluate(async () => {
+    e.stop();
+    await e.start();
+    for (let i = 0; i < 30; i++) await next(e, 'keypoints');
+  });
+  assert.deepEqual(late, []);
+});
+
+for (const [name, code] of [
+  ['NotAllowedError', 'camera-denied'],
+  ['SecurityError', 'camera-denied'],
+  ['NotFoundError', 'camera-missing'],
+  ['NotReadableError', 'camera-in-use'],
+  ['OverconstrainedError', 'camera-size'],
+  ['AbortError', 'camera-failed'],
+  ['OddError', 'camera-failed'],
+]) {
+  test(`camera fault ${name} is ${code}, with a sentence, and start() works again`, async (t) => {
+    const { page } = await open(t);
+    await define(page);
+    const seen = await page.evaluate(async (name) => {
+      navigator.mediaDevices.getUserMedia = async () => {
+        delete navigator.mediaDevices.getUserMedia; // the next call is the real one
+        throw new DOMException('made by the test', name);
+      };
+      const e = make({ camera: '' });
+      const error = next(e, 'error');
+      const started = await e.start();
+      const { code, message } = await error;
+      const shown = e.shadowRoot.querySelector('[role=status]').textContent;
+      const frame = next(e, 'keypoints');
+      return [started, code, shown === message && /^[A-Z].*\.$/.test(message), await e.start(), (await frame) !== null];
+    }, name);
+    assert.deepEqual(seen, [false, code, true, true, true]);
+  });
+}
+
+test('no camera interface and an insecure page are told apart', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const codes = await page.evaluate(async () => {
+    const e = make({ camera: '' });
+    const codes = [];
+    e.addEventListener('error', (event) => codes.push(event.detail.code));
+    Object.defineProperty(navigator, 'mediaDevices', { value: undefined, configurable: true });
+    await e.start();
+    Object.defineProperty(window, 'isSecureContext', { value: false, configurable: true });
+    await e.start();
+    return codes;
+  });
+  assert.deepEqual(codes, ['camera-unsupported', 'camera-insecure']);
+});
+
+test('a camera that is unplugged while running is told, and start() works again', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    const error = next(e, 'error');
+    const [track] = e.shadowRoot.querySelector('video').srcObject.getVideoTracks();
+    track.stop(); // ends it without the event, which unplugging would send
+    track.dispatchEvent(new Event('ended'));
+    const { code } = await error;
+    const running = e.running;
+    const frame = next(e, 'keypoints');
+    return [code, running, await e.start(), (await frame) !== null];
+  });
+  assert.deepEqual(seen, ['camera-unplugged', false, true, true]);
+});
+
+test('a camera that changes its resolution goes on', async (t) => {
+  const { page, faults } = await open(t);
+  await define(page);
+  const sizes = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    const [video, canvas] = ['video', 'canvas'].map((name) => e.shadowRoot.querySelector(name));
+    const before = [canvas.width, canvas.height];
+    await video.srcObject.getVideoTracks()[0].applyConstraints({ width: 320, height: 240 });
+    while (canvas.width === before[0]) await next(e, 'keypoints');
+    return [before, [canvas.width, canvas.height], e.running];
+  });
+  assert.deepEqual(sizes, [[640, 480], [320, 240], true]);
+  assert.deepEqual(faults, []);
+});
+
+test('a worker that crashes is replaced once; the second crash is told, and start() works again', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  await page.evaluate(async () => {
+    globalThis.e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+  });
+  const crash = async () => {
+    const [worker] = page.workers();
+    const gone = new Promise((resolve) => worker.once('close', resolve));
+    await worker.evaluate(() => void setTimeout(() => { throw new Error('made by the test'); }));
+    await gone;
+  };
+  await crash();
+  await page.evaluate(() => next(e, 'keypoints'));
+  const told = page.evaluate(() => next(e, 'error').then(({ code, message }) => [code, message]));
+  await crash();
+  const [code, message] = await told;
+  assert.equal(code, 'worker-crashed');
+  assert.match(message, /twice/);
+  const again = await page.evaluate(async () => {
+    const frame = next(e, 'keypoints');
+    return [await e.start(), (await frame) !== null];
+  });
+  assert.deepEqual(again, [true, true]);
+});
+
+test('weights that do not arrive are told, and other weights work', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const e = make({ camera: '', weights: '/pkg/weights/none.safetensors' });
+    const error = next(e, 'error');
+    await e.start();
+    const { code } = await error;
+    e.weights = '/pkg/weights/compact.safetensors';
+    const frame = next(e, 'keypoints');
+    return [code, await e.start(), (await frame) !== null];
+  });
+  assert.deepEqual(seen, ['weights-fetch', true, true]);
+});

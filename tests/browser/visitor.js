@@ -1,0 +1,69 @@
+// What the tests of the page share: opening it, and waiting for what a visitor would see.
+import { createServer, request } from 'node:http';
+
+/**
+ * Opens the page in a context of its own, so that no cache hides a routed fault.
+ * @param {import('node:test').TestContext} t closes it
+ * @param {import('playwright-core').Browser} browser
+ * @param {string} url
+ * @param {import('playwright-core').BrowserContextOptions} [options]
+ */
+export async function open(t, browser, url, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true, ...options });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const faults = [];
+  page.on('pageerror', (error) => faults.push(error.message));
+  page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
+  await page.goto(url);
+  return { context, page, faults };
+}
+
+/** Until the status line holds this text. */
+export const status = (page, text) =>
+  page.waitForFunction((text) => document.querySelector('#status').textContent.includes(text), text, { timeout: 20_000 });
+
+/** Until frames are computed. */
+export const running = (page) =>
+  page.waitForFunction(() => Number(document.querySelector('#fps').textContent) > 0, null, { timeout: 20_000 });
+
+/** Plays the sample until its face was found. */
+export async function playSample(page) {
+  await page.click('#play');
+  await page.waitForSelector('.stage.found', { timeout: 20_000 });
+  await running(page);
+}
+
+/** Presses a button that saves something; returns the file's name and bytes. */
+export async function saved(page, selector) {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click(selector)]);
+  const chunks = [];
+  for await (const chunk of await download.createReadStream()) chunks.push(chunk);
+  return { name: download.suggestedFilename(), bytes: Buffer.concat(chunks) };
+}
+
+/**
+ * A server in front of another one that keeps a list of what it was asked for: it sees the requests of the page, of its
+ * workers and of the service worker alike.
+ * @param {{ after: (f: () => void) => void }} t
+ * @param {string} url
+ */
+export async function countRequests(t, url) {
+  const { hostname, port } = new URL(url);
+  const requests = [];
+  const server = createServer((incoming, outgoing) => {
+    requests.push(incoming.url);
+    const { method, url: path, headers } = incoming;
+    request({ hostname, port, method, path, headers, agent: false }, (answer) => {
+      outgoing.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(outgoing);
+    }).end();
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  t.after(close);
+  return { url: `http://127.0.0.1:${server.address().port}/`, requests, close };
+}

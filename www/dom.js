@@ -1,0 +1,30 @@
+// Small helpers around the document.
+
+/**
+ * The element with this id, checked to be of the kind that is expected.
+ * @template {Element} T
+ * @param {string} id
+ * @param {new () => T} kind
+ * @returns {T}
+ */
+export function byId(id, kind) {
+  const element = document.getElementById(id);
+  if (!(element instanceof kind)) throw new Error(`#${id} is no ${kind.name}`);
+  return element;
+}
+
+/** @param {string} id */
+export const html = (id) => byId(id, HTMLElement);
+/** @param {string} id */
+export const button = (id) => byId(id, HTMLButtonElement);
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {CanvasRenderingContext2DSettings} [options]
+ * @returns {CanvasRenderingContext2D}
+ */
+export function context2d(canvas, options) {
+  const context = canvas.getContext('2d', options);
+  if (!context) throw new Error('this browser gave no 2D canvas');
+  return context;
+}

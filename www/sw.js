@@ -1,0 +1,61 @@
+// The service worker: every file of the page is kept, so that it opens without a network.
+// offline-files.js, written by tools/offline-files.js at each build, names the files with the hash of their bytes. A change of
+// any file changes that list, and with it this worker: the browser then installs a new one, which waits until the
+// visitor asks for it or all windows of the old version are closed. No page ever gets files of two versions.
+importScripts('./offline-files.js');
+
+/** @type {ServiceWorkerGlobalScope & { OFFLINE_FILES: Record<string, string>, RELAXED_SIMD: number[] }} */
+const worker = /** @type {any} */ (self);
+const files = worker.OFFLINE_FILES;
+const CACHE = 'face96';
+
+/** Of the package's two wasm files, the one that this browser does not load (pkg/simd.js chooses by the same bytes). */
+const otherWasm = WebAssembly.validate(new Uint8Array(worker.RELAXED_SIMD))
+  ? 'pkg/dist/face96_bg.wasm'
+  : 'pkg/dist/face96_relaxed_bg.wasm';
+
+/** A file's key in the cache holds its hash: two versions lie side by side, and what did not change is fetched once. */
+const keys = new Map(
+  Object.entries(files).filter(([path]) => path !== otherWasm).map(([path, hash]) => {
+    const url = new URL(path, worker.registration.scope);
+    return [url.href, `${url.href}?${hash}`];
+  }),
+);
+
+worker.addEventListener('install', (event) => event.waitUntil(install()));
+worker.addEventListener('activate', (event) => event.waitUntil(forgetOthers()));
+worker.addEventListener('message', ({ data }) => data === 'activate' && worker.skipWaiting());
+worker.addEventListener('fetch', (event) => {
+  const url = new URL(event.request.url);
+  url.search = url.hash = '';
+  const key = keys.get(url.href);
+  if (key && event.request.method === 'GET') event.respondWith(answer(key, event.request));
+});
+
+async function install() {
+  const cache = await caches.open(CACHE);
+  await Promise.all(
+    Array.from(keys, async ([url, key]) => {
+      if (await cache.match(key)) return;
+      const response = await fetch(url, { cache: 'no-cache' });
+      if (!response.ok) throw new Error(`${url}: the server answered ${response.status}`);
+      const digest = await crypto.subtle.digest('SHA-256', await response.clone().arrayBuffer());
+      const hash = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+      // Half of an upload: the browser tries again at the next visit.
+      if (!key.endsWith(`?${hash}`)) throw new Error(`${url}: not the file that this version was built with`);
+      await cache.put(key, response);
+    }),
+  );
+}
+
+async function forgetOthers() {
+  const cache = await caches.open(CACHE);
+  const mine = new Set(keys.values());
+  for (const { url } of await cache.keys()) if (!mine.has(url)) await cache.delete(url);
+}
+
+/** @param {string} key @param {Request} request */
+async function answer(key, request) {
+  const cache = await caches.open(CACHE);
+  return (await cache.match(key)) ?? fetch(request);
+}
