@@ -55,7 +55,7 @@ struct DataArgs {
 
 impl DataArgs {
     fn load(&self) -> Result<Dataset> {
-        let options = Options { complete_rows: self.complete_rows, skip_bad_rows: self.skip_bad_rows };
+        let options = Options { complete_rows: self.complete_rows, skip_bad_rows: self.skip_bad_rows, ..Default::default() };
         let data = data::load(&self.data, options)?;
         if !data.skipped.is_empty() {
             eprintln!("left out {} bad rows; the first: {}", data.skipped.len(), data.skipped[0]);
@@ -256,6 +256,7 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
             weight: 1.,
             picture,
             to_picture: square.crop_to_frame(face96::nets::SIDE),
+            to_file: face96::geometry::Affine::IDENTITY,
             points: vec![],
         })
     };
