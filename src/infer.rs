@@ -571,7 +571,7 @@ mod tests {
             let presence = graph.presence.map_or(vec![], |i| flat(&all[i]));
             assert_eq!(presence.len(), plan.presence().len());
             for (a, b) in plan.presence().iter().zip(presence) {
-                assert_near(&[a], &[b], what);
+                assert_near(&[*a], &[b], what);
             }
         }
     }
@@ -581,7 +581,7 @@ mod tests {
         for name in ["net1", "net2", "net6", "compact"] {
             assert_agrees_with_candle(&NetConfig::by_name(name).unwrap().graph(15).unwrap().folded(), name);
         }
-        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: 2, head: 7 };
+        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: [1, 2, 2, 2], head: 7, confidence: true };
         assert_agrees_with_candle(&odd.graph(4).unwrap().folded(), "compact of odd sizes");
     }
 
@@ -674,7 +674,8 @@ mod tests {
     fn detector(name: &str, normalisation: Normalisation) -> Detector {
         let graph = NetConfig::by_name(name).unwrap().graph(15).unwrap().folded();
         let plan = Plan::new(&graph, weights(&graph)).unwrap();
-        Detector::with(plan, 96, normalisation, 15, graph.nodes[graph.keypoints].op == Op::SoftArgmax).unwrap()
+        let heatmaps = graph.nodes[graph.keypoints].op == Op::SoftArgmax;
+        Detector::with(plan, 96, normalisation, 15, heatmaps, Calibration::default()).unwrap()
     }
 
     #[test]

@@ -134,7 +134,16 @@ impl ConvShape {
     fn forward(&self) -> (Border, Product) {
         let (oh, ow) = self.out_size();
         let p = self.padding;
-        let border = Border { h: self.height, w: self.width, c: self.inputs, stride: self.inputs, top: p, left: p, bottom: p, right: p };
+        let border = Border {
+            h: self.height,
+            w: self.width,
+            c: self.inputs,
+            stride: self.inputs,
+            top: p,
+            left: p,
+            bottom: p,
+            right: p,
+        };
         let line = border.line();
         let product = Product {
             h: oh,
@@ -168,7 +177,8 @@ impl ConvShape {
     fn gradient_border(&self, lanes: usize) -> Border {
         let (oh, ow) = self.out_size();
         let reach = |side: usize, out: usize| {
-            let phases = (0..self.stride.min(side)).map(|r| self.phase(r, side)).filter(|(_, _, taps)| !taps.is_empty());
+            let phases =
+                (0..self.stride.min(side)).map(|r| self.phase(r, side)).filter(|(_, _, taps)| !taps.is_empty());
             phases.fold((0, 0), |(before, after): (isize, isize), (n, first, taps)| {
                 let last = n as isize - 1 + first + taps.len() as isize - 1;
                 (before.max(-first), after.max(last + 1 - out as isize))
@@ -505,8 +515,10 @@ unsafe fn weights<V: Vector>(g: &Product, x: &[f32], border: &Border, dy: &[f32]
     // SAFETY (of the tiles): the ends of what is read were just checked, and so was the length of `dw`.
     for from in (0..g.h).step_by(band) {
         let size = (band.min(g.h - from), g.w);
-        for (row, (column, vectors)) in
-            (0..g.taps * g.run).step_by(1).filter(|row| row % g.run % ROWS == 0).flat_map(|row| blocks(filled, V::LANES).map(move |b| (row, b)))
+        for (row, (column, vectors)) in (0..g.taps * g.run)
+            .step_by(1)
+            .filter(|row| row % g.run % ROWS == 0)
+            .flat_map(|row| blocks(filled, V::LANES).map(move |b| (row, b)))
         {
             let (tap, i) = (row / g.run, row % g.run);
             let x = (x.as_ptr().add(g.from + from * g.next_row + tap * g.line + i), g.next_row, g.next);
@@ -668,7 +680,11 @@ pub fn conv_backward(shape: ConvShape, x: &[f32], w: &[f32], dy: &[f32], want_x:
         };
         let value = |row: usize, column: usize| {
             let (ty, tx, output) = (row / product.run, row % product.run / filled, row % filled);
-            if output < o { w[((taps_y[ty] * k + taps_x[tx]) * c + column) * o + output] } else { 0. }
+            if output < o {
+                w[((taps_y[ty] * k + taps_x[tx]) * c + column) * o + output]
+            } else {
+                0.
+            }
         };
         phases.push((product, Packed::new(product.taps * product.run, c, vectors.lanes(), &[], value)));
     }
