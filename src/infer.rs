@@ -524,7 +524,7 @@ mod tests {
         for name in ["net1", "net2", "net6", "compact"] {
             assert_agrees_with_candle(&NetConfig::by_name(name).unwrap().graph(15).unwrap().folded(), name);
         }
-        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: [0, 2, 2, 2], head: 7, confidence: true };
+        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: [1, 2, 2, 2], head: 7, confidence: true };
         assert_agrees_with_candle(&odd.graph(4).unwrap().folded(), "compact of odd sizes");
     }
 

@@ -23,7 +23,7 @@ pub const GUIDE_SHARE: f32 = 0.6;
 
 /// Which net, and its sizes. Stored in the weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetConfig {
     /// The tutorial's net1: one hidden layer.
     Mlp {

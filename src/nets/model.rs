@@ -57,6 +57,27 @@ impl Model {
         Ok(Self { graph, vars, index })
     }
 
+    /// Takes over every weight of equal name and shape; the others (an output layer of another size) stay as they are.
+    /// Returns how many it took.
+    ///
+    /// # Errors
+    /// A net with batch norm, which a weights file has folded away, or a file with no weight in common.
+    pub fn init_from(&self, weights: &crate::weights::Weights) -> Result<usize> {
+        if let Some(node) = self.graph.nodes.iter().find(|n| matches!(n.op, Op::Conv { norm: true, .. })) {
+            return Err(Error::Config(format!("cannot start from weights: '{}' has batch norm", node.name)));
+        }
+        let mut taken = 0;
+        for (p, var) in self.vars.iter().filter(|(p, _)| weights.shape(&p.name) == Some(&p.shape)) {
+            var.set(&Tensor::from_vec(weights.tensor(&p.name)?, p.shape.as_slice(), &Device::Cpu)?)?;
+            taken += 1;
+        }
+        if taken == 0 {
+            let net = &weights.meta.net;
+            return Err(Error::Config(format!("cannot start from weights of '{net}': no layer in common")));
+        }
+        Ok(taken)
+    }
+
     pub(super) fn var(&self, node: &str, suffix: &str) -> &Var {
         &self.vars[self.index[&format!("{node}.{suffix}")]].1
     }
