@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
 use face96::schema::Schema;
 use face96::train::{checkpoint::write_atomically, metrics::Score, report, Config};
-use face96::weights::Precision;
+use face96::weights::{Precision, Weights};
 use nets::Nets;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
