@@ -1,5 +1,6 @@
 //! Arguments and what each command does with them.
 
+mod bench;
 mod nets;
 mod plot;
 mod serve;
@@ -12,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
 use face96::schema::Schema;
 use face96::train::{checkpoint::write_atomically, metrics::Score, report, Config};
-use face96::weights::Precision;
+use face96::weights::{Precision, Weights};
 use nets::Nets;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -38,12 +39,12 @@ enum Command {
     Predict(PredictArgs),
     /// Learning curves of runs, or a sheet of augmented samples.
     Plot(plot::PlotArgs),
-    /// Write the weights file of a run.
+    /// Write the weights file of a run, or an ONNX file.
     Export(ExportArgs),
     /// Kaggle's submission file.
     Submission(submission::SubmissionArgs),
     /// Speed of the nets on this machine.
-    Bench(BenchArgs),
+    Bench(bench::BenchArgs),
     /// Train the tutorial's nets for the same time each and write the table.
     Tutorial(tutorial::TutorialArgs),
     /// Serve the page on this machine.
@@ -128,25 +129,21 @@ struct PredictArgs {
 
 #[derive(Args)]
 struct ExportArgs {
-    /// Run folder
+    /// Run folder, whose best epoch is taken
+    #[arg(long, required_unless_present = "weights", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    /// Weights file, in place of a run folder
     #[arg(long)]
-    run: PathBuf,
+    weights: Option<PathBuf>,
     /// Weights file to write
-    #[arg(long)]
-    out: PathBuf,
-    /// How numbers are stored: f32, f16, or int8 with a scale an output channel
+    #[arg(long, required_unless_present = "onnx")]
+    out: Option<PathBuf>,
+    /// How its numbers are stored: f32, f16, or int8 with a scale an output channel
     #[arg(long, default_value = "f16", value_parser = precision)]
     precision: Precision,
-}
-
-#[derive(Args)]
-struct BenchArgs {
-    /// Nets to time
-    #[arg(long, value_delimiter = ',', default_value = "net2,compact")]
-    nets: Vec<String>,
-    /// Seconds for each figure
-    #[arg(long, default_value_t = 5.)]
-    seconds: f64,
+    /// ONNX file to write: `input` (batch, 1, 96, 96) to `keypoints` (batch, K, 2) in pixels
+    #[arg(long)]
+    onnx: Option<PathBuf>,
 }
 
 /// Runs the command line.
@@ -158,8 +155,8 @@ pub fn main() -> Result<()> {
         Command::Predict(args) => predict(args),
         Command::Plot(args) => plot::plot(args),
         Command::Submission(args) => submission::submission(args),
-        Command::Export(args) => train::export(&args.run, &args.out, args.precision),
-        Command::Bench(args) => train::bench(&args.nets, args.seconds),
+        Command::Export(args) => export(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Tutorial(args) => tutorial::tutorial(args),
         Command::Serve(args) => serve::serve(args),
     }
@@ -313,6 +310,26 @@ fn predict(args: PredictArgs) -> Result<()> {
         }
     }
     println!("{} faces", faces.len());
+    Ok(())
+}
+
+fn export(args: ExportArgs) -> Result<()> {
+    let weights = match (&args.weights, &args.run) {
+        (Some(path), _) => Weights::read(path)?,
+        (None, Some(run)) => train::best_weights(run)?,
+        (None, None) => bail!("nothing to export: give --run FOLDER or --weights FILE"),
+    };
+    let write = |path: &Path, bytes: &[u8]| -> Result<()> {
+        write_atomically(path, bytes)?;
+        println!("{}: {} bytes", path.display(), bytes.len());
+        Ok(())
+    };
+    if let Some(path) = &args.out {
+        write(path, &weights.to_bytes(args.precision)?)?;
+    }
+    if let Some(path) = &args.onnx {
+        write(path, &face96::onnx::to_bytes(&weights)?)?;
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `train`, `resume`, `export` and `bench`: run folders and what is shown while a run goes on.
+//! `train` and `resume`: run folders and what is shown while a run goes on.
 
 use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
@@ -423,61 +423,12 @@ pub(super) fn source_name(data: &str) -> String {
     Path::new(data).file_name().map_or(data.to_string(), |n| n.to_string_lossy().into_owned())
 }
 
-pub(super) fn export(run: &Path, out: &Path, precision: Precision) -> Result<()> {
+/// The weights of a run's best epoch, in full precision.
+pub(super) fn best_weights(run: &Path) -> Result<Weights> {
     let config = load_config(run)?;
     // The schema is in the weights file of the best epoch; the checkpoint has the full precision.
     let meta = Weights::read(&run.join("best.safetensors"))?.meta;
     let schema = meta.schema;
     let state = State::load(&run.join("best.ckpt"), &config, schema.len())?;
-    let weights = train::export(&config, &source_name(&config.data), &schema, meta.mean_shape, &state)?;
-    let bytes = weights.to_bytes(precision)?;
-    write_atomically(out, &bytes)?;
-    println!("{}: {} bytes, epoch {}", out.display(), bytes.len(), state.history.len());
-    Ok(())
-}
-
-/// Samples a second of training, and milliseconds of a forward pass by the browser's code on one thread.
-pub(super) fn bench(nets: &[String], seconds: f64) -> Result<()> {
-    use candle_core::{Device, Tensor};
-    use rand::SeedableRng;
-    println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
-    for name in nets {
-        let config = Config::preset(name)?;
-        let mut state = State::new(&config, 15)?;
-        let side = face96::nets::SIDE;
-        let pictures = Tensor::ones((config.batch, side, side, 1), candle_core::DType::F32, &Device::Cpu)?;
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        let mut rates = Vec::new();
-        let start = std::time::Instant::now();
-        while start.elapsed().as_secs_f64() < seconds || rates.len() < 3 {
-            let step = std::time::Instant::now();
-            let output = state.model.forward(&pictures, Some(&mut rng))?;
-            let gradients = output.keypoints.sqr()?.mean_all()?.backward()?;
-            for (v, (p, var)) in state.model.vars.iter().enumerate().filter(|(_, (p, _))| p.trained) {
-                let g = gradients.get(var.as_tensor());
-                if let Some(g) = g {
-                    config.optimizer.update(var, g, &mut state.moments[v], 1, 0.5).with_context(|| p.name.clone())?;
-                }
-            }
-            rates.push(config.batch as f64 / step.elapsed().as_secs_f64());
-        }
-        let schema = face96::schema::Schema::kaggle();
-        let weights = train::export(&config, "bench", &schema, None, &state)?;
-        let mut detector = face96::infer::Detector::new(&weights)?;
-        let crop: Vec<f32> = (0..side * side).map(|i| (i % 251) as f32).collect();
-        let mut times = Vec::new();
-        let start = std::time::Instant::now();
-        while start.elapsed().as_secs_f64() < seconds || times.len() < 3 {
-            let one = std::time::Instant::now();
-            detector.detect_grey(&crop)?;
-            times.push(one.elapsed().as_secs_f64() * 1e3);
-        }
-        println!("{name:10} {:16.1} {:22.2}", median(&mut rates), median(&mut times));
-    }
-    Ok(())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Ok(train::export(&config, &source_name(&config.data), &schema, meta.mean_shape, &state)?)
 }

@@ -2,9 +2,13 @@
 //!
 //! A net is a [`Graph`]: (B, 96, 96, 1) in, keypoints and perhaps a presence logit out.
 
+#[cfg(any(feature = "native", feature = "bench-candle"))]
+pub mod candle;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod model;
+#[cfg(feature = "native")]
+pub mod tape;
 
 use crate::error::{Error, Result};
 use graph::{Graph, Op};

@@ -1,6 +1,6 @@
 //! A net in training: its [`Graph`] with candle variables, run with gradients.
 
-use super::graph::{Graph, Init, Op};
+use super::graph::{Graph, Init, Node, Op};
 use crate::error::{Error, Result};
 use crate::ops;
 use candle_core::{Device, Tensor, Var};
@@ -78,8 +78,18 @@ impl Model {
         Ok(taken)
     }
 
-    fn var(&self, node: &str, suffix: &str) -> &Var {
+    pub(super) fn var(&self, node: &str, suffix: &str) -> &Var {
         &self.vars[self.index[&format!("{node}.{suffix}")]].1
+    }
+
+    /// Where a step's variable stands in `vars`.
+    pub(super) fn index(&self, node: &Node, suffix: &str) -> usize {
+        self.index[&format!("{}.{suffix}", node.name)]
+    }
+
+    /// The values of a step's variable of one dimension.
+    pub(super) fn values(&self, node: &Node, suffix: &str) -> Result<Vec<f32>> {
+        Ok(self.var(&node.name, suffix).as_tensor().to_vec1()?)
     }
 
     /// Pictures (B, 96, 96, 1) -> keypoints. With a generator it trains: batch statistics, which also move the running
@@ -141,7 +151,7 @@ impl Model {
         Ok(Output { keypoints: take(self.graph.keypoints)?, presence })
     }
 
-    fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
+    pub(super) fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
         let var = self.var(node, suffix);
         let old = var.as_tensor().to_vec1::<f32>()?;
         let new: Vec<f32> = old.iter().zip(batch).map(|(o, b)| o + NORM_MOMENTUM * (b - o)).collect();

@@ -5,6 +5,7 @@
 //! written to a temporary name and renamed. Randomness comes from the seed, the epoch and the batch's number alone, so a
 //! resumed run goes on to the numbers of an uninterrupted one.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod events;
 pub mod metrics;
@@ -16,6 +17,7 @@ use crate::data::augment::{Augment, Batch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::nets::model::{Model, Output};
+use crate::nets::tape::Tape;
 use crate::nets::{NetConfig, SIDE};
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
@@ -315,6 +317,30 @@ pub trait Progress: Sync {
     }
 }
 
+/// One step: forward, loss, backward, update, `at` a place in the run from 0 to 1. Returns the loss; where that is not
+/// finite, the weights are left as they were.
+fn step(config: &Config, state: &mut State, batch: &Tensors, rng: &mut ChaCha8Rng, at: f32) -> Result<f64> {
+    let tape = Tape::new(&state.model, &batch.pictures, rng)?;
+    let loss = loss(&tape.output(), batch, config.loss)?;
+    let value = f64::from(loss.to_scalar::<f32>()?);
+    if value.is_finite() {
+        let gradients = tape.backward(&loss)?;
+        update(config, state, &gradients, at)?;
+    }
+    Ok(value)
+}
+
+/// Moves the weights along their gradients, which come in the order of the model's variables.
+fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: f32) -> Result<()> {
+    state.step += 1;
+    for (((_, var), moments), gradient) in state.model.vars.iter().zip(&mut state.moments).zip(gradients) {
+        if let Some(gradient) = gradient {
+            config.optimizer.update(var, gradient, moments, state.step, at)?;
+        }
+    }
+    Ok(())
+}
+
 /// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with its score and whether it
 /// is the best so far. Returns false if it was stopped.
 ///
@@ -337,7 +363,6 @@ pub fn run(
         )));
     }
     let keypoints = data.schema.len();
-    let trained: Vec<usize> = (0..state.model.vars.len()).filter(|i| state.model.vars[*i].0.trained).collect();
     while config.end(&state.history).is_none() {
         let epoch = state.history.len();
         let order = epoch_order(data, &train, &mut rng(config.seed, epoch, 0));
@@ -362,28 +387,18 @@ pub fn run(
             // Taken here, so that it is dropped with an error and the thread above ends.
             for (i, (batch, mut rng)) in receive.into_iter().enumerate() {
                 let batch = Tensors::new(batch, keypoints, config.normalisation, offset)?;
-                let output = state.model.forward(&batch.pictures, Some(&mut rng))?;
-                let loss = loss(&output, &batch, config.loss)?;
-                let gradients = loss.backward()?;
-                let value = f64::from(loss.to_scalar::<f32>()?);
-                if !value.is_finite() {
-                    return Err(Error::Config(format!(
-                        "epoch {}: the loss is {value}; lower the learning rate",
-                        epoch + 1
-                    )));
-                }
-                state.step += 1;
                 let at = (epoch as f32 + i as f32 / steps as f32) / config.epochs as f32;
                 // The tutorial moves its schedules once an epoch, from the first value to the last.
                 let at = match config.optimizer {
                     Optimizer::Nesterov { .. } => epoch as f32 / (config.epochs.max(2) - 1) as f32,
                     Optimizer::AdamW { .. } => at,
                 };
-                for &v in &trained {
-                    let var = &state.model.vars[v].1;
-                    if let Some(g) = gradients.get(var.as_tensor()) {
-                        config.optimizer.update(var, g, &mut state.moments[v], state.step, at)?;
-                    }
+                let value = step(config, state, &batch, &mut rng, at)?;
+                if !value.is_finite() {
+                    return Err(Error::Config(format!(
+                        "epoch {}: the loss is {value}; lower the learning rate",
+                        epoch + 1
+                    )));
                 }
                 state.move_average(config.average)?;
                 total += value;
