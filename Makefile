@@ -4,15 +4,15 @@
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
 PORT ?= 9696
+FRAMES ?= 20000
 CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
   --config 'profile.release.package.face96.overflow-checks=true'
-FRAMES ?= 20000
 
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
 	@echo 'make test    install what is missing, build everything, run every test'
-	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
+	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make native  build the command line program (target/release/face96)'
 	@echo 'make clean   delete what was built, but not the tools'

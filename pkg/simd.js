@@ -1,8 +1,8 @@
 // Which of the package's two wasm files this browser runs: one is compiled for fused multiply-add (relaxed-simd), which not
 // every browser has. Both give the same keypoints to a thousandth of the crop's side.
 
-/** A module of one function, which uses one instruction of relaxed-simd. @internal */
-export const RELAXED_SIMD = [
+/** A module of one function, which uses one instruction of relaxed-simd. */
+export const PROBE = [
   ...[0, 97, 115, 109, 1, 0, 0, 0], // magic number, version
   ...[1, 5, 1, 96, 0, 1, 123], // types: () -> v128
   ...[3, 2, 1, 0], // one function of type 0
@@ -11,7 +11,7 @@ export const RELAXED_SIMD = [
 
 /** @returns {boolean} */
 export function hasRelaxedSimd() {
-  return WebAssembly.validate(new Uint8Array(RELAXED_SIMD));
+  return WebAssembly.validate(new Uint8Array(PROBE));
 }
 
 /** The file to load where the caller names none. Both addresses stand in full: bundlers recognise them. @returns {URL} */

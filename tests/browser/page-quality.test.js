@@ -237,9 +237,7 @@ test('search engines and browsers are told what the page is', async (t) => {
 
 test('the whole page, net and all, is small', (t) => {
   let sum = 0;
-  // A visitor's browser loads one of the two wasm files.
-  const files = Array.from(pageFiles(root)).filter(([address]) => !address.endsWith('face96_bg.wasm'));
-  for (const [address, path] of files) {
+  for (const [address, path] of pageFiles(root)) {
     const bytes = brotliCompressSync(readFileSync(path)).length;
     sum += bytes;
     if (bytes > 20_000) t.diagnostic(`${address}: ${Math.round(bytes / 1000)} kB, brotli`);
@@ -285,7 +283,7 @@ test('a new version is offered, comes whole, and the old one is forgotten', asyn
     const all = (await (await caches.open('face96')).keys()).map(({ url }) => new URL(url).pathname);
     return [all.length, new Set(all).size];
   });
-  assert.deepEqual(kept, [pageFiles(root).size - 1, pageFiles(root).size - 1], 'one of each file, and one of the two wasm files');
+  assert.deepEqual(kept, [pageFiles(root).size, pageFiles(root).size], 'one of each file');
   assert.deepEqual(faults, []);
 });
 
