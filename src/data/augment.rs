@@ -38,6 +38,8 @@ pub struct Augment {
     pub jpeg: f32,
     /// Probability that the crop sticks out of the frame, where the browser's crop is black.
     pub edge: f32,
+    /// Probability that a face is spoiled, half covered or mostly out of the crop, and counts as none.
+    pub spoil: f32,
 }
 
 impl Default for Augment {
@@ -56,6 +58,7 @@ impl Default for Augment {
             occlusion: 0.1,
             jpeg: 0.1,
             edge: 0.1,
+            spoil: 0.04,
         }
     }
 }
@@ -76,6 +79,7 @@ impl Augment {
         occlusion: 0.,
         jpeg: 0.,
         edge: 0.,
+        spoil: 0.,
     };
 
     /// The tutorial's: the mirror image or nothing.
@@ -246,6 +250,31 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (-2. * (1. - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
+/// Covers one half of the face, or moves most of it out of the crop: what is left must not pass for a face.
+fn spoil(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
+    let (level, slope) = (rng.random_range(0f32..255.), rng.random_range(-2f32..2.));
+    let filler = move |x: usize| (level + slope * (x as f32 - SIDE as f32 / 2.)).clamp(0., 255.);
+    let far = rng.random_range(SIDE / 2..SIDE * 4 / 5);
+    let (moves, side) = (rng.random::<bool>(), rng.random_range(0..4));
+    let old = pixels.to_vec();
+    for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
+        // How deep the pixel lies from the side that is covered or that the face comes in from.
+        let depth = [x, SIDE - 1 - x, y, SIDE - 1 - y][side];
+        let from = match side {
+            0 => (y, x.wrapping_sub(far)),
+            1 => (y, x + far),
+            2 => (y.wrapping_sub(far), x),
+            _ => (y + far, x),
+        };
+        pixels[y * SIDE + x] = match (moves, depth < far) {
+            (false, true) => filler(x),
+            (false, false) => old[y * SIDE + x],
+            (true, true) => filler(x),
+            (true, false) => old[from.0 * SIDE + from.1],
+        };
+    }
+}
+
 /// A batch as flat buffers.
 pub struct Batch {
     /// (B, 96, 96, 1), grey 0 to 255.
@@ -264,15 +293,20 @@ impl Batch {
         let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![] };
         for i in indices {
             let face = &data.faces[*i];
-            let (pixels, points) = augment.sample(face, &data.schema, rng);
+            let (mut pixels, points) = augment.sample(face, &data.schema, rng);
+            let mut is_face = face.is_face();
+            if is_face && rng.random::<f32>() < augment.spoil {
+                spoil(&mut pixels, rng);
+                is_face = false;
+            }
             batch.pixels.extend(pixels);
             batch.unit.push(data.schema.unit(&points));
-            if face.is_face() {
+            if is_face {
                 batch.points.extend(points.iter().flatten());
             } else {
                 batch.points.extend(std::iter::repeat_n(f32::NAN, 2 * data.schema.len()));
             }
-            batch.presence.push(f32::from(face.is_face()));
+            batch.presence.push(f32::from(is_face));
         }
         batch
     }
