@@ -246,11 +246,12 @@ test('the whole page, net and all, is small', (t) => {
   assert.ok(sum <= MAX_BYTES, `${sum} bytes`);
 });
 
-test('works offline after the first visit', async (t) => {
-  const counted = await countRequests(t, url);
+test('works offline after the first visit, in a folder of a site too', async (t) => {
+  const counted = await countRequests(t, url, '/demos/face/');
   const { page, faults } = await openPage(t, browser, counted.url);
   await page.waitForFunction(() => document.querySelector('#offline').textContent.includes('offline'));
   assert.match(await page.textContent('#offline'), /also works offline/);
+  assert.deepEqual(counted.requests.filter((path) => !path.startsWith('/demos/face/')), []);
   counted.close();
   await page.reload();
   await playSample(page);
