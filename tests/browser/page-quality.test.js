@@ -235,6 +235,17 @@ test('search engines and browsers are told what the page is', async (t) => {
   assert.equal(head.order.filter((h) => h === 'H1').length, 1);
 });
 
+test('Chromium itself finds the page fit to be installed', async (t) => {
+  const { page, context } = await open(t);
+  await page.waitForFunction(() => document.querySelector('#offline').textContent !== '');
+  const session = await context.newCDPSession(page);
+  const { errors } = await session.send('Page.getAppManifest');
+  const { installabilityErrors } = await session.send('Page.getInstallabilityErrors');
+  assert.deepEqual(errors, []);
+  // A test's window is a private one, which cannot keep an installed page.
+  assert.deepEqual(installabilityErrors.map(({ errorId }) => errorId), ['in-incognito']);
+});
+
 test('the whole page, net and all, is small', (t) => {
   let sum = 0;
   for (const [address, path] of pageFiles(root)) {
