@@ -8,6 +8,7 @@ import { openStream } from './backend.js';
 import { frameSize, guideBox, takeFrame } from './crop.js';
 import { Face96Error, asFace96Error } from './errors.js';
 import { facesOf } from './faces.js';
+import { defaultWasmUrl } from './simd.js';
 
 export { Face96Error } from './errors.js';
 export { guideBox } from './crop.js';
@@ -45,7 +46,7 @@ export { guideBox } from './crop.js';
  * @property {string | URL} [weightsUrl] a weights file; the default lies in this package
  * @property {string | URL | false} [finderUrl] the weights that find faces; the default lies in this package. false: no finder,
  *   the face is expected in `guideBox`
- * @property {string | URL} [wasmUrl] the wasm; the default lies in this package
+ * @property {string | URL} [wasmUrl] the wasm; the default is the one of the two in this package that suits the browser
  * @property {boolean} [worker] false runs everything on the calling thread. Default true, with that as the fallback
  * @property {AbortSignal} [signal] aborting it stops the loading, and later closes the detector
  * @property {(progress: Progress) => void} [onProgress] called while files arrive
@@ -83,7 +84,7 @@ export async function createDetector(options = {}) {
   const base = globalThis.document?.baseURI ?? import.meta.url;
   const given = (/** @type {string | URL} */ url) => new URL(url, base).href;
   const files = {
-    wasmUrl: options.wasmUrl ? given(options.wasmUrl) : new URL('./dist/face96_bg.wasm', import.meta.url).href,
+    wasmUrl: options.wasmUrl ? given(options.wasmUrl) : defaultWasmUrl().href,
     weightsUrl: options.weightsUrl
       ? given(options.weightsUrl)
       : new URL('./weights/compact.safetensors', import.meta.url).href,

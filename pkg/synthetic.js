@@ -1,5 +1,6 @@
 // The program's own animated face: a sample where there is no camera, and test data with exact keypoints.
 import { SyntheticFace } from './dist/face96.js';
+import { defaultWasmUrl } from './simd.js';
 import { loadWasm } from './wasm.js';
 
 /** @typedef {import('./crop.js').Box} Box */
@@ -19,7 +20,7 @@ import { loadWasm } from './wasm.js';
  */
 export async function createSyntheticFace({ seed = 1, width = 640, height = 480, wasmUrl } = {}) {
   const base = globalThis.document?.baseURI ?? import.meta.url;
-  await loadWasm((wasmUrl ? new URL(wasmUrl, base) : new URL('./dist/face96_bg.wasm', import.meta.url)).href);
+  await loadWasm((wasmUrl ? new URL(wasmUrl, base) : defaultWasmUrl()).href);
   const face = new SyntheticFace(seed, width, height);
   return {
     draw: (seconds) => new ImageData(new Uint8ClampedArray(face.draw(seconds)), width, height),

@@ -38,8 +38,9 @@ impl Place {
     }
 }
 
-/// A kernel call; `x` are its inputs.
+/// A kernel call; `x` are its inputs, `name` is that of the node whose activation it gives.
 struct Step {
+    name: String,
     kernel: Kernel,
     x: Vec<Place>,
     y: Place,
@@ -88,7 +89,8 @@ impl Plan {
                 scratch = scratch.max(conv.scratch(maps[step.inputs[0]]));
             }
             let place = |i: usize| Place { at: places[i], map: maps[i] };
-            steps.push(Step { kernel, x: step.inputs.iter().map(|i| place(*i)).collect(), y: place(step.node) });
+            let name = graph.nodes[step.node].name.clone();
+            steps.push(Step { name, kernel, x: step.inputs.iter().map(|i| place(*i)).collect(), y: place(step.node) });
         }
         let output = source(graph, graph.keypoints);
         let (h, w, c) = graph.nodes[0].shape;
@@ -133,26 +135,17 @@ impl Plan {
         4 * (self.arena.len() + self.scratch.len() + self.input.len())
     }
 
-    /// Runs one step at a time and calls `lap` after each with the name of its kernel: the profile of a frame.
-    pub fn run_steps(&mut self, mut lap: impl FnMut(usize, &str)) {
-        for (i, step) in self.steps.iter().enumerate() {
+    /// Runs one step at a time and calls `lap` after each with the name of the activation that it gave and the
+    /// multiply-adds that it made: the profile of a frame.
+    pub fn run_steps(&mut self, mut lap: impl FnMut(&str, u64)) {
+        for step in &self.steps {
             step.run(&mut self.arena, &mut self.scratch, &self.input);
-            lap(i, step.kernel.name());
-        }
-    }
-}
-
-impl Kernel {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Input => "input",
-            Self::Conv { .. } => "conv",
-            Self::Dense(_) => "dense",
-            Self::MaxPool(_) => "max-pool",
-            Self::Add { .. } => "add",
-            Self::Upsample => "upsample",
-            Self::MeanPool => "mean-pool",
-            Self::SoftArgmax => "soft-argmax",
+            let multiply_adds = match &step.kernel {
+                Kernel::Conv { conv, .. } => conv.multiply_adds(step.x[0].map),
+                Kernel::Dense(dense) => dense.multiply_adds(),
+                _ => 0,
+            };
+            lap(&step.name, multiply_adds);
         }
     }
 }
@@ -486,60 +479,12 @@ mod tests {
 
     /// The graph by candle's own ops, (B, C, H, W): all activations of one picture.
     fn by_candle(graph: &Graph, input: &[f32]) -> candle_core::Result<Vec<Tensor>> {
-        let tensor = weights(graph);
-        let get = |name: String, shape: &[usize]| Tensor::from_vec(tensor(&name).unwrap(), shape, &Device::Cpu);
-        let mut all: Vec<Tensor> = Vec::new();
-        for node in &graph.nodes {
-            let (h, w, c) = graph.input_shape(node);
-            let x = node.inputs.first().map(|i| all[*i].clone());
-            let y = match (&node.op, x) {
-                (Op::Conv { kernel, stride, padding, channels, relu, .. }, Some(x)) => {
-                    let weight = get(format!("{}.weight", node.name), &[*channels, c, *kernel, *kernel])?;
-                    let bias = get(format!("{}.bias", node.name), &[1, *channels, 1, 1])?;
-                    let y = x.conv2d(&weight, *padding, *stride, 1, 1)?.broadcast_add(&bias)?;
-                    if *relu {
-                        y.relu()?
-                    } else {
-                        y
-                    }
-                }
-                (Op::MaxPool { size }, Some(x)) => x.max_pool2d(*size)?,
-                (Op::Dense { units, relu }, Some(x)) => {
-                    let weight = get(format!("{}.weight", node.name), &[*units, h * w * c])?;
-                    let bias = get(format!("{}.bias", node.name), &[1, *units])?;
-                    let x = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((1, h * w * c))?;
-                    let y = (x.matmul(&weight.t()?)? + bias)?;
-                    let y = if *relu { y.relu()? } else { y };
-                    y.reshape((1, *units, 1, 1))?
-                }
-                (Op::Dropout { .. }, Some(x)) => x,
-                (Op::Add { relu }, Some(x)) => {
-                    let y = (x + &all[node.inputs[1]])?;
-                    if *relu {
-                        y.relu()?
-                    } else {
-                        y
-                    }
-                }
-                (Op::Upsample, Some(x)) => x.upsample_nearest2d(2 * h, 2 * w)?,
-                (Op::MeanPool, Some(x)) => x.mean_keepdim((2, 3))?,
-                (Op::SoftArgmax, Some(x)) => {
-                    let p = candle_nn::ops::softmax(&x.reshape((c, h * w))?, 1)?;
-                    let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
-                    let places = (0..h * w).flat_map(|i| {
-                        let (u, v) = (at(i % w, w), at(i / w, h));
-                        [u, v, u * u + v * v]
-                    });
-                    let m = p.matmul(&Tensor::from_vec(places.collect::<Vec<_>>(), (h * w, 3), &Device::Cpu)?)?;
-                    let (xy, squares) = (m.narrow(1, 0, 2)?, m.narrow(1, 2, 1)?);
-                    let variance = (squares - xy.sqr()?.sum_keepdim(1)?)?;
-                    Tensor::cat(&[&xy, &variance], 1)?.reshape((1, c, 3))?.permute((0, 2, 1))?.unsqueeze(2)?
-                }
-                _ => Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?,
-            };
-            all.push(y);
-        }
-        Ok(all)
+        let (h, w, _) = graph.nodes[0].shape;
+        let (tensor, parameters) = (weights(graph), graph.parameters());
+        crate::nets::candle::forward(graph, &Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?, |name| {
+            let p = parameters.iter().find(|p| p.name == name).expect("a weight of the graph");
+            Tensor::from_vec(tensor(name).expect("a weight of the graph"), p.shape.as_slice(), &Device::Cpu)
+        })
     }
 
     fn flat(x: &Tensor) -> Vec<f32> {
@@ -570,9 +515,7 @@ mod tests {
             assert_near(&plan.keypoints()[..all[graph.keypoints].elem_count()], &flat(&all[graph.keypoints]), what);
             let presence = graph.presence.map_or(vec![], |i| flat(&all[i]));
             assert_eq!(presence.len(), plan.presence().len());
-            for (a, b) in plan.presence().iter().zip(presence) {
-                assert_near(&[a], &[b], what);
-            }
+            assert_near(plan.presence(), &presence, what);
         }
     }
 
@@ -581,7 +524,7 @@ mod tests {
         for name in ["net1", "net2", "net6", "compact"] {
             assert_agrees_with_candle(&NetConfig::by_name(name).unwrap().graph(15).unwrap().folded(), name);
         }
-        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: 2, head: 7 };
+        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: [1, 2, 2, 2], head: 7, confidence: true };
         assert_agrees_with_candle(&odd.graph(4).unwrap().folded(), "compact of odd sizes");
     }
 
@@ -642,7 +585,9 @@ mod tests {
             )
         };
         let before = held(&plan);
-        plan.run();
+        let mut steps = 0;
+        plan.run_steps(|_, _| steps += 1);
+        assert_eq!(steps, plan.steps.len());
         let first = plan.keypoints().to_vec();
         for _ in 0..3 {
             plan.run();
@@ -674,7 +619,8 @@ mod tests {
     fn detector(name: &str, normalisation: Normalisation) -> Detector {
         let graph = NetConfig::by_name(name).unwrap().graph(15).unwrap().folded();
         let plan = Plan::new(&graph, weights(&graph)).unwrap();
-        Detector::with(plan, 96, normalisation, 15, graph.nodes[graph.keypoints].op == Op::SoftArgmax).unwrap()
+        let heatmaps = graph.nodes[graph.keypoints].op == Op::SoftArgmax;
+        Detector::with(plan, 96, normalisation, 15, heatmaps, Calibration::default()).unwrap()
     }
 
     #[test]

@@ -10,12 +10,16 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "bench-candle")]
+pub mod bench_candle;
 #[cfg(feature = "native")]
 pub mod data;
 pub mod error;
 pub mod geometry;
 pub mod infer;
 pub mod nets;
+#[cfg(feature = "native")]
+pub mod onnx;
 pub mod ops;
 pub mod picture;
 pub mod schema;

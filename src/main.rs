@@ -1,4 +1,4 @@
-//! The command line: train, resume, eval, predict, export, bench, serve.
+//! The command line: train, resume, eval, predict, plot, export, submission, bench, tutorial, serve.
 
 mod cli;
 

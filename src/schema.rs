@@ -50,6 +50,22 @@ const KAGGLE_EDGES: [(&str, &str); 12] = [
     ("right_eye_inner_corner", "nose_tip"),
 ];
 
+/// The tutorial's specialists (SPECIALIST_SETTINGS): which keypoints share a net, each with a name.
+const KAGGLE_GROUPS: [(&str, &[&str]); 6] = [
+    ("eye_centers", &["left_eye_center", "right_eye_center"]),
+    ("nose", &["nose_tip"]),
+    ("mouth_top", &["mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip"]),
+    ("mouth_bottom", &["mouth_center_bottom_lip"]),
+    (
+        "eye_corners",
+        &["left_eye_inner_corner", "right_eye_inner_corner", "left_eye_outer_corner", "right_eye_outer_corner"],
+    ),
+    (
+        "eyebrows",
+        &["left_eyebrow_inner_end", "right_eyebrow_inner_end", "left_eyebrow_outer_end", "right_eyebrow_outer_end"],
+    ),
+];
+
 impl Schema {
     /// The schema of the given names: left and right are paired by name, edges are those known for these names.
     ///
@@ -101,6 +117,35 @@ impl Schema {
             )));
         }
         Ok((Self::from_names(&names)?, at))
+    }
+
+    /// The places of the given keypoints.
+    ///
+    /// # Errors
+    /// A name that is not in the schema.
+    pub fn find<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<usize>> {
+        let place = |name: &S| {
+            let name = name.as_ref();
+            let missing = || Error::Schema(format!("no keypoint '{name}' among {}", self.keypoints.join(", ")));
+            self.keypoints.iter().position(|k| k == name).ok_or_else(missing)
+        };
+        names.iter().map(place).collect()
+    }
+
+    /// The usual specialists, name and keypoints: the tutorial's for Kaggle's points, otherwise each pair of left and right
+    /// and each single point.
+    pub fn groups(&self) -> Vec<(String, Vec<String>)> {
+        let kaggle = KAGGLE_GROUPS.map(|(name, of)| (name.to_string(), of.iter().map(|k| k.to_string()).collect()));
+        if self.len() == KAGGLE_KEYPOINTS.len() && self.find(&KAGGLE_KEYPOINTS).is_ok() {
+            return kaggle.into();
+        }
+        let first = (0..self.len()).filter(|i| self.swap[*i] >= *i);
+        first
+            .map(|i| {
+                let both = if self.swap[i] == i { vec![i] } else { vec![i, self.swap[i]] };
+                (self.keypoints[i].clone(), both.into_iter().map(|i| self.keypoints[i].clone()).collect())
+            })
+            .collect()
     }
 
     /// How many keypoints there are.
@@ -191,6 +236,20 @@ mod tests {
         assert!(err("file,nose_x,mouth_y").contains("'nose_x' must be followed by 'nose_y'"));
         assert!(err("file,label").contains("no pair of columns"));
         assert!(err("a_x,a_y,a_x,a_y").contains("'a' is named twice"));
+    }
+
+    #[test]
+    fn groups_hold_every_keypoint_once() {
+        for schema in [Schema::kaggle(), Schema::from_names(&["left_ear", "nose", "right_ear", "chin"]).unwrap()] {
+            let mut all: Vec<String> = schema.groups().into_iter().flat_map(|(_, of)| of).collect();
+            assert_eq!(schema.find(&all).unwrap().len(), schema.len());
+            all.sort();
+            let mut names = schema.keypoints.clone();
+            names.sort();
+            assert_eq!(all, names);
+        }
+        let ears = &Schema::from_names(&["left_ear", "nose", "right_ear"]).unwrap().groups()[0];
+        assert_eq!(*ears, ("left_ear".into(), vec!["left_ear".into(), "right_ear".into()]));
     }
 
     #[test]

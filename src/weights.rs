@@ -166,6 +166,21 @@ impl Weights {
         Ok(weights)
     }
 
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As for [`Weights::from_bytes`], naming the file.
+    #[cfg(feature = "native")]
+    pub fn read(path: &std::path::Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        Self::from_bytes(&bytes).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|(shape, _)| shape.as_slice())
+    }
+
     /// Checks the schema and every tensor against the net.
     fn check(&self) -> Result<()> {
         self.meta.schema.validate()?;

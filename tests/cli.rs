@@ -1,4 +1,5 @@
-//! The program as a user runs it: train, kill, resume, eval, predict, export, and what it says of bad input.
+//! The program as a user runs it: train, kill, resume, specialists, eval, predict, plot, export, submission, and what it says of
+//! bad input.
 #![cfg(feature = "native")]
 
 use std::path::Path;
@@ -25,10 +26,22 @@ fn fails(args: &[&str], part: &str) {
     assert!(text(&output).contains(part), "{args:?}: expected '{part}' in: {}", text(&output));
 }
 
-/// The metrics without the last column, which is the speed.
+/// The metrics without the last two columns, which are the speed.
 fn metrics(run: &Path) -> Vec<String> {
     let csv = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
-    csv.lines().map(|l| l.rsplit_once(',').unwrap().0.to_string()).collect()
+    csv.lines().map(|l| l.rsplitn(3, ',').last().unwrap().to_string()).collect()
+}
+
+/// A net small enough for tests.
+const SMALL: &str = "net.channels=[4,8,8,8]";
+
+/// Starts the program and kills it after a time.
+fn killed(args: &[&str], after: std::time::Duration) {
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_face96")).args(args).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -56,10 +69,14 @@ fn a_killed_run_resumes_to_the_same_numbers_and_its_weights_are_used() {
     assert!(metrics(Path::new(&killed)).len() < 4, "killed too late to test anything");
     ok(&["resume", "--run", &killed]);
     assert_eq!(metrics(Path::new(&whole)), metrics(Path::new(&killed)));
-    for file in ["config.toml", "curves.svg", "samples.png", "last.ckpt", "best.ckpt", "best.safetensors"] {
+    for file in ["config.toml", "curves.svg", "errors.svg", "samples.png", "last.ckpt", "best.ckpt", "best.safetensors"]
+    {
         assert!(Path::new(&whole).join(file).metadata().unwrap().len() > 100, "{file}");
     }
-    fails(&["train", "--data", "synthetic:60", "--out", &whole], "already holds a run");
+    let events = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().file_name().to_string_lossy().contains("tfevents");
+    assert_eq!(std::fs::read_dir(&whole).unwrap().filter_map(|e| events(e).then_some(())).count(), 1);
+    let other = ["train", "--data", "synthetic:60", "--epochs", "3", "--batch", "8", "--out", &whole];
+    fails(&other, "already holds a run with batch = 16, not 8");
 
     let (weights, csv) = (path("w.safetensors"), path("out.csv"));
     ok(&["export", "--run", &whole, "--out", &weights]);
@@ -100,7 +117,12 @@ fn four_points_on_pictures_of_any_size_train_and_predict() {
     let run = path("run");
     ok(&["train", "--data", &path("labels.csv"), "--epochs", "1", "--batch", "4", "--out", &run]);
     let weights = path("run/best.safetensors");
+    let json = ok(&["eval", "--weights", &weights, "--data", &path("labels.csv"), "--split", "train", "--json"]);
+    let score: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(score["per_keypoint"].as_object().unwrap().len(), 4);
+    ok(&["export", "--run", &run, "--precision", "int8", "--out", &path("int8.safetensors")]);
     let csv = path("out.csv");
+    ok(&["predict", "--weights", &path("int8.safetensors"), "--data", &path("3.png"), "--crop", "--csv", &csv]);
     ok(&["predict", "--weights", &weights, "--data", &path("3.png"), "--crop", "--csv", &csv]);
     let out = std::fs::read_to_string(&csv).unwrap();
     assert_eq!(out.lines().next().unwrap(), "file,x0,y0,x1,y1,x2,y2,x3,y3");
@@ -122,7 +144,7 @@ fn image_like(w: u32, h: u32, seed: u32) -> Vec<u8> {
 fn bad_input_gets_one_sentence_and_status_2() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
-    std::fs::write(path("cut.safetensors"), &[9u8; 40]).unwrap();
+    std::fs::write(path("cut.safetensors"), [9u8; 40]).unwrap();
     std::fs::write(path("bad.csv"), "nose_x,nose_y,Image\n1,2,3 4\n").unwrap();
     std::fs::write(path("config.toml"), "epochs = 'many'").unwrap();
     let out = path("run");
@@ -135,7 +157,243 @@ fn bad_input_gets_one_sentence_and_status_2() {
     fails(&["train", "--config", &path("config.toml"), "--out", &out], "config.toml");
     fails(&["train", "--epochs", "0", "--out", &out], "at least one epoch");
     fails(&["resume", "--run", &path("nowhere")], "nowhere");
+    fails(&["train", "--set", "augment.flop=1", "--out", &out], "unknown field `flop`");
+    fails(
+        &["train", "--specialists", "--group", "ears=left_ear", "--out", &out],
+        "group 'ears': keypoint schema: no keypoint 'left_ear'",
+    );
+    fails(&["train", "--group", "ears=", "--out", &out], "group 'ears' names no keypoint");
+    fails(&["train", "--init", &path("cut.safetensors"), "--preset", "net2", "--out", &out], "cut.safetensors");
+    std::fs::write(path("broken.jpg"), b"no picture").unwrap();
+    std::fs::write(path("labels.csv"), "file,nose_x,nose_y\nbroken.jpg,1,2\n").unwrap();
+    fails(&["train", "--data", &path("labels.csv"), "--out", &out], "labels.csv: row 1: column 'file'");
+    fails(&["plot", "--out", &path("x.svg")], "nothing to draw");
+    fails(&["tutorial", "--nets", "compact", "--out", &out], "no net 'compact' in the tutorial");
     fails(&["eval", "--weights", &path("cut.safetensors")], "cut.safetensors");
     fails(&["serve", "--root", &path("")], "no folder 'www'");
     assert!(!Path::new(&out).exists(), "nothing is written before the input is known to be good");
+}
+
+#[test]
+fn killed_at_random_steps_a_run_still_ends_at_the_same_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let train = |run: &str| {
+        let args = ["train", "--data", "synthetic:60", "--epochs", "6", "--batch", "8", "--set", SMALL, "--out", run];
+        args.map(String::from)
+    };
+    let (whole, cut) = (path("whole"), path("cut"));
+    let start = std::time::Instant::now();
+    ok(&train(&whole).each_ref().map(String::as_str));
+    let time = start.elapsed();
+    // Somewhere in the first two thirds, then twice more after the start of what is left.
+    killed(&train(&cut).each_ref().map(String::as_str), time * 2 / 3 * (std::process::id() % 97) / 97);
+    if !Path::new(&cut).join("config.toml").exists() {
+        ok(&train(&cut).each_ref().map(String::as_str));
+    }
+    for part in [4, 3] {
+        killed(&["resume", "--run", &cut], time / part);
+    }
+    ok(&["resume", "--run", &cut]);
+    assert_eq!(metrics(Path::new(&whole)), metrics(Path::new(&cut)));
+    // Settings changed by hand no longer fit the checkpoint.
+    let config = std::fs::read_to_string(path("cut/config.toml")).unwrap();
+    std::fs::write(path("cut/config.toml"), config.replace("batch = 8", "batch = 9")).unwrap();
+    fails(&["resume", "--run", &cut], "last.ckpt: was trained with batch = 8, the run's settings say 9");
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_run_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let args = ["train", "--data", "synthetic:60", "--epochs", "3", "--batch", "16", "--set", SMALL];
+    ok(&[&args[..], &["--out", &path("whole")]].concat());
+    // A disk of its own, in a mount namespace, with room for all files of a run but not for a second checkpoint beside the
+    // first: the second epoch fails.
+    let size = |file: std::io::Result<std::fs::DirEntry>| file.unwrap().metadata().unwrap().len();
+    let files: u64 = std::fs::read_dir(path("whole")).unwrap().map(size).sum();
+    let checkpoint = std::fs::metadata(path("whole/last.ckpt")).unwrap().len();
+    std::fs::create_dir(path("disk")).unwrap();
+    let script = format!(
+        r#"mount -t tmpfs -o size={room} none {disk} || exit 77
+           {program} {train} --out {disk}/run; echo status $?
+           ls {disk}/run
+           mount -o remount,size=99m {disk}
+           {program} resume --run {disk}/run; echo status $?
+           cp {disk}/run/metrics.csv {out}"#,
+        room = files + checkpoint / 2,
+        disk = path("disk"),
+        program = env!("CARGO_BIN_EXE_face96"),
+        train = args.join(" "),
+        out = path("metrics.csv"),
+    );
+    let output = Command::new("unshare").args(["-rm", "sh", "-c", &script]).output();
+    let Some(output) = output.ok().filter(|o| o.status.success()) else {
+        eprintln!("left out: no file system can be mounted here");
+        return;
+    };
+    let text = text(&output);
+    assert!(text.contains("status 2\n") && text.contains("status 0\n"), "{text}");
+    assert!(text.contains("last.ckpt: No space left on device"), "{text}");
+    assert!(text.contains("going on after epoch 1 of 3"), "{text}");
+    assert!(!text.contains(".tmp"), "nothing is left half written: {text}");
+    assert_eq!(metrics(dir.path()), metrics(&dir.path().join("whole")));
+}
+
+/// Kaggle's training.csv, test.csv and IdLookupTable.csv, small: drawn faces, some without mouth corners.
+fn kaggle_files(dir: &Path) {
+    use std::fmt::Write;
+    let data = face96::data::load("synthetic:24", Default::default()).unwrap();
+    let names = &data.schema.keypoints;
+    let header: Vec<String> = names.iter().map(|n| format!("{n}_x,{n}_y")).collect();
+    let mut training = format!("{},Image\n", header.join(","));
+    let mut test = String::from("ImageId,Image\n");
+    for (i, face) in data.faces.iter().enumerate() {
+        let pixels: Vec<String> = face.crop().iter().map(|p| format!("{p:.0}")).collect();
+        for (name, p) in names.iter().zip(&face.points) {
+            match name.contains("corner") && name.contains("mouth") && i % 2 == 1 {
+                true => training.push_str(",,"),
+                false => write!(training, "{},{},", p[0], p[1]).unwrap(),
+            }
+        }
+        writeln!(training, "{}", pixels.join(" ")).unwrap();
+        if i < 3 {
+            writeln!(test, "{},{}", i + 1, pixels.join(" ")).unwrap();
+        }
+    }
+    let lookup = "RowId,ImageId,FeatureName,Location\n1,1,nose_tip_x,\n2,1,nose_tip_y,\n3,3,mouth_left_corner_x,\n";
+    for (name, text) in [("training.csv", training.as_str()), ("test.csv", &test), ("lookup.csv", lookup)] {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+#[test]
+fn specialists_from_kaggles_files_to_a_submission() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    kaggle_files(dir.path());
+    let (run, data) = (path("run"), path("training.csv"));
+    let small = ["--set", "net.dense=[24,24]", "--epochs", "1", "--batch", "8"];
+    let base = path("base");
+    ok(&[&["train", "--data", &data, "--preset", "net2", "--out", &base], &small[..]].concat());
+    let init = path("base/best.safetensors");
+    let specialists = ["train", "--data", &data, "--preset", "net2", "--specialists", "--init", &init, "--out", &run];
+    let said = ok(&[&specialists[..], &small[..]].concat());
+    assert!(said.contains("all specialists together"), "{said}");
+    let folder = |name: &str| dir.path().join("run").join(name).join("best.safetensors").is_file();
+    for name in ["eye_centers", "nose", "mouth_top", "mouth_bottom", "eye_corners", "eyebrows"] {
+        assert!(folder(name), "{name}");
+    }
+    let config = std::fs::read_to_string(path("run/mouth_top/config.toml")).unwrap();
+    assert!(config.contains("mouth_left_corner") && config.contains("patience = 200"), "{config}");
+    let eval = |weights: &[&str]| {
+        let json = ok(&[&["eval", "--data", &data, "--json", "--weights"], weights].concat());
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()
+    };
+    let (all, nose) = (eval(&[&run]), eval(&[&path("run/nose")]));
+    assert_eq!(all["per_keypoint"].as_object().unwrap().len(), 15);
+    assert_eq!(nose["per_keypoint"].as_object().unwrap().len(), 1);
+    assert_eq!(all["per_keypoint"]["nose_tip"], nose["per_keypoint"]["nose_tip"]);
+    let (eyes, mouth) = (path("run/eye_centers"), path("run/mouth_bottom/best.safetensors"));
+    assert_eq!(eval(&[&eyes, &mouth])["per_keypoint"].as_object().unwrap().len(), 3);
+
+    let out = path("submission.csv");
+    let submission = |weights: &str, lookup: &str| {
+        ["submission", "--weights", weights, "--test", &path("test.csv"), "--lookup", lookup, "--out", &out]
+            .map(String::from)
+    };
+    let refused = |weights: &str, lookup: &str, part: &str| {
+        fails(&submission(weights, lookup).each_ref().map(String::as_str), part);
+        assert!(!Path::new(&out).exists(), "nothing is written half");
+    };
+    let lookup = path("lookup.csv");
+    refused(&path("run/nose"), &lookup, "lookup.csv: row 3: no net predicts 'mouth_left_corner_x'");
+    std::fs::write(path("wrong.csv"), "RowId,ImageId,FeatureName,Location\n1,1,nose_tip_x,\n2,9,nose_tip_x,\n")
+        .unwrap();
+    refused(&run, &path("wrong.csv"), "wrong.csv: row 2: ");
+    refused(&run, &path("wrong.csv"), "test.csv has no ImageId '9'");
+    refused(&run, &path("none.csv"), "none.csv");
+    ok(&submission(&run, &lookup).each_ref().map(String::as_str));
+    let text = std::fs::read_to_string(&out).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("RowId,Location", 4));
+    for (i, line) in lines[1..].iter().enumerate() {
+        let (row, place) = line.split_once(',').unwrap();
+        assert_eq!(row, (i + 1).to_string());
+        assert!((0. ..=96.).contains(&place.parse::<f32>().unwrap()), "{line}");
+    }
+    // Finished: it only says what there is.
+    assert!(ok(&["resume", "--run", &run]).contains("all specialists together"));
+}
+
+#[test]
+fn plots_and_a_file_of_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let toml = "preset = 'net1'\ndata = 'synthetic:30'\nepochs = 40\npatience = 2\n[net]\nhidden = 4\n\
+                [optimizer]\nlr = [0.0, 0.0]\n";
+    std::fs::write(path("my.toml"), toml).unwrap();
+    let (a, b) = (path("a"), path("b"));
+    let said = ok(&["train", "--config", &path("my.toml"), "--out", &a]);
+    // With a rate of 0 no epoch is better than the first.
+    assert!(said.contains("no better epoch in 2; the weights are those of epoch 1, the best of 3"), "{said}");
+    assert!(said.contains("nose_tip"), "the table by keypoint: {said}");
+    let said = ok(&["train", "--config", &path("my.toml"), "--seconds", "0.001", "--seed", "7", "--out", &b]);
+    assert!(said.contains("the best of 1"), "{said}");
+    ok(&["plot", "--run", &a, "--out", &path("one.svg")]);
+    ok(&["plot", "--run", &a, &b, "--out", &path("two.svg")]);
+    let sheet = path("sheet.png");
+    let plot = |set: &str| {
+        ok(&["plot", "--augmented", "--data", "synthetic:10", "--count", "9", "--set", set, "--out", &sheet]);
+        std::fs::read(&sheet).unwrap()
+    };
+    let (first, again, other) = (plot("seed=1"), plot("seed=1"), plot("seed=2"));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert_ne!(first, plot("augment.flip=0"));
+    for file in ["one.svg", "two.svg"] {
+        assert!(std::fs::read_to_string(path(file)).unwrap().starts_with("<svg"), "{file}");
+    }
+}
+
+#[test]
+fn the_tutorials_table_is_written_by_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let doc = path("docs/tutorial.md");
+    let args = ["tutorial", "--data", "synthetic:40", "--nets", "net1", "--seconds", "1", "--doc", &doc];
+    ok(&[&args[..], &["--out", &path("runs")]].concat());
+    let page = std::fs::read_to_string(&doc).unwrap();
+    assert!(page.contains("| net1 | one hidden layer |") && page.contains("(tutorial.svg)"), "{page}");
+    assert!(std::fs::read_to_string(path("docs/tutorial.svg")).unwrap().contains("net1"));
+    // The runs are there: the same command only writes the page again.
+    let said = ok(&[&args[..], &["--out", &path("runs")]].concat());
+    assert!(said.contains("going on after epoch"), "{said}");
+    assert_eq!(std::fs::read_to_string(&doc).unwrap(), page);
+}
+
+#[test]
+fn pictures_with_pts_files_train_with_15_or_68_points() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    std::fs::create_dir(path("faces")).unwrap();
+    for i in 0..12u32 {
+        std::fs::write(path(&format!("faces/photo{i}_1.png")), image_like(200, 180, i)).unwrap();
+        // Not a face, but 68 points spread over a square.
+        let points: Vec<String> = (0..68).map(|p| format!("{} {}", 60 + 10 * (p % 9), 40 + 12 * (p / 9))).collect();
+        let text = format!("version: 1\nn_points: 68\n{{\n{}\n}}\n", points.join("\n"));
+        std::fs::write(path(&format!("faces/photo{i}_1.pts")), text).unwrap();
+    }
+    for (flag, points) in [(None, 15), (Some("--all-68"), 68)] {
+        let run = path(&format!("run{points}"));
+        let data = path("faces");
+        let mut args = vec!["train", "--data", &data, "--epochs", "1", "--batch", "4", "--set", SMALL, "--out", &run];
+        args.extend(flag);
+        assert!(ok(&args).contains(&format!("{points} keypoints")));
+        let csv = path("out.csv");
+        let weights = format!("{run}/best.safetensors");
+        ok(&["predict", "--weights", &weights, "--data", &path("faces/photo3_1.png"), "--crop", "--csv", &csv]);
+        let header = std::fs::read_to_string(&csv).unwrap().lines().next().unwrap().to_string();
+        assert_eq!(header.split(',').count(), 1 + 2 * points);
+    }
 }

@@ -9,39 +9,57 @@ start=$SECONDS
 took() { say "$1: $((SECONDS - step)) s"; }
 
 toolchain=$(tools/wasm-toolchain.sh)
-# In a subshell: RUSTC is for this one build and must not leak to the host's cargo.
-step=$SECONDS
-(
+# Two builds of the same sources, each with its own target folder because rustc's flags differ: `face96` for every browser,
+# `face96_relaxed` with fused multiply-add for those that have relaxed-simd. pkg/simd.js chooses. Beside each other they
+# take little longer than one, since the last step of each runs on one core.
+# compile TARGET_FOLDER TARGET_FEATURES, in a subshell: RUSTC is for this one build and must not leak to the host's cargo.
+compile() (
   eval "$toolchain"
-  export RUSTFLAGS='-C target-feature=+simd128'
+  export RUSTFLAGS="-C target-feature=$2"
   $WASM_CARGO build --profile wasm --lib --locked --no-default-features --features wasm \
-    --target wasm32-unknown-unknown --target-dir target/wasm
+    --target wasm32-unknown-unknown --target-dir "$1"
 )
-took 'cargo build (about 3 minutes the first time)'
+step=$SECONDS
+compile target/wasm +simd128 &
+plain=$!
+compile target/wasm-relaxed +simd128,+relaxed-simd
+wait $plain
+took 'cargo build of two wasm files (about 3 minutes the first time)'
 
-raw=target/wasm/wasm32-unknown-unknown/wasm/face96.wasm
+raw() { echo "$1/wasm32-unknown-unknown/wasm/face96.wasm"; }
 stamp=target/wasm/bindgen.sha256
-sum=$(sha256sum "$raw" tools/build-web.sh package-lock.json)
-if [ -e pkg/dist/face96_bg.wasm ] && [ "$(cat $stamp 2>/dev/null)" = "$sum" ]; then
+sum=$(sha256sum "$(raw target/wasm)" "$(raw target/wasm-relaxed)" tools/build-web.sh package-lock.json)
+if [ -e pkg/dist/face96_relaxed_bg.wasm ] && [ "$(cat $stamp 2>/dev/null)" = "$sum" ]; then
   say 'wasm unchanged'
 else
   # Built aside and moved at the end, so that an open page never sees half a package.
-  out=target/wasm/dist
-  rm -rf $out $stamp
+  rm -f $stamp
+  # finish TARGET_FOLDER FLAG: to TARGET_FOLDER/dist. The features are those rustc used; wasm-bindgen drops the section that
+  # would tell wasm-opt.
+  finish() (
+    out=$1/dist
+    rm -rf "$out"
+    target/tools/bin/wasm-bindgen "$(raw "$1")" --target web --out-dir "$out" --out-name face96
+    node_modules/.bin/wasm-opt -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
+      --enable-mutable-globals --enable-reference-types --enable-multivalue $2 "$out/face96_bg.wasm" -o "$out/opt.wasm"
+    mv "$out/opt.wasm" "$out/face96_bg.wasm"
+    # Node 20 knows relaxed-simd behind a flag, later ones without.
+    node $(node --v8-options | grep -o -- '--experimental-wasm-relaxed-simd' | head -1) \
+      -e 'if (!WebAssembly.validate(require("fs").readFileSync(process.argv[1]))) throw Error("wasm-opt gave invalid wasm")' \
+      "$out/face96_bg.wasm"
+  )
   step=$SECONDS
-  target/tools/bin/wasm-bindgen "$raw" --target web --out-dir $out --out-name face96
-  took wasm-bindgen
-  step=$SECONDS
-  # The features are those rustc used; wasm-bindgen drops the section that would tell wasm-opt.
-  node_modules/.bin/wasm-opt -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
-    --enable-mutable-globals --enable-reference-types --enable-multivalue \
-    $out/face96_bg.wasm -o $out/opt.wasm
-  mv $out/opt.wasm $out/face96_bg.wasm
-  node -e 'if (!WebAssembly.validate(require("fs").readFileSync(process.argv[1]))) throw Error("wasm-opt gave invalid wasm")' \
-    $out/face96_bg.wasm
-  took wasm-opt
+  finish target/wasm '' &
+  plain=$!
+  finish target/wasm-relaxed --enable-relaxed-simd
+  wait $plain
+  took 'wasm-bindgen and wasm-opt'
+  for file in face96.js face96.d.ts face96_bg.wasm.d.ts; do
+    cmp target/wasm/dist/$file target/wasm-relaxed/dist/$file || { say "the two wasm files cannot share $file"; exit 1; }
+  done
   mkdir -p pkg/dist
-  mv $out/face96.js $out/face96.d.ts $out/face96_bg.wasm $out/face96_bg.wasm.d.ts pkg/dist/
+  mv target/wasm-relaxed/dist/face96_bg.wasm pkg/dist/face96_relaxed_bg.wasm
+  mv target/wasm/dist/face96.js target/wasm/dist/face96.d.ts target/wasm/dist/face96_bg.wasm{,.d.ts} pkg/dist/
   echo "$sum" >$stamp
 fi
 
@@ -57,7 +75,7 @@ fi
 
 node tools/offline-files.js
 
-node - pkg/dist/face96_bg.wasm pkg/weights/*.safetensors <<'JS' >&2
+node - pkg/dist/*.wasm pkg/weights/*.safetensors <<'JS' >&2
 const { readFileSync } = require('fs');
 const { brotliCompressSync, gzipSync } = require('zlib');
 const kb = (bytes) => `${Math.round(bytes.length / 1000)} kB`;

@@ -30,6 +30,9 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   touch node_modules/.package-lock.json
 fi
 
+# onnxruntime, by which the ONNX export is tested.
+if [ "${1:-}" = test ]; then tools/bench/setup.sh npm; fi
+
 if [ "${1:-}" = test ] && [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
   as_root=
   if [ "$(id -u)" != 0 ]; then as_root='sudo -n'; fi

@@ -4,14 +4,16 @@
 // visitor asks for it or all windows of the old version are closed. No page ever gets files of two versions.
 importScripts('./offline-files.js');
 
-/** @type {ServiceWorkerGlobalScope & { OFFLINE_FILES: Record<string, string> }} */
+/** @type {ServiceWorkerGlobalScope & { OFFLINE_FILES: Record<string, string>, OFFLINE_WASM: string[], RELAXED_SIMD_PROBE: number[] }} */
 const worker = /** @type {any} */ (self);
-const files = worker.OFFLINE_FILES;
+/** Of the two builds only the one that this browser runs is kept, chosen as pkg/simd.js does. */
+const other = worker.OFFLINE_WASM[WebAssembly.validate(new Uint8Array(worker.RELAXED_SIMD_PROBE)) ? 0 : 1];
+const files = Object.entries(worker.OFFLINE_FILES).filter(([path]) => path !== other);
 const CACHE = 'face96';
 
 /** A file's key in the cache holds its hash: two versions lie side by side, and what did not change is fetched once. */
 const keys = new Map(
-  Object.entries(files).map(([path, hash]) => {
+  files.map(([path, hash]) => {
     const url = new URL(path, worker.registration.scope);
     return [url.href, `${url.href}?${hash}`];
   }),

@@ -1,15 +1,22 @@
 //! Arguments and what each command does with them.
 
+mod bench;
+mod nets;
+mod plot;
 mod serve;
+mod submission;
 mod train;
+mod tutorial;
 
 use anyhow::{bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
-use face96::infer::Detector;
-use face96::train::{checkpoint::write_atomically, metrics::Score, report};
+use face96::schema::Schema;
+use face96::train::{checkpoint::write_atomically, metrics::Score, report, Config};
 use face96::weights::{Precision, Weights};
+use nets::Nets;
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Finds facial keypoints: trains the net, evaluates it, serves the page.
@@ -26,14 +33,20 @@ enum Command {
     Train(train::TrainArgs),
     /// Go on with an interrupted run.
     Resume(train::ResumeArgs),
-    /// Error of a weights file on labelled faces.
+    /// Error of a net, or of specialists together, on labelled faces.
     Eval(EvalArgs),
     /// Keypoints of pictures, as CSV and drawn.
     Predict(PredictArgs),
-    /// Write the weights file of a run.
+    /// Learning curves of runs, or a sheet of augmented samples.
+    Plot(plot::PlotArgs),
+    /// Write the weights file of a run, or an ONNX file.
     Export(ExportArgs),
+    /// Kaggle's submission file.
+    Submission(submission::SubmissionArgs),
     /// Speed of the nets on this machine.
-    Bench(BenchArgs),
+    Bench(bench::BenchArgs),
+    /// Train the tutorial's nets for the same time each and write the table.
+    Tutorial(tutorial::TutorialArgs),
     /// Serve the page on this machine.
     Serve(serve::ServeArgs),
 }
@@ -41,34 +54,44 @@ enum Command {
 /// Where labelled faces come from.
 #[derive(Args, Clone)]
 struct DataArgs {
-    /// Kaggle's training.csv, a CSV of file,NAME_x,NAME_y,..., a folder with labels.csv, a folder of such folders, or
-    /// synthetic[:COUNT]
-    #[arg(long, default_value = "synthetic")]
-    data: String,
+    /// Kaggle's training.csv, a CSV of file,NAME_x,NAME_y,..., a folder with labels.csv, a folder of such folders, a folder of
+    /// pictures with .pts files, or synthetic[:COUNT] [default: synthetic]
+    #[arg(long)]
+    data: Option<String>,
     /// Leave out rows with a missing keypoint, as the tutorial did
     #[arg(long)]
     complete_rows: bool,
     /// Leave out wrong rows and say how many, instead of stopping at the first
     #[arg(long)]
     skip_bad_rows: bool,
+    /// Keep the 68 points of .pts files, not Kaggle's 15
+    #[arg(long)]
+    all_68: bool,
 }
 
 impl DataArgs {
-    fn load(&self) -> Result<Dataset> {
-        let options = Options { complete_rows: self.complete_rows, skip_bad_rows: self.skip_bad_rows };
-        let data = data::load(&self.data, options)?;
-        if !data.skipped.is_empty() {
-            eprintln!("left out {} bad rows; the first: {}", data.skipped.len(), data.skipped[0]);
+    /// Writes what is given into a run's settings.
+    fn settle(&self, config: &mut Config) {
+        if let Some(data) = &self.data {
+            config.data = data.clone();
         }
-        Ok(data)
+        config.complete_rows |= self.complete_rows;
+        config.skip_bad_rows |= self.skip_bad_rows;
+        config.all_68 |= self.all_68;
+    }
+
+    fn load(&self) -> Result<Dataset> {
+        let mut config = Config::preset("compact")?;
+        self.settle(&mut config);
+        train::load_data(&config)
     }
 }
 
 #[derive(Args)]
 struct EvalArgs {
-    /// Weights file
-    #[arg(long)]
-    weights: PathBuf,
+    /// Weights files, or run folders; specialists share out the keypoints
+    #[arg(long, required = true, num_args = 1..)]
+    weights: Vec<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
     /// train, val or test (val where the data has no test split)
@@ -87,9 +110,9 @@ struct EvalArgs {
 
 #[derive(Args)]
 struct PredictArgs {
-    /// Weights file
-    #[arg(long)]
-    weights: PathBuf,
+    /// Weights files, or run folders; specialists share out the keypoints
+    #[arg(long, required = true, num_args = 1..)]
+    weights: Vec<PathBuf>,
     /// A picture, a folder of pictures, or labelled data as for train
     #[arg(long)]
     data: String,
@@ -106,25 +129,21 @@ struct PredictArgs {
 
 #[derive(Args)]
 struct ExportArgs {
-    /// Run folder
+    /// Run folder, whose best epoch is taken
+    #[arg(long, required_unless_present = "weights", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    /// Weights file, in place of a run folder
     #[arg(long)]
-    run: PathBuf,
+    weights: Option<PathBuf>,
     /// Weights file to write
-    #[arg(long)]
-    out: PathBuf,
-    /// How numbers are stored: f32, f16, or int8 with a scale an output channel
+    #[arg(long, required_unless_present = "onnx")]
+    out: Option<PathBuf>,
+    /// How its numbers are stored: f32, f16, or int8 with a scale an output channel
     #[arg(long, default_value = "f16", value_parser = precision)]
     precision: Precision,
-}
-
-#[derive(Args)]
-struct BenchArgs {
-    /// Nets to time
-    #[arg(long, value_delimiter = ',', default_value = "net2,compact")]
-    nets: Vec<String>,
-    /// Seconds for each figure
-    #[arg(long, default_value_t = 5.)]
-    seconds: f64,
+    /// ONNX file to write: `input` (batch, 1, 96, 96) to `keypoints` (batch, K, 2) in pixels
+    #[arg(long)]
+    onnx: Option<PathBuf>,
 }
 
 /// Runs the command line.
@@ -134,87 +153,82 @@ pub fn main() -> Result<()> {
         Command::Resume(args) => train::resume(args),
         Command::Eval(args) => eval(args),
         Command::Predict(args) => predict(args),
-        Command::Export(args) => train::export(&args.run, &args.out, args.precision),
-        Command::Bench(args) => train::bench(&args.nets, args.seconds),
+        Command::Plot(args) => plot::plot(args),
+        Command::Submission(args) => submission::submission(args),
+        Command::Export(args) => export(args),
+        Command::Bench(args) => bench::bench(args),
+        Command::Tutorial(args) => tutorial::tutorial(args),
         Command::Serve(args) => serve::serve(args),
     }
 }
 
-fn load_weights(path: &Path) -> Result<Weights> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    Weights::from_bytes(&bytes).with_context(|| path.display().to_string())
+/// Predictions on labelled faces, and how far off they are.
+struct Evaluation<'a> {
+    schema: &'a Schema,
+    /// The predicted keypoints' places in the schema.
+    places: Vec<usize>,
+    faces: Vec<&'a Face>,
+    found: Vec<nets::Found>,
+    score: Score,
 }
 
-/// The keypoints of crops, by the code that the browser runs: (presence, points) a crop.
-fn detect(weights: &Weights, crops: Vec<Vec<f32>>) -> Result<Vec<(f32, Vec<[f32; 2]>)>> {
-    let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
-    let parts: Vec<Result<Vec<_>>> = crops
-        .par_chunks(n)
-        .map(|crops| {
-            let mut detector = Detector::new(weights)?;
-            let one = |crop: &Vec<f32>| {
-                let row = detector.detect_grey(crop)?;
-                Ok((row[0], row[1..].chunks_exact(3).map(|k| [k[0], k[1]]).collect()))
-            };
-            crops.iter().map(one).collect()
-        })
-        .collect();
-    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+/// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.
+fn evaluate<'a>(nets: &Nets, schema: &'a Schema, faces: &[&'a Face]) -> Result<Evaluation<'a>> {
+    let places = schema.find(&nets.schema.keypoints)?;
+    // A face without a label for any of them says nothing.
+    let labelled = |f: &&Face| f.is_face() && places.iter().any(|k| f.points[*k][0].is_finite());
+    let faces: Vec<&Face> = faces.iter().copied().filter(labelled).collect();
+    let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
+    let mut evaluation = Evaluation { schema, places, faces, found, score: Score::new(schema, std::iter::empty()) };
+    evaluation.score = evaluation.of(|_| true);
+    Ok(evaluation)
+}
+
+impl Evaluation<'_> {
+    /// The score of some of the faces.
+    fn of(&self, wanted: impl Fn(&Face) -> bool) -> Score {
+        let pairs = self.faces.iter().zip(&self.found).filter(|(f, _)| wanted(f));
+        Score::of(self.schema, &self.places, pairs.map(|(f, (_, p))| (f.points.as_slice(), p.as_slice())))
+    }
+
+    /// Errors by keypoint, of all, and by source where there are several.
+    fn table(&self) -> String {
+        let names: Vec<&String> = self.places.iter().map(|k| &self.schema.keypoints[*k]).collect();
+        let mut text = report::table(&names, &self.score);
+        let sources: BTreeSet<&str> = self.faces.iter().map(|f| f.source.as_str()).collect();
+        for source in sources.iter().filter(|_| sources.len() > 1) {
+            text += &format!("{source:>12}: {}\n", report::summary(&self.of(|f| f.source == *source)));
+        }
+        text
+    }
 }
 
 fn eval(args: EvalArgs) -> Result<()> {
-    let weights = load_weights(&args.weights)?;
+    let nets = Nets::load(&args.weights)?;
     let data = args.data.load()?;
-    if data.schema.keypoints != weights.meta.schema.keypoints {
-        bail!(
-            "{} predicts {:?}, {} has {:?}",
-            args.weights.display(),
-            weights.meta.schema.keypoints,
-            args.data.data,
-            data.schema.keypoints
-        );
+    let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
+    let named = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    let evaluation = evaluate(&nets, &data.schema, &faces).with_context(|| named(&args.weights))?;
+    let score = &evaluation.score;
+    if score.n == 0 {
+        bail!("{}: no labelled face to evaluate on", args.data.data.as_deref().unwrap_or("synthetic"));
     }
-    let seed = weights.meta.training["seed"].as_u64().unwrap_or(42);
-    let faces: Vec<&Face> =
-        data.split(args.split, seed).into_iter().map(|i| &data.faces[i]).filter(|f| f.is_face()).collect();
-    let found = detect(&weights, faces.par_iter().map(|f| f.crop()).collect())?;
-    let pairs = faces.iter().zip(&found).map(|(f, p)| (f.points.as_slice(), p.1.as_slice()));
-    let score = Score::new(&data.schema, pairs.clone());
     if let Some(path) = &args.curve {
         write_atomically(path, report::cumulative_error(&score.each)?.as_bytes())?;
     }
     if let Some(path) = &args.worst {
-        let mut order: Vec<usize> = (0..score.each.len().min(faces.len())).collect();
+        let mut order: Vec<usize> = (0..score.each.len()).collect();
         order.sort_by(|a, b| score.each[*b].total_cmp(&score.each[*a]));
-        let cells: Vec<_> = order
-            .iter()
-            .take(48)
-            .map(|&i| (grey(&faces[i].crop()), faces[i].points.clone(), found[i].1.clone()))
-            .collect();
-        report::write_png(path, &report::sheet(&cells, 8, 2))?;
+        let cell = |i: &usize| {
+            let face = evaluation.faces[*i];
+            (grey(&face.crop()), face.points.clone(), evaluation.found[*i].1.clone())
+        };
+        report::write_png(path, &report::sheet(&order.iter().take(48).map(cell).collect::<Vec<_>>(), 8, 2))?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&score)?);
-        return Ok(());
-    }
-    println!("{:28} {:>7}", "keypoint", "NME %");
-    for name in &data.schema.keypoints {
-        println!("{name:28} {:7.2}", score.per_keypoint[name]);
-    }
-    println!(
-        "{} faces: RMSE {:.3} px, NME {:.2} %, failures {:.2} %",
-        score.n, score.rmse_px, score.nme_pct, score.failure_pct
-    );
-    let mut sources: Vec<&str> = faces.iter().map(|f| f.source.as_str()).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    for source in sources.iter().filter(|_| sources.len() > 1) {
-        let of_source = pairs.clone().zip(&faces).filter(|(_, f)| f.source == *source).map(|(pair, _)| pair);
-        let s = Score::new(&data.schema, of_source);
-        println!(
-            "{source:>12}: {} faces, RMSE {:.3} px, NME {:.2} %, failures {:.2} %",
-            s.n, s.rmse_px, s.nme_pct, s.failure_pct
-        );
+    } else {
+        print!("{}", evaluation.table());
     }
     Ok(())
 }
@@ -256,6 +270,7 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
             weight: 1.,
             picture,
             to_picture: square.crop_to_frame(face96::nets::SIDE),
+            to_file: face96::geometry::Affine::IDENTITY,
             points: vec![],
         })
     };
@@ -266,20 +281,20 @@ fn predict(args: PredictArgs) -> Result<()> {
     if args.csv.is_none() && args.draw.is_none() {
         bail!("nothing to write: give --csv FILE or --draw FOLDER");
     }
-    let weights = load_weights(&args.weights)?;
+    let nets = Nets::load(&args.weights)?;
     let faces = match plain_pictures(Path::new(&args.data), args.crop)? {
         Some(faces) => faces,
         None => data::load(&args.data, Options::default())?.faces.into_iter().filter(|f| f.is_face()).collect(),
     };
-    let found = detect(&weights, faces.par_iter().map(|f| f.crop()).collect())?;
+    let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
     let points: Vec<Vec<[f32; 2]>> =
         faces.iter().zip(&found).map(|(f, (_, p))| p.iter().map(|p| f.to_picture.apply(*p)).collect()).collect();
     if let Some(path) = &args.csv {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let names = (0..weights.meta.schema.len()).flat_map(|i| [format!("x{i}"), format!("y{i}")]);
+        let names = (0..nets.schema.len()).flat_map(|i| [format!("x{i}"), format!("y{i}")]);
         writer.write_record(std::iter::once("file".to_string()).chain(names))?;
         for (face, points) in faces.iter().zip(&points) {
-            let numbers = points.iter().flatten().map(|v| format!("{v:.4}"));
+            let numbers = points.iter().flat_map(|p| face.to_file.apply(*p)).map(|v| format!("{v:.4}"));
             writer.write_record(std::iter::once(face.name.clone()).chain(numbers))?;
         }
         write_atomically(path, &writer.into_inner()?)?;
@@ -295,6 +310,26 @@ fn predict(args: PredictArgs) -> Result<()> {
         }
     }
     println!("{} faces", faces.len());
+    Ok(())
+}
+
+fn export(args: ExportArgs) -> Result<()> {
+    let weights = match (&args.weights, &args.run) {
+        (Some(path), _) => Weights::read(path)?,
+        (None, Some(run)) => train::best_weights(run)?,
+        (None, None) => bail!("nothing to export: give --run FOLDER or --weights FILE"),
+    };
+    let write = |path: &Path, bytes: &[u8]| -> Result<()> {
+        write_atomically(path, bytes)?;
+        println!("{}: {} bytes", path.display(), bytes.len());
+        Ok(())
+    };
+    if let Some(path) = &args.out {
+        write(path, &weights.to_bytes(args.precision)?)?;
+    }
+    if let Some(path) = &args.onnx {
+        write(path, &face96::onnx::to_bytes(&weights)?)?;
+    }
     Ok(())
 }
 

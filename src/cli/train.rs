@@ -1,42 +1,135 @@
-//! `train`, `resume`, `export` and `bench`: run folders and what is shown while a run goes on.
+//! `train` and `resume`: run folders and what is shown while a run goes on.
 
 use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::{Dataset, Face, Split};
 use face96::train::checkpoint::{write_atomically, State};
-use face96::train::{self, report, Config, Epoch, Progress};
-use face96::weights::Precision;
-use indicatif::{ProgressBar, ProgressStyle};
+use face96::train::events::Events;
+use face96::train::optim::Optimizer;
+use face96::train::{self, report, Config, End, Epoch, Progress};
+use face96::weights::{Precision, Weights};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+/// What a run is made of: a preset, a file, and what the command line says.
 #[derive(Args)]
-pub(super) struct TrainArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// net1 to net7 of the tutorial, or compact
-    #[arg(long, default_value = "compact")]
-    preset: String,
-    /// Run folder
-    #[arg(long, default_value = "runs/latest")]
-    out: PathBuf,
-    /// TOML file with settings as a run's config.toml has them
+pub(super) struct SettingArgs {
+    /// net1 to net7 of the tutorial, or compact [default: the file's, or compact]
+    #[arg(long)]
+    preset: Option<String>,
+    /// TOML file with any of the settings that a run's config.toml has
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Passes over the data
+    /// Change one setting: augment.flip=0, optimizer.momentum=[0.9,0.99], ...; the keys are those of a run's config.toml
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Most passes over the data
     #[arg(long)]
     epochs: Option<usize>,
     /// Samples of a step
     #[arg(long)]
     batch: Option<usize>,
-    /// Learning rate: highest (compact) or first (net1 to net7)
-    #[arg(long)]
-    lr: Option<f32>,
+    /// Learning rate: highest (compact), or FIRST,LAST (net1 to net7; one number where it does not move)
+    #[arg(long, value_delimiter = ',')]
+    lr: Vec<f32>,
+    /// Momentum: FIRST,LAST (net1 to net7; one number where it does not move)
+    #[arg(long, value_delimiter = ',')]
+    momentum: Vec<f32>,
     /// Seed of weights, order and augmentation
     #[arg(long)]
     seed: Option<u64>,
+    /// End after this many epochs without a better one; the weights of the best are kept in any case
+    #[arg(long, value_name = "EPOCHS")]
+    early_stopping: Option<usize>,
+    /// Begin no further epoch after this many minutes
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Begin no further epoch after this many seconds
+    #[arg(long, conflicts_with = "minutes")]
+    seconds: Option<f64>,
+    /// Start from the weights of this file, where name and shape are the same
+    #[arg(long, value_name = "WEIGHTS")]
+    init: Option<PathBuf>,
+    /// Train specialists, one net a group of keypoints: the tutorial's groups for Kaggle's points, otherwise each pair and
+    /// each single point
+    #[arg(long)]
+    specialists: bool,
+    /// Train a specialist for these keypoints (may be given several times)
+    #[arg(long, value_name = "NAME=KEYPOINT,KEYPOINT,...")]
+    group: Vec<String>,
+}
+
+impl SettingArgs {
+    /// All settings but those of the data.
+    pub(super) fn settle(&self) -> Result<Config> {
+        let text = match &self.config {
+            None => None,
+            Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
+        };
+        let specialists = self.specialists || !self.group.is_empty();
+        let settled = Config::settle(self.preset.as_deref(), specialists, text.as_deref(), &self.set);
+        let mut config = match &self.config {
+            None => settled?,
+            Some(path) => settled.with_context(|| path.display().to_string())?,
+        };
+        config.epochs = self.epochs.unwrap_or(config.epochs);
+        config.batch = self.batch.unwrap_or(config.batch);
+        config.seed = self.seed.unwrap_or(config.seed);
+        config.patience = self.early_stopping.unwrap_or(config.patience);
+        config.seconds = self.minutes.map(|m| 60. * m).or(self.seconds).unwrap_or(config.seconds);
+        if let Some(path) = &self.init {
+            config.init = path.display().to_string();
+        }
+        match &mut config.optimizer {
+            Optimizer::Nesterov { lr, momentum } => {
+                first_and_last("--lr", &self.lr, lr)?;
+                first_and_last("--momentum", &self.momentum, momentum)?;
+            }
+            Optimizer::AdamW { lr, .. } => {
+                match self.lr[..] {
+                    [] => {}
+                    [rate] => *lr = rate,
+                    _ => bail!("--lr: expected one number, the highest rate"),
+                }
+                if !self.momentum.is_empty() {
+                    bail!("--momentum: the optimizer of '{}' has none", config.preset);
+                }
+            }
+        }
+        for group in &self.group {
+            let named = group.split_once('=').filter(|(name, _)| !name.trim().is_empty());
+            let (name, keypoints) =
+                named.with_context(|| format!("--group '{group}': expected NAME=KEYPOINT,KEYPOINT,..."))?;
+            let keypoints = keypoints.split(',').map(|k| k.trim().to_string()).filter(|k| !k.is_empty()).collect();
+            config.groups.insert(name.trim().into(), keypoints);
+        }
+        Ok(config)
+    }
+}
+
+fn first_and_last(flag: &str, given: &[f32], value: &mut [f32; 2]) -> Result<()> {
+    match *given {
+        [] => {}
+        [one] if value[0] == value[1] => *value = [one, one],
+        [first, last] => *value = [first, last],
+        _ => bail!("{flag}: expected FIRST,LAST, found {given:?}"),
+    }
+    Ok(())
+}
+
+#[derive(Args)]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Run folder
+    #[arg(long, default_value = "runs/latest")]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -44,31 +137,52 @@ pub(super) struct ResumeArgs {
     /// Run folder
     #[arg(long, default_value = "runs/latest")]
     run: PathBuf,
+    /// Another time limit, minutes over the whole run
+    #[arg(long)]
+    minutes: Option<f64>,
 }
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Progress on a terminal as a bar, otherwise a line an epoch.
-struct Shown(ProgressBar);
+pub(super) struct Shown {
+    bar: ProgressBar,
+    epochs: usize,
+    /// Zero for no limit.
+    seconds: f64,
+    start: Instant,
+    /// Steps since the start, for the time left: validation and pictures are in it.
+    steps: AtomicUsize,
+}
 
 impl Shown {
-    fn new() -> Self {
+    pub(super) fn new(config: &Config, done: &[Epoch]) -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        let style = "epoch {prefix} [{bar:30}] {pos}/{len} {msg} {eta} left in this epoch";
+        let style = "epoch {prefix} [{bar:30}] {pos}/{len} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self(bar)
+        let seconds =
+            if config.seconds > 0. { (config.seconds - done.last().map_or(0., |e| e.seconds)).max(1.) } else { 0. };
+        Self { bar, epochs: config.epochs, seconds, start: Instant::now(), steps: AtomicUsize::new(0) }
     }
 }
 
 impl Progress for Shown {
     fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64) {
-        if done == 1 {
-            self.0.set_length(of as u64);
-            self.0.set_prefix((epoch + 1).to_string());
-            self.0.reset();
+        let steps = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.bar.is_hidden() {
+            return;
         }
-        self.0.set_position(done as u64);
-        self.0.set_message(format!("loss {loss:.5} {rate:.0} samples/s"));
+        if done == 1 {
+            self.bar.set_length(of as u64);
+            self.bar.set_prefix(format!("{}/{}", epoch + 1, self.epochs));
+            self.bar.reset();
+        }
+        self.bar.set_position(done as u64);
+        let spent = self.start.elapsed().as_secs_f64();
+        let left = ((self.epochs - epoch) * of - done) as f64 * spent / steps as f64;
+        let left = if self.seconds > 0. { left.min((self.seconds - spent).max(0.)) } else { left };
+        let left = HumanDuration(Duration::from_secs_f64(left));
+        self.bar.set_message(format!("loss {loss:.5}, {rate:.0} samples/s, at most {left} left"));
     }
 
     fn epoch(&self, e: &Epoch, best: bool) {
@@ -81,10 +195,10 @@ impl Progress for Shown {
             e.samples_per_second,
             if best { "  best" } else { "" }
         );
-        if self.0.is_hidden() {
+        if self.bar.is_hidden() {
             println!("{line}");
         } else {
-            self.0.println(line);
+            self.bar.println(line);
         }
     }
 
@@ -94,40 +208,123 @@ impl Progress for Shown {
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<()> {
-    let mut config = match &args.config {
-        None => Config::preset(&args.preset)?,
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            toml::from_str(&text).with_context(|| path.display().to_string())?
-        }
-    };
-    config.data = args.data.data.clone();
-    config.complete_rows = args.data.complete_rows;
-    config.epochs = args.epochs.unwrap_or(config.epochs);
-    config.batch = args.batch.unwrap_or(config.batch);
-    config.seed = args.seed.unwrap_or(config.seed);
-    if let Some(rate) = args.lr {
-        match &mut config.optimizer {
-            train::optim::Optimizer::Nesterov { lr, .. } => lr[0] = rate,
-            train::optim::Optimizer::AdamW { lr, .. } => *lr = rate,
-        }
+    let mut config = args.settings.settle()?;
+    args.data.settle(&mut config);
+    let data = load_data(&config)?;
+    if args.settings.specialists && config.groups.is_empty() {
+        config.groups = data.schema.groups().into_iter().collect();
     }
-    if config.batch == 0 || config.epochs == 0 {
-        bail!("expected at least one epoch and one sample a batch, found {} and {}", config.epochs, config.batch);
+    check(&config, &data)?;
+    // Also says what does not fit, before anything is written.
+    let parts = parts(&args.out, &config, &data)?;
+    for part in &parts {
+        State::new(&part.config, part.data.as_ref().unwrap_or(&data).schema.len())?;
     }
-    let data = args.data.load()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let _lock = lock(&args.out)?;
-    if args.out.join("last.ckpt").exists() {
-        bail!("{} already holds a run: go on with it by 'face96 resume', or choose another --out", args.out.display());
+    if let Some(part) = parts.iter().find(|part| part.run.join("last.ckpt").exists()) {
+        let differs = load_config(&part.run).ok().and_then(|old| part.config.difference(&old));
+        let how = differs.map_or(String::new(), |(key, new, old)| format!(" with {key} = {old}, not {new}"));
+        bail!(
+            "{} already holds a run{how}: go on with it by 'face96 resume', or choose another --out",
+            part.run.display()
+        );
     }
-    write_atomically(&args.out.join("config.toml"), toml::to_string(&config)?.as_bytes())?;
-    let state = State::new(&config, data.schema.len())?;
-    go(&args.out, &config, &data, state)
+    write_atomically(&args.out.join("config.toml"), config.to_toml()?.as_bytes())?;
+    catch_interrupt()?;
+    go_all(&args.out, &parts, &data)
+}
+
+pub(super) fn load_data(config: &Config) -> Result<Dataset> {
+    let data = face96::data::load(&config.data, config.options())?;
+    if !data.skipped.is_empty() {
+        eprintln!("left out {} bad rows; the first: {}", data.skipped.len(), data.skipped[0]);
+    }
+    if config.keypoints.is_empty() {
+        return Ok(data);
+    }
+    data.group(&config.keypoints).with_context(|| config.data.clone())
+}
+
+fn check(config: &Config, data: &Dataset) -> Result<()> {
+    if config.batch == 0 || (config.epochs == 0 && config.groups.is_empty()) {
+        bail!("expected at least one epoch and one sample a batch, found {} and {}", config.epochs, config.batch);
+    }
+    for (name, keypoints) in &config.groups {
+        if name.starts_with('.') || name.contains(['/', '\\']) {
+            bail!("group '{name}': expected a name that can be a folder's");
+        }
+        if keypoints.is_empty() {
+            bail!("group '{name}' names no keypoint");
+        }
+        data.schema.find(keypoints).with_context(|| format!("group '{name}'"))?;
+    }
+    Ok(())
+}
+
+/// A run: all there is, or that of one specialist.
+struct Part {
+    run: PathBuf,
+    config: Config,
+    data: Option<Dataset>,
+}
+
+/// The runs that a configuration stands for: itself, or one a group in a folder of the group's name.
+fn parts(run: &Path, config: &Config, data: &Dataset) -> Result<Vec<Part>> {
+    if config.groups.is_empty() {
+        return Ok(vec![Part { run: run.to_path_buf(), config: config.clone(), data: None }]);
+    }
+    let of_group = |(name, keypoints): (&String, &Vec<String>)| {
+        let data = data.clone().group(keypoints).with_context(|| format!("group '{name}'"))?;
+        let mut config = Config { keypoints: keypoints.clone(), groups: Default::default(), ..config.clone() };
+        if config.epochs == 0 {
+            config.epochs = train::specialist_epochs(data.faces.iter().filter(|f| f.is_face()).count());
+        }
+        Ok(Part { run: run.join(name), config, data: Some(data) })
+    };
+    config.groups.iter().map(of_group).collect()
+}
+
+/// Runs what is not done yet, one after the other.
+fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<()> {
+    let one = parts.len() == 1 && parts[0].run == run;
+    for part in parts {
+        let data = part.data.as_ref().unwrap_or(data);
+        if !one {
+            println!("specialist {}: {}", part.run.display(), part.config.keypoints.join(", "));
+        }
+        if !go_on(&part.run, &part.config, data)? {
+            println!("'face96 resume --run {}' goes on", run.display());
+            return Ok(());
+        }
+    }
+    if !one {
+        println!("all specialists together:");
+        let nets = super::nets::Nets::load(&[run.to_path_buf()])?;
+        let seed = parts[0].config.seed;
+        let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
+        print!("{}", super::evaluate(&nets, &data.schema, &faces)?.table());
+    }
+    Ok(())
+}
+
+/// Begins a run, or goes on with it; false if it was stopped before its end.
+pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset) -> Result<bool> {
+    let last = run.join("last.ckpt");
+    let state = if last.exists() {
+        let state = State::load(&last, config, data.schema.len())?;
+        println!("going on after epoch {} of {}", state.history.len(), config.epochs);
+        state
+    } else {
+        State::new(config, data.schema.len())?
+    };
+    std::fs::create_dir_all(run).with_context(|| run.display().to_string())?;
+    write_atomically(&run.join("config.toml"), config.to_toml()?.as_bytes())?;
+    go(run, config, data, state)
 }
 
 /// Holds a run folder as long as it lives.
-fn lock(run: &Path) -> Result<std::fs::File> {
+pub(super) fn lock(run: &Path) -> Result<std::fs::File> {
     let path = run.join("lock");
     let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
@@ -136,32 +333,32 @@ fn lock(run: &Path) -> Result<std::fs::File> {
     }
 }
 
-fn load_config(run: &Path) -> Result<Config> {
+pub(super) fn load_config(run: &Path) -> Result<Config> {
     let path = run.join("config.toml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    toml::from_str(&text).with_context(|| path.display().to_string())
+    Config::settle(None, false, Some(&text), &[]).with_context(|| path.display().to_string())
+}
+
+/// Ctrl-C ends the run after the step that it is in.
+pub(super) fn catch_interrupt() -> Result<()> {
+    Ok(ctrlc::set_handler(|| STOPPED.store(true, Ordering::Relaxed))?)
 }
 
 pub(super) fn resume(args: ResumeArgs) -> Result<()> {
-    let config = load_config(&args.run)?;
+    let mut config = load_config(&args.run)?;
+    config.seconds = args.minutes.map_or(config.seconds, |m| 60. * m);
     let _lock = lock(&args.run)?;
-    let data =
-        DataArgs { data: config.data.clone(), complete_rows: config.complete_rows, skip_bad_rows: false }.load()?;
-    let last = args.run.join("last.ckpt");
-    let state = if last.exists() {
-        State::load(&last, &config, data.schema.len())?
-    } else {
-        State::new(&config, data.schema.len())?
-    };
-    println!("going on after epoch {} of {}", state.history.len(), config.epochs);
-    go(&args.run, &config, &data, state)
+    let data = load_data(&config)?;
+    let parts = parts(&args.run, &config, &data)?;
+    catch_interrupt()?;
+    go_all(&args.run, &parts, &data)
 }
 
-fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<()> {
-    ctrlc::set_handler(|| STOPPED.store(true, Ordering::Relaxed))?;
+/// Trains to the end and keeps the run folder; false if it was stopped before.
+fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<bool> {
     let valid = data.split(Split::Val, config.seed);
     println!(
-        "{}: {} faces and negatives to train on, {} to validate, {} keypoints; {} epochs of {}",
+        "{}: {} faces and negatives to train on, {} to validate, {} keypoints; at most {} epochs of {}",
         config.data,
         data.split(Split::Train, config.seed).len(),
         valid.len(),
@@ -169,98 +366,69 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<(
         config.epochs,
         config.preset
     );
-    let shown_faces: Vec<&Face> = valid.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
-    let shown_faces: Vec<&Face> = shown_faces.iter().step_by(shown_faces.len().div_ceil(32).max(1)).copied().collect();
     let mean_shape = data.mean_shape(&data.split(Split::Train, config.seed));
-    let finished = train::run(config, data, &mut state, &Shown::new(), |state, best| {
-        let path = |name: &str| run.join(name);
-        state.save(&path("last.ckpt"))?;
-        let mut csv = String::from("epoch,train_loss,valid_rmse_px,valid_nme_pct,learning_rate,samples_per_second\n");
-        for e in &state.history {
-            let rate = e.samples_per_second;
-            let figures = format!("{},{},{}", e.train_loss, e.valid_rmse_px, e.valid_nme_pct);
-            csv += &format!("{},{figures},{},{rate:.1}\n", e.epoch, e.learning_rate);
+    let faces: Vec<&Face> = valid.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
+    let sample: Vec<&Face> = faces.iter().step_by(faces.len().div_ceil(32).max(1)).copied().collect();
+    let path = |name: &str| run.join(name);
+    let mut events = None;
+    let shown = Shown::new(config, &state.history);
+    let finished = train::run(config, data, &mut state, &shown, |state, score, best| {
+        state.save(&path("last.ckpt"), config)?;
+        write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
+        write_atomically(&path("curves.svg"), report::curves(&state.history, config.loss)?.as_bytes())?;
+        write_atomically(&path("errors.svg"), report::cumulative_error(&score.each)?.as_bytes())?;
+        let model = state.averaged(config.average)?;
+        let found = train::predict(&model, config.normalisation, &sample)?;
+        let cells: Vec<_> = sample.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p)).collect();
+        report::write_png(&path("samples.png"), &report::sheet(&cells, 8, 2))?;
+        if let Some(e) = state.history.last() {
+            let figures = [
+                ("train/loss", e.train_loss),
+                ("train/learning_rate", f64::from(e.learning_rate)),
+                ("train/samples_per_second", e.samples_per_second),
+                ("valid/rmse_px", e.valid_rmse_px),
+                ("valid/nme_pct", e.valid_nme_pct),
+            ];
+            if events.is_none() {
+                events = Some(Events::start(run)?);
+            }
+            events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
         }
-        write_atomically(&path("metrics.csv"), csv.as_bytes())?;
-        write_atomically(&path("curves.svg"), report::curves(&state.history)?.as_bytes())?;
         if best {
-            state.save(&path("best.ckpt"))?;
+            state.save(&path("best.ckpt"), config)?;
             let weights = train::export(config, &source_name(&config.data), &data.schema, mean_shape.clone(), state)?;
             write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
-            let model = state.averaged(config.average)?;
-            let found = train::predict(&model, config.normalisation, &shown_faces)?;
-            let cells: Vec<_> =
-                shown_faces.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p)).collect();
-            report::write_png(&path("samples.png"), &report::sheet(&cells, 8, 2))?;
         }
         Ok(())
     })?;
+    shown.bar.finish_and_clear();
     if !finished {
-        println!("stopped after epoch {}; 'face96 resume --run {}' goes on", state.history.len(), run.display());
+        println!("stopped after epoch {}", state.history.len());
+        return Ok(false);
     }
-    Ok(())
+    let best = State::load(&path("best.ckpt"), config, data.schema.len())?;
+    let why = match config.end(&state.history) {
+        Some(End::Patience) => format!("no better epoch in {}; ", config.patience),
+        Some(End::Time) => format!("{:.0} s are over; ", config.seconds),
+        _ => String::new(),
+    };
+    println!("{why}the weights are those of epoch {}, the best of {}", best.history.len(), state.history.len());
+    let score = train::validate(&best.averaged(config.average)?, config.normalisation, data, &valid)?;
+    print!("{}", report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score));
+    Ok(true)
 }
 
 /// The data's name without the folders it lies in, which say nothing to whoever gets the weights.
-fn source_name(data: &str) -> String {
+pub(super) fn source_name(data: &str) -> String {
     Path::new(data).file_name().map_or(data.to_string(), |n| n.to_string_lossy().into_owned())
 }
 
-pub(super) fn export(run: &Path, out: &Path, precision: Precision) -> Result<()> {
+/// The weights of a run's best epoch, in full precision.
+pub(super) fn best_weights(run: &Path) -> Result<Weights> {
     let config = load_config(run)?;
     // The schema is in the weights file of the best epoch; the checkpoint has the full precision.
-    let meta = super::load_weights(&run.join("best.safetensors"))?.meta;
+    let meta = Weights::read(&run.join("best.safetensors"))?.meta;
     let schema = meta.schema;
     let state = State::load(&run.join("best.ckpt"), &config, schema.len())?;
-    let weights = train::export(&config, &source_name(&config.data), &schema, meta.mean_shape, &state)?;
-    let bytes = weights.to_bytes(precision)?;
-    write_atomically(out, &bytes)?;
-    println!("{}: {} bytes, epoch {}", out.display(), bytes.len(), state.history.len());
-    Ok(())
-}
-
-/// Samples a second of training, and milliseconds of a forward pass by the browser's code on one thread.
-pub(super) fn bench(nets: &[String], seconds: f64) -> Result<()> {
-    use candle_core::{Device, Tensor};
-    use rand::SeedableRng;
-    println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
-    for name in nets {
-        let config = Config::preset(name)?;
-        let mut state = State::new(&config, 15)?;
-        let side = face96::nets::SIDE;
-        let pictures = Tensor::ones((config.batch, side, side, 1), candle_core::DType::F32, &Device::Cpu)?;
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        let mut rates = Vec::new();
-        let start = std::time::Instant::now();
-        while start.elapsed().as_secs_f64() < seconds || rates.len() < 3 {
-            let step = std::time::Instant::now();
-            let output = state.model.forward(&pictures, Some(&mut rng))?;
-            let gradients = output.keypoints.sqr()?.mean_all()?.backward()?;
-            for (v, (p, var)) in state.model.vars.iter().enumerate().filter(|(_, (p, _))| p.trained) {
-                let g = gradients.get(var.as_tensor());
-                if let Some(g) = g {
-                    config.optimizer.update(var, g, &mut state.moments[v], 1, 0.5).with_context(|| p.name.clone())?;
-                }
-            }
-            rates.push(config.batch as f64 / step.elapsed().as_secs_f64());
-        }
-        let schema = face96::schema::Schema::kaggle();
-        let weights = train::export(&config, "bench", &schema, None, &state)?;
-        let mut detector = face96::infer::Detector::new(&weights)?;
-        let crop: Vec<f32> = (0..side * side).map(|i| (i % 251) as f32).collect();
-        let mut times = Vec::new();
-        let start = std::time::Instant::now();
-        while start.elapsed().as_secs_f64() < seconds || times.len() < 3 {
-            let one = std::time::Instant::now();
-            detector.detect_grey(&crop)?;
-            times.push(one.elapsed().as_secs_f64() * 1e3);
-        }
-        println!("{name:10} {:16.1} {:22.2}", median(&mut rates), median(&mut times));
-    }
-    Ok(())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Ok(train::export(&config, &source_name(&config.data), &schema, meta.mean_shape, &state)?)
 }

@@ -3,9 +3,9 @@
 //! crops with a margin, whose box is the middle 62.5 % of the picture (30 to 130 of 160). Without either, the box is the picture:
 //! its middle, its longest side. A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
 
-use super::{coordinate, Dataset, Face, Options};
+use super::{coordinate, pts, Dataset, Face, Options};
 use crate::error::{Error, Result};
-use crate::geometry::CropBox;
+use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
 use crate::picture::Gray;
 use crate::schema::Schema;
@@ -63,8 +63,14 @@ pub(super) fn load(folder: &Path, options: Options) -> Result<Dataset> {
             }
         }
     }
-    let missing = || Error::Data(format!("{}: no labels.csv in it or in a folder below", folder.display()));
-    let mut all = all.ok_or_else(missing)?;
+    let Some(mut all) = all else {
+        let files = pts::files(folder)?;
+        if files.is_empty() {
+            let what = "no labels.csv in it or in a folder below, nor .pts files";
+            return Err(Error::Data(format!("{}: {what}", folder.display())));
+        }
+        return pts::load(folder, &files, options);
+    };
     for list in negatives {
         let rows = read_rows(&list, |row| row.face(&[]), options)?;
         all.faces.extend(rows.0);
@@ -128,7 +134,7 @@ impl Row<'_> {
         let to_picture = CropBox { x, y, size, roll: 0. }.crop_to_frame(SIDE);
         let inverse = to_picture.inverse().ok_or("the box is too small")?;
         let points = columns.iter().map(|i| Ok(inverse.apply([self.at(*i)?, self.at(i + 1)?])));
-        Ok(Some(Face {
+        let face = Face {
             points: points.collect::<std::result::Result<_, String>>()?,
             name: file.to_string(),
             weight: source_weight(&source),
@@ -137,7 +143,9 @@ impl Row<'_> {
             split,
             picture,
             to_picture,
-        }))
+            to_file: Affine::IDENTITY,
+        };
+        Ok(Some(face.cut()))
     }
 }
 

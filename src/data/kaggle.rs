@@ -57,6 +57,7 @@ fn read(
         weight: 1.,
         picture: Gray { width: SIDE, height: SIDE, pixels },
         to_picture: Affine::IDENTITY,
+        to_file: Affine::IDENTITY,
         points,
     })
 }
@@ -83,6 +84,77 @@ fn pixels(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
         return Err(format!("expected {} pixels, found {}", SIDE * SIDE, pixels.len()));
     }
     Ok(pixels)
+}
+
+/// The pictures of Kaggle's `test.csv` (`ImageId,Image`), each with its id.
+///
+/// # Errors
+/// [`Error::Data`] naming file, row and column.
+pub fn load_test(path: &Path) -> Result<Vec<(String, Vec<f32>)>> {
+    let mut pictures = Vec::new();
+    read_rows(path, ["ImageId", "Image"], |[id, image]| {
+        let pixels = pixels(image).map_err(|why| format!("column 'Image': {why}"))?;
+        pictures.push((text(id), pixels.into_iter().map(f32::from).collect()));
+        Ok(())
+    })?;
+    Ok(pictures)
+}
+
+/// A row of Kaggle's `IdLookupTable.csv`: which coordinate of which picture is asked for.
+pub struct Lookup {
+    /// Number of the row in the submission.
+    pub row: String,
+    /// The picture.
+    pub image: String,
+    /// `NAME_x` or `NAME_y`.
+    pub feature: String,
+}
+
+/// Reads Kaggle's `IdLookupTable.csv` (`RowId,ImageId,FeatureName,Location`).
+///
+/// # Errors
+/// [`Error::Data`] naming file, row and column.
+pub fn load_lookup(path: &Path) -> Result<Vec<Lookup>> {
+    let mut rows = Vec::new();
+    read_rows(path, ["RowId", "ImageId", "FeatureName"], |[row, image, feature]| {
+        rows.push(Lookup { row: text(row), image: text(image), feature: text(feature) });
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).trim().to_string()
+}
+
+/// Calls `each` with the named columns of every row.
+fn read_rows<const N: usize>(
+    path: &Path,
+    columns: [&str; N],
+    mut each: impl FnMut([&[u8]; N]) -> std::result::Result<(), String>,
+) -> Result<()> {
+    let bad = |what: String| Error::Data(format!("{}: {what}", path.display()));
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(file);
+    let header = reader.headers().map_err(|e| bad(format!("header: {e}")))?.clone();
+    let mut at = [0; N];
+    for (at, column) in at.iter_mut().zip(columns) {
+        *at = header.iter().position(|c| c.trim() == column).ok_or_else(|| bad(format!("no column '{column}'")))?;
+    }
+    let mut record = csv::ByteRecord::new();
+    for row in 1.. {
+        match reader.read_byte_record(&mut record) {
+            Ok(false) => break,
+            Ok(true) if record.len() == header.len() => {
+                each(at.map(|i| &record[i])).map_err(|why| bad(format!("row {row}: {why}")))?;
+            }
+            Ok(true) => {
+                return Err(bad(format!("row {row}: expected {} columns, found {}", header.len(), record.len())));
+            }
+            Err(e) => return Err(bad(format!("row {row}: {e}"))),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

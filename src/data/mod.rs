@@ -1,4 +1,5 @@
-//! Labelled faces in: Kaggle's `training.csv`, folders of `labels.csv` and pictures, and faces the program draws itself.
+//! Labelled faces in: Kaggle's `training.csv`, folders of `labels.csv` and pictures, pictures with `.pts` files, and faces the
+//! program draws itself.
 //!
 //! Out: a [`Dataset`]. Each [`Face`] holds its grey picture as it came, the map from the 96-pixel crop to that picture, and its
 //! keypoints in the crop's pixels, missing ones as NaN. Whatever is wrong in a file is an error that names file, row and
@@ -6,7 +7,8 @@
 
 pub mod augment;
 mod folder;
-mod kaggle;
+pub mod kaggle;
+mod pts;
 
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
@@ -56,6 +58,8 @@ pub struct Face {
     pub picture: Gray,
     /// From the pixels of the 96-pixel crop to those of the picture.
     pub to_picture: Affine,
+    /// From the pixels of the picture to those of the file, which may be larger: see [`Face::cut`].
+    pub to_file: Affine,
     /// Keypoints in the crop's pixels; NaN where missing; empty for a negative.
     pub points: Vec<[f32; 2]>,
 }
@@ -72,7 +76,33 @@ impl Face {
         self.picture.warp(self.to_picture, SIDE, &mut out);
         out
     }
+
+    /// Keeps of a large picture only what augmentation reaches, in the resolution it needs: a photo of 12 million pixels would
+    /// otherwise take 500 times the memory.
+    fn cut(self) -> Self {
+        if self.picture.pixels.len() <= 4 * CUT * CUT {
+            return self;
+        }
+        let middle = |side: usize| (side as f32 - 1.) / 2.;
+        let to_crop = Affine::translation(-middle(CUT), -middle(CUT))
+            .then(Affine::similarity(CUT_SHARE * SIDE as f32 / CUT as f32, 0.))
+            .then(Affine::translation(middle(SIDE), middle(SIDE)));
+        let to_old = to_crop.then(self.to_picture);
+        let mut pixels = Vec::new();
+        self.picture.warp(to_old, CUT, &mut pixels);
+        let pixels = pixels.iter().map(|p| p.round() as u8).collect();
+        Self {
+            picture: Gray { width: CUT, height: CUT, pixels },
+            to_picture: to_crop.inverse().expect("a similarity"),
+            to_file: to_old.then(self.to_file),
+            ..self
+        }
+    }
 }
+
+/// Side of a cut picture in pixels, and how many times its crop's box that is.
+const CUT: usize = 160;
+const CUT_SHARE: f32 = 1.6;
 
 /// Labelled faces of one schema.
 #[derive(Clone, Debug)]
@@ -92,10 +122,12 @@ pub struct Options {
     pub complete_rows: bool,
     /// Leave out rows that are wrong instead of stopping at the first.
     pub skip_bad_rows: bool,
+    /// Keep the 68 points of `.pts` files, not the 15 of Kaggle.
+    pub all_68: bool,
 }
 
 /// Reads the data at a path: `synthetic` or `synthetic:COUNT`, a Kaggle CSV, a CSV of `file,NAME_x,NAME_y,...`, a folder
-/// with such a `labels.csv`, or a folder of such folders.
+/// with such a `labels.csv`, a folder of such folders, or a folder of pictures with `.pts` files.
 ///
 /// # Errors
 /// [`Error::Data`] naming file, row and column.
@@ -163,6 +195,7 @@ fn synthetic(count: usize) -> Dataset {
             weight: 1.,
             picture,
             to_picture,
+            to_file: Affine::IDENTITY,
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         }
     });
@@ -176,9 +209,33 @@ impl Dataset {
         let has = |s| self.faces.iter().any(|f| f.split == Some(s));
         let wanted = if split == Split::Test && !has(Split::Test) { Split::Val } else { split };
         let of = |face: &Face| {
-            face.split.unwrap_or_else(|| if fnv(&face.subject, seed) % 5 == 0 { Split::Val } else { Split::Train })
+            face.split.unwrap_or_else(|| {
+                if fnv(&face.subject, seed).is_multiple_of(5) {
+                    Split::Val
+                } else {
+                    Split::Train
+                }
+            })
         };
         (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
+    }
+
+    /// The same faces with these keypoints only, in this order; a face that lacks one of them is left out, pictures
+    /// without a face stay.
+    ///
+    /// # Errors
+    /// A keypoint that the data does not have, or none that has them all.
+    pub fn group(mut self, keypoints: &[String]) -> Result<Self> {
+        let columns = self.schema.find(keypoints)?;
+        self.schema = Schema::from_names(keypoints)?;
+        for face in self.faces.iter_mut().filter(|f| f.is_face()) {
+            face.points = columns.iter().map(|i| face.points[*i]).collect();
+        }
+        self.faces.retain(|f| f.points.iter().flatten().all(|v| v.is_finite()));
+        if !self.faces.iter().any(Face::is_face) {
+            return Err(Error::Data(format!("no face has all of {}", keypoints.join(", "))));
+        }
+        Ok(self)
     }
 }
 
@@ -240,6 +297,19 @@ mod tests {
         assert_eq!(train.len() + val.len(), 60);
         assert!(!val.is_empty() && val.len() < 30);
         assert!(val.iter().all(|v| train.iter().all(|t| data.faces[*t].subject != data.faces[*v].subject)));
+    }
+
+    #[test]
+    fn a_group_takes_its_columns_and_the_rows_that_have_them() {
+        let mut data = synthetic(5);
+        data.faces[1].points[10] = [f32::NAN; 2];
+        data.faces[2].points[0] = [f32::NAN; 2];
+        let nose = data.faces[2].points[10];
+        let group = data.clone().group(&["nose_tip".into()]).unwrap();
+        assert_eq!((group.faces.len(), group.schema.keypoints.as_slice()), (4, &["nose_tip".to_string()][..]));
+        assert_eq!(group.faces[1].points, [nose]);
+        let error = data.group(&["nose_tip".into(), "beak".into()]).unwrap_err().to_string();
+        assert!(error.contains("no keypoint 'beak'") && error.contains("left_eye_center"), "{error}");
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! with a (kernel * kernel * C, channels) matrix, and a dense layer's input the (H, W, C) order.
 
 use crate::error::{Error, Result};
+use serde::Serialize;
 
 /// (height, width, channels) of one picture's activations.
 pub type Shape = (usize, usize, usize);
 
 /// What a step does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
     /// The grey picture.
     Input,
@@ -63,11 +65,12 @@ pub enum Op {
 }
 
 /// A step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Node {
     /// Name: the path of its weights.
     pub name: String,
     /// What it does.
+    #[serde(flatten)]
     pub op: Op,
     /// The steps whose outputs it takes.
     pub inputs: Vec<usize>,
@@ -76,7 +79,7 @@ pub struct Node {
 }
 
 /// A net.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     /// Steps in the order to run; the first is the input.
     pub nodes: Vec<Node>,

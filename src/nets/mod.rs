@@ -2,9 +2,13 @@
 //!
 //! A net is a [`Graph`]: (B, 96, 96, 1) in, keypoints and perhaps a presence logit out.
 
+#[cfg(any(feature = "native", feature = "bench-candle"))]
+pub mod candle;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod model;
+#[cfg(feature = "native")]
+pub mod tape;
 
 use crate::error::{Error, Result};
 use graph::{Graph, Op};
@@ -19,7 +23,7 @@ pub const GUIDE_SHARE: f32 = 0.6;
 
 /// Which net, and its sizes. Stored in the weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetConfig {
     /// The tutorial's net1: one hidden layer.
     Mlp {
@@ -140,13 +144,7 @@ fn tutorial(dense: [usize; 2], dropout: [f32; 4], keypoints: usize) -> Result<Gr
 
 /// Stages of stride 2 with residual blocks (He et al. 2016), a top-down pathway from 6 x 6 to 24 x 24 (Lin et al. 2017),
 /// one heatmap a keypoint whose expected place is the keypoint (DSNT, Nibali et al. 2018).
-fn compact(
-    channels: [usize; 4],
-    blocks: [usize; 4],
-    head: usize,
-    confidence: bool,
-    keypoints: usize,
-) -> Result<Graph> {
+fn compact(channels: [usize; 4], blocks: [usize; 4], head: usize, confidence: bool, keypoints: usize) -> Result<Graph> {
     let mut net = Graph::new((SIDE, SIDE, 1));
     let conv =
         |kernel, stride, channels, relu| Op::Conv { kernel, stride, padding: kernel / 2, channels, norm: true, relu };

@@ -1,6 +1,6 @@
 //! A net in training: its [`Graph`] with candle variables, run with gradients.
 
-use super::graph::{Graph, Init, Op};
+use super::graph::{Graph, Init, Node, Op};
 use crate::error::{Error, Result};
 use crate::ops;
 use candle_core::{Device, Tensor, Var};
@@ -57,8 +57,39 @@ impl Model {
         Ok(Self { graph, vars, index })
     }
 
-    fn var(&self, node: &str, suffix: &str) -> &Var {
+    /// Takes over every weight of equal name and shape; the others (an output layer of another size) stay as they are.
+    /// Returns how many it took.
+    ///
+    /// # Errors
+    /// A net with batch norm, which a weights file has folded away, or a file with no weight in common.
+    pub fn init_from(&self, weights: &crate::weights::Weights) -> Result<usize> {
+        if let Some(node) = self.graph.nodes.iter().find(|n| matches!(n.op, Op::Conv { norm: true, .. })) {
+            return Err(Error::Config(format!("cannot start from weights: '{}' has batch norm", node.name)));
+        }
+        let mut taken = 0;
+        for (p, var) in self.vars.iter().filter(|(p, _)| weights.shape(&p.name) == Some(&p.shape)) {
+            var.set(&Tensor::from_vec(weights.tensor(&p.name)?, p.shape.as_slice(), &Device::Cpu)?)?;
+            taken += 1;
+        }
+        if taken == 0 {
+            let net = &weights.meta.net;
+            return Err(Error::Config(format!("cannot start from weights of '{net}': no layer in common")));
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn var(&self, node: &str, suffix: &str) -> &Var {
         &self.vars[self.index[&format!("{node}.{suffix}")]].1
+    }
+
+    /// Where a step's variable stands in `vars`.
+    pub(super) fn index(&self, node: &Node, suffix: &str) -> usize {
+        self.index[&format!("{}.{suffix}", node.name)]
+    }
+
+    /// The values of a step's variable of one dimension.
+    pub(super) fn values(&self, node: &Node, suffix: &str) -> Result<Vec<f32>> {
+        Ok(self.var(&node.name, suffix).as_tensor().to_vec1()?)
     }
 
     /// Pictures (B, 96, 96, 1) -> keypoints. With a generator it trains: batch statistics, which also move the running
@@ -120,7 +151,7 @@ impl Model {
         Ok(Output { keypoints: take(self.graph.keypoints)?, presence })
     }
 
-    fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
+    pub(super) fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
         let var = self.var(node, suffix);
         let old = var.as_tensor().to_vec1::<f32>()?;
         let new: Vec<f32> = old.iter().zip(batch).map(|(o, b)| o + NORM_MOMENTUM * (b - o)).collect();

@@ -10,9 +10,13 @@ pub mod native;
 #[cfg(feature = "native")]
 pub use autograd::*;
 
+/// Added by batch norm to the variance before its root is taken, as everywhere (Ioffe and Szegedy 2015).
+pub const NORM_EPSILON: f32 = 1e-5;
+
 #[cfg(feature = "native")]
 mod autograd {
-    use super::native::{self, ConvShape, Strides};
+    use super::native::{self, ConvShape, Norm, Strides};
+    use super::NORM_EPSILON;
     use candle_core::{bail, CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
 
     /// The floats of a contiguous layout.
@@ -24,7 +28,7 @@ mod autograd {
     }
 
     /// Runs `f` on the floats of a tensor.
-    fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
         let tensor = tensor.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
         match &*storage {
@@ -33,12 +37,12 @@ mod autograd {
         }
     }
 
-    fn tensor(data: Vec<f32>, like: &Tensor) -> Result<Tensor> {
-        Tensor::from_vec(data, like.shape(), like.device())
+    fn tensor(data: impl Into<Vec<f32>>, like: &Tensor) -> Result<Tensor> {
+        Tensor::from_vec(data.into(), like.shape(), like.device())
     }
 
-    fn made(data: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(data), shape.into()))
+    fn made(data: impl Into<Vec<f32>>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(data.into()), shape.into()))
     }
 
     /// `dy` where the result of a ReLU is positive, else 0.
@@ -102,7 +106,7 @@ mod autograd {
             let s = self.shape(x.shape(), w.shape())?;
             let dy = through_relu(self.relu, y, dy)?;
             let want_x = x.track_op();
-            let g = read(x, |x| read(w, |w| read(&dy, |dy| Ok(native::conv_backward(s, x, w, dy, want_x)))))?;
+            let g = read(x, |x| read(w, |w| read(&dy, |dy| Ok(native::conv_backward(s, x, w, dy, (want_x, true))))))?;
             let dx = g.x.map(|dx| tensor(dx, x)).transpose()?;
             Ok((dx, Some(tensor(g.w, w)?), Some(tensor(g.bias, b)?)))
         }
@@ -195,6 +199,13 @@ mod autograd {
         relu: bool,
     }
 
+    impl BatchNorm {
+        fn norm<'a>(&'a self, gamma: &'a [f32], beta: &'a [f32]) -> Norm<'a> {
+            let (mean, inverse_deviation) = (&self.mean[..], &self.inverse_deviation[..]);
+            Norm { mean, inverse_deviation, gamma, beta, relu: self.relu }
+        }
+    }
+
     impl CustomOp3 for BatchNorm {
         fn name(&self) -> &'static str {
             "face96-batch-norm"
@@ -209,34 +220,24 @@ mod autograd {
             beta: &CpuStorage,
             lb: &Layout,
         ) -> Result<(CpuStorage, Shape)> {
-            let (gamma, beta) = (floats(gamma, lg)?, floats(beta, lb)?);
-            let scale: Vec<f32> = gamma.iter().zip(&self.inverse_deviation).map(|(g, d)| g * d).collect();
-            let shift: Vec<f32> = beta.iter().zip(&scale).zip(&self.mean).map(|((b, s), m)| b - s * m).collect();
-            made(native::scale_shift(floats(x, lx)?, &scale, &shift, self.relu), lx.shape().clone())
+            let norm = self.norm(floats(gamma, lg)?, floats(beta, lb)?);
+            made(norm.forward(floats(x, lx)?), lx.shape().clone())
         }
 
         fn bwd(
             &self,
             x: &Tensor,
             gamma: &Tensor,
+            beta: &Tensor,
             _: &Tensor,
-            y: &Tensor,
             dy: &Tensor,
         ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-            let dy = through_relu(self.relu, y, dy)?;
             let (dx, dg, db) = read(x, |x| {
-                read(&dy, |dy| {
-                    let backward =
-                        |g: &[f32]| native::batch_norm_backward(x, dy, &self.mean, &self.inverse_deviation, g);
-                    read(gamma, |gamma| Ok(backward(gamma)))
-                })
+                read(dy, |dy| read(gamma, |gamma| read(beta, |beta| Ok(self.norm(gamma, beta).backward(x, dy)))))
             })?;
             Ok((Some(tensor(dx, x)?), Some(tensor(dg, gamma)?), Some(tensor(db, gamma)?)))
         }
     }
-
-    /// Added to the variance before its root is taken, as everywhere (Ioffe and Szegedy 2015).
-    pub const NORM_EPSILON: f32 = 1e-5;
 
     /// Batch norm over all but the last dimension of `x`, with the batch's own statistics, which are returned too: mean
     /// and biased variance of each channel.

@@ -25,6 +25,7 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// Most runs of pictures that a batch is split into.
 const GROUPS: usize = 8;
@@ -38,6 +39,70 @@ const BAND: usize = 6 * 1024;
 thread_local! {
     /// Pictures with their border, kept between steps: the input's and the gradient's.
     static PADDED: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+thread_local! {
+    /// Buffers that were let go, by their length.
+    static POOL: RefCell<HashMap<usize, Vec<Vec<f32>>>> = RefCell::new(HashMap::new());
+}
+
+/// Floats whose memory is used again: a step of training makes the same hundreds of megabytes as the one before, and the
+/// system hands out new pages at 2 GB a second only. A buffer goes back to the thread that drops it.
+pub struct Buffer(Vec<f32>);
+
+impl Buffer {
+    /// `len` floats of any value.
+    fn new(len: usize) -> Self {
+        let kept = POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop));
+        Self(kept.unwrap_or_else(|| vec![0.; len]))
+    }
+
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        Self::filled(len, 0.)
+    }
+
+    fn filled(len: usize, value: f32) -> Self {
+        let mut new = Self::new(len);
+        new.par_chunks_mut(run(len, 1)).for_each(|part| part.fill(value));
+        new
+    }
+
+    /// A copy.
+    pub fn copy(x: &[f32]) -> Self {
+        let mut new = Self::new(x.len());
+        new.copy_from_slice(x);
+        new
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.0);
+        // At the thread's end there may be no pool any more.
+        let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().push(values));
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
+impl From<Buffer> for Vec<f32> {
+    /// Takes the memory out of the circle.
+    fn from(mut buffer: Buffer) -> Self {
+        std::mem::take(&mut buffer.0)
+    }
 }
 
 /// A matrix in memory: row and column strides.
@@ -134,7 +199,16 @@ impl ConvShape {
     fn forward(&self) -> (Border, Product) {
         let (oh, ow) = self.out_size();
         let p = self.padding;
-        let border = Border { h: self.height, w: self.width, c: self.inputs, stride: self.inputs, top: p, left: p, bottom: p, right: p };
+        let border = Border {
+            h: self.height,
+            w: self.width,
+            c: self.inputs,
+            stride: self.inputs,
+            top: p,
+            left: p,
+            bottom: p,
+            right: p,
+        };
         let line = border.line();
         let product = Product {
             h: oh,
@@ -168,7 +242,8 @@ impl ConvShape {
     fn gradient_border(&self, lanes: usize) -> Border {
         let (oh, ow) = self.out_size();
         let reach = |side: usize, out: usize| {
-            let phases = (0..self.stride.min(side)).map(|r| self.phase(r, side)).filter(|(_, _, taps)| !taps.is_empty());
+            let phases =
+                (0..self.stride.min(side)).map(|r| self.phase(r, side)).filter(|(_, _, taps)| !taps.is_empty());
             phases.fold((0, 0), |(before, after): (isize, isize), (n, first, taps)| {
                 let last = n as isize - 1 + first + taps.len() as isize - 1;
                 (before.max(-first), after.max(last + 1 - out as isize))
@@ -505,8 +580,10 @@ unsafe fn weights<V: Vector>(g: &Product, x: &[f32], border: &Border, dy: &[f32]
     // SAFETY (of the tiles): the ends of what is read were just checked, and so was the length of `dw`.
     for from in (0..g.h).step_by(band) {
         let size = (band.min(g.h - from), g.w);
-        for (row, (column, vectors)) in
-            (0..g.taps * g.run).step_by(1).filter(|row| row % g.run % ROWS == 0).flat_map(|row| blocks(filled, V::LANES).map(move |b| (row, b)))
+        for (row, (column, vectors)) in (0..g.taps * g.run)
+            .step_by(1)
+            .filter(|row| row % g.run % ROWS == 0)
+            .flat_map(|row| blocks(filled, V::LANES).map(move |b| (row, b)))
         {
             let (tap, i) = (row / g.run, row % g.run);
             let x = (x.as_ptr().add(g.from + from * g.next_row + tap * g.line + i), g.next_row, g.next);
@@ -603,14 +680,14 @@ impl Vectors {
 }
 
 /// `y (B, OH, OW, O) = conv(x (B, H, W, C), w (kernel, kernel, C, O)) + bias (O)`, then `max(y, 0)` if `relu`.
-pub fn conv_forward(shape: ConvShape, x: &[f32], w: &[f32], bias: &[f32], relu: bool) -> Vec<f32> {
+pub fn conv_forward(shape: ConvShape, x: &[f32], w: &[f32], bias: &[f32], relu: bool) -> Buffer {
     let vectors = Vectors::here();
     let ((oh, ow), o) = (shape.out_size(), shape.outputs);
     let picture = shape.height * shape.width * shape.inputs;
     let (border, product) = shape.forward();
     let packed = Packed::new(shape.depth(), o, vectors.lanes(), bias, |row, column| w[row * o + column]);
     let floor = if relu { 0. } else { f32::NEG_INFINITY };
-    let mut y = vec![0f32; shape.batch * oh * ow * o];
+    let mut y = Buffer::new(shape.batch * oh * ow * o);
     let n = shape.pictures_in_group();
     y.par_chunks_mut(n * oh * ow * o).zip(x.par_chunks(n * picture)).for_each(|(y, x)| {
         PADDED.with_borrow_mut(|[scratch, _]| {
@@ -625,15 +702,21 @@ pub fn conv_forward(shape: ConvShape, x: &[f32], w: &[f32], bias: &[f32], relu: 
 /// Gradients of [`conv_forward`].
 pub struct ConvGradients {
     /// As `x`, if asked for.
-    pub x: Option<Vec<f32>>,
+    pub x: Option<Buffer>,
     /// As `w`.
     pub w: Vec<f32>,
     /// As `bias`.
     pub bias: Vec<f32>,
 }
 
-/// Gradients from `dy`, already zero where a fused ReLU cut off.
-pub fn conv_backward(shape: ConvShape, x: &[f32], w: &[f32], dy: &[f32], want_x: bool) -> ConvGradients {
+/// Gradients from `dy`, already zero where a fused ReLU cut off; that of the bias is zero if nobody wants it.
+pub fn conv_backward(
+    shape: ConvShape,
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    (want_x, want_bias): (bool, bool),
+) -> ConvGradients {
     let vectors = Vectors::here();
     let ((oh, ow), depth, c, o) = (shape.out_size(), shape.depth(), shape.inputs, shape.outputs);
     let (k, s, width) = (shape.kernel, shape.stride, shape.width);
@@ -668,12 +751,21 @@ pub fn conv_backward(shape: ConvShape, x: &[f32], w: &[f32], dy: &[f32], want_x:
         };
         let value = |row: usize, column: usize| {
             let (ty, tx, output) = (row / product.run, row % product.run / filled, row % filled);
-            if output < o { w[((taps_y[ty] * k + taps_x[tx]) * c + column) * o + output] } else { 0. }
+            if output < o {
+                w[((taps_y[ty] * k + taps_x[tx]) * c + column) * o + output]
+            } else {
+                0.
+            }
         };
         phases.push((product, Packed::new(product.taps * product.run, c, vectors.lanes(), &[], value)));
     }
 
-    let mut dx = vec![0f32; if want_x { x.len() } else { 0 }];
+    // Every place is written by one of the products, if each has one.
+    let whole = phases.len() == s.min(shape.height) * s.min(width);
+    let mut dx = Buffer::new(if want_x { x.len() } else { 0 });
+    if !whole {
+        dx.fill(0.);
+    }
     let groups = shape.batch.div_ceil(n);
     let mut parts = vec![0f32; groups * (depth + 1) * filled];
     let dx_groups: Vec<&mut [f32]> =
@@ -684,7 +776,7 @@ pub fn conv_backward(shape: ConvShape, x: &[f32], w: &[f32], dy: &[f32], want_x:
         .zip(x.par_chunks(n * picture).zip(dy.par_chunks(n * oh * ow * o)))
         .for_each(|((part, dx), (x, dy))| {
             let (dw, db) = part.split_at_mut(depth * filled);
-            for dy in dy.chunks_exact(o) {
+            for dy in dy.chunks_exact(o).filter(|_| want_bias) {
                 db.iter_mut().zip(dy).for_each(|(b, d)| *b += d);
             }
             PADDED.with_borrow_mut(|[scratch_x, scratch_dy]| {
@@ -712,30 +804,119 @@ fn run(len: usize, c: usize) -> usize {
     (len / c).div_ceil(GROUPS).max(1) * c
 }
 
-/// Sums over all places: `f(sums, values...)` is called a place at a time; the runs' sums are added in order.
-fn channel_sums(c: usize, a: &[f32], b: &[f32], f: impl Fn(usize, f32, f32) -> [f32; 2] + Sync) -> Vec<[f32; 2]> {
-    let n = run(a.len(), c);
-    let parts: Vec<Vec<[f64; 2]>> = a
-        .par_chunks(n)
-        .zip(b.par_chunks(n))
-        .map(|(a, b)| {
-            let mut total = vec![[0f64; 2]; c];
-            // Short runs in f32, added up in f64: a plain f32 sum of a million values loses three digits.
-            for (a, b) in a.chunks(256 * c).zip(b.chunks(256 * c)) {
-                let mut sums = vec![[0f32; 2]; c];
-                for (a, b) in a.chunks_exact(c).zip(b.chunks_exact(c)) {
-                    for (i, s) in sums.iter_mut().enumerate() {
-                        let [p, q] = f(i, a[i], b[i]);
-                        s[0] += p;
-                        s[1] += q;
-                    }
+/// Channels of a block, whose sums and constants stay in registers on the way over the places.
+const BLOCK: usize = 8;
+
+/// Places that a pass over channels takes at a time: few enough that all blocks find them in the first-level cache, and that
+/// sums in f32 lose nothing (they are added up in f64: a plain f32 sum of a million values loses three digits).
+const PLACES: usize = 64;
+
+/// `BLOCK` values from `from` on, zeros after the last.
+#[inline(always)]
+fn block(x: &[f32], from: usize) -> [f32; BLOCK] {
+    match x.get(from..from + BLOCK) {
+        Some(x) => x.try_into().expect("a block's length"),
+        None => std::array::from_fn(|i| x.get(from + i).copied().unwrap_or(0.)),
+    }
+}
+
+/// Four constants of each channel.
+type Constants<'a> = [&'a [f32]; 4];
+
+/// `y = f(constants, a, b)` for each value.
+#[inline(always)]
+fn map_of<F: Fn([f32; 4], f32, f32) -> f32>(constants: Constants, a: &[f32], b: &[f32], y: &mut [f32], f: F) {
+    let c = constants[0].len();
+    for ((a, b), y) in a.chunks(PLACES * c).zip(b.chunks(PLACES * c)).zip(y.chunks_mut(PLACES * c)) {
+        for from in (0..c).step_by(BLOCK) {
+            let k = constants.map(|k| block(k, from));
+            for ((a, b), y) in a.chunks_exact(c).zip(b.chunks_exact(c)).zip(y.chunks_exact_mut(c)) {
+                let (a, b) = (block(a, from), block(b, from));
+                let out: [f32; BLOCK] = std::array::from_fn(|i| f(k.map(|k| k[i]), a[i], b[i]));
+                match y.get_mut(from..from + BLOCK) {
+                    Some(y) => y.copy_from_slice(&out),
+                    None => y[from..].iter_mut().zip(out).for_each(|(y, out)| *y = out),
                 }
-                total.iter_mut().zip(sums).for_each(|(t, s)| *t = [t[0] + f64::from(s[0]), t[1] + f64::from(s[1])]);
             }
-            total
-        })
-        .collect();
-    (0..c).map(|i| parts.iter().fold([0f64; 2], |t, p| [t[0] + p[i][0], t[1] + p[i][1]]).map(|s| s as f32)).collect()
+        }
+    }
+}
+
+/// Two sums of each channel over places: of `p = f(constants, a, b)` and of `g(constants, a, p)`. By way of two buffers: the
+/// compiler makes vectors of [`map_of`] and of plain column sums, but not of both in one loop.
+#[inline(always)]
+fn sums_of<F, G>(constants: Constants, a: &[f32], b: &[f32], f: F, g: G) -> [Vec<f64>; 2]
+where
+    F: Fn([f32; 4], f32, f32) -> f32,
+    G: Fn([f32; 4], f32, f32) -> f32,
+{
+    let c = constants[0].len();
+    let mut total = [vec![0f64; c], vec![0f64; c]];
+    let [mut p, mut q] = [vec![0f32; PLACES * c], vec![0f32; PLACES * c]];
+    let mut sum = vec![0f32; c];
+    for (a, b) in a.chunks(PLACES * c).zip(b.chunks(PLACES * c)) {
+        let (p, q) = (&mut p[..a.len()], &mut q[..a.len()]);
+        map_of(constants, a, b, p, &f);
+        map_of(constants, a, p, q, &g);
+        for (values, total) in [p, q].into_iter().zip(&mut total) {
+            sum.fill(0.);
+            values.chunks_exact(c).for_each(|line| sum.iter_mut().zip(line).for_each(|(s, v)| *s += v));
+            total.iter_mut().zip(&sum).for_each(|(t, s)| *t += f64::from(*s));
+        }
+    }
+    total
+}
+
+// The same, compiled for AVX2: eight lanes in place of four. The results are the same, since Rust fuses no operations.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn sums_avx2<F, G>(constants: Constants, a: &[f32], b: &[f32], f: F, g: G) -> [Vec<f64>; 2]
+where
+    F: Fn([f32; 4], f32, f32) -> f32,
+    G: Fn([f32; 4], f32, f32) -> f32,
+{
+    sums_of(constants, a, b, f, g)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn map_avx2<F: Fn([f32; 4], f32, f32) -> f32>(k: Constants, a: &[f32], b: &[f32], y: &mut [f32], f: F) {
+    map_of(k, a, b, y, f)
+}
+
+/// Sums over all places, by channel: of `p = f(constants, a, b)` and of `g(constants, a, p)`; the runs' sums are added in
+/// order.
+fn channel_sums<F, G>(constants: Constants, a: &[f32], b: &[f32], f: F, g: G) -> [Vec<f32>; 2]
+where
+    F: Fn([f32; 4], f32, f32) -> f32 + Copy + Sync + Send,
+    G: Fn([f32; 4], f32, f32) -> f32 + Copy + Sync + Send,
+{
+    let c = constants[0].len();
+    let n = run(a.len(), c);
+    let part = |(a, b): (&[f32], &[f32])| match Vectors::here() {
+        Vectors::Plain => sums_of(constants, a, b, f, g),
+        // SAFETY: a processor with any of the vectors has AVX2.
+        #[cfg(target_arch = "x86_64")]
+        _ => unsafe { sums_avx2(constants, a, b, f, g) },
+    };
+    let parts: Vec<[Vec<f64>; 2]> = a.par_chunks(n).zip(b.par_chunks(n)).map(part).collect();
+    [0, 1].map(|which| (0..c).map(|i| parts.iter().map(|p| p[which][i]).sum::<f64>() as f32).collect())
+}
+
+/// `f(constants, a, b)` of each value.
+fn channel_map<F>(constants: Constants, a: &[f32], b: &[f32], f: F) -> Buffer
+where
+    F: Fn([f32; 4], f32, f32) -> f32 + Copy + Sync + Send,
+{
+    let mut y = Buffer::new(a.len());
+    let n = run(a.len(), constants[0].len());
+    y.par_chunks_mut(n).zip(a.par_chunks(n).zip(b.par_chunks(n))).for_each(|(y, (a, b))| match Vectors::here() {
+        Vectors::Plain => map_of(constants, a, b, y, f),
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        _ => unsafe { map_avx2(constants, a, b, y, f) },
+    });
+    y
 }
 
 /// Mean and (biased) variance of each of `c` channels over all places of `x`.
@@ -743,60 +924,71 @@ pub fn channel_moments(c: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let n = (x.len() / c) as f32;
     // About the first place's values, so that a large mean does not swallow the variance.
     let pivot = &x[..c];
-    let sums = channel_sums(c, x, x, |i, v, _| [v - pivot[i], (v - pivot[i]) * (v - pivot[i])]);
-    let mean = sums.iter().zip(pivot).map(|(s, p)| p + s[0] / n).collect();
-    (mean, sums.iter().map(|s| (s[1] / n - (s[0] / n) * (s[0] / n)).max(0.)).collect())
+    let [sums, squares] = channel_sums([pivot; 4], x, x, |[p, ..], v, _| v - p, |_, _, d| d * d);
+    let mean = sums.iter().zip(pivot).map(|(s, p)| p + s / n).collect();
+    (mean, sums.iter().zip(squares).map(|(s, q)| (q / n - (s / n) * (s / n)).max(0.)).collect())
 }
 
-/// `y = x * scale + shift` a channel, then `max(y, 0)` if `relu`.
-pub fn scale_shift(x: &[f32], scale: &[f32], shift: &[f32], relu: bool) -> Vec<f32> {
-    let c = scale.len();
-    let mut y = vec![0f32; x.len()];
-    let n = run(x.len(), c);
-    let floor = if relu { 0. } else { f32::NEG_INFINITY };
-    y.par_chunks_mut(n).zip(x.par_chunks(n)).for_each(|(y, x)| {
-        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            for i in 0..c {
-                y[i] = (x[i] * scale[i] + shift[i]).max(floor);
-            }
-        }
-    });
-    y
+/// Batch norm: each channel less its mean, divided by its deviation, times `gamma`, plus `beta`; then `max(., 0)` if
+/// `relu`.
+pub struct Norm<'a> {
+    /// Of the batch.
+    pub mean: &'a [f32],
+    /// One over the batch's standard deviation.
+    pub inverse_deviation: &'a [f32],
+    /// Scale.
+    pub gamma: &'a [f32],
+    /// Shift.
+    pub beta: &'a [f32],
+    /// `max(., 0)` follows.
+    pub relu: bool,
 }
 
-/// Gradients of batch norm with batch statistics: of `x`, of the scale `gamma`, of the shift. `dy` is already zero where
-/// a fused ReLU cut off.
-pub fn batch_norm_backward(
-    x: &[f32],
-    dy: &[f32],
-    mean: &[f32],
-    inverse_deviation: &[f32],
-    gamma: &[f32],
-) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let c = gamma.len();
-    let places = (x.len() / c) as f32;
-    let sums = channel_sums(c, x, dy, |i, x, d| [d, d * (x - mean[i]) * inverse_deviation[i]]);
-    let d_beta: Vec<f32> = sums.iter().map(|s| s[0]).collect();
-    let d_gamma: Vec<f32> = sums.iter().map(|s| s[1]).collect();
-    // dx = gamma / sd * (dy - mean(dy) - xhat * mean(dy * xhat)), written as dy * p + x * q + r.
-    let p: Vec<f32> = (0..c).map(|i| gamma[i] * inverse_deviation[i]).collect();
-    let q: Vec<f32> = (0..c).map(|i| -p[i] * inverse_deviation[i] * d_gamma[i] / places).collect();
-    let r: Vec<f32> = (0..c).map(|i| -p[i] * d_beta[i] / places - q[i] * mean[i]).collect();
-    let mut dx = vec![0f32; x.len()];
-    let n = run(x.len(), c);
-    dx.par_chunks_mut(n).zip(x.par_chunks(n).zip(dy.par_chunks(n))).for_each(|(dx, (x, dy))| {
-        for (dx, (x, dy)) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c).zip(dy.chunks_exact(c))) {
-            for i in 0..c {
-                dx[i] = dy[i] * p[i] + x[i] * q[i] + r[i];
-            }
+impl Norm<'_> {
+    /// As `x * scale + shift`.
+    fn scale_shift(&self) -> (Vec<f32>, Vec<f32>) {
+        let scale: Vec<f32> = self.gamma.iter().zip(self.inverse_deviation).map(|(g, d)| g * d).collect();
+        let shift = self.beta.iter().zip(&scale).zip(self.mean).map(|((b, s), m)| b - s * m).collect();
+        (scale, shift)
+    }
+
+    fn floor(&self) -> f32 {
+        if self.relu {
+            0.
+        } else {
+            f32::NEG_INFINITY
         }
-    });
-    (dx, d_gamma, d_beta)
+    }
+
+    /// The result for all places of `x`.
+    pub fn forward(&self, x: &[f32]) -> Buffer {
+        let floor = self.floor();
+        let (scale, shift) = self.scale_shift();
+        channel_map([&scale, &shift, &shift, &shift], x, x, move |[scale, shift, ..], x, _| {
+            (x * scale + shift).max(floor)
+        })
+    }
+
+    /// Gradients of `x`, `gamma` and `beta` from `dy`, that of the result. Where the ReLU cut off is found from `x`.
+    pub fn backward(&self, x: &[f32], dy: &[f32]) -> (Buffer, Vec<f32>, Vec<f32>) {
+        let (c, floor) = (self.gamma.len(), self.floor());
+        let places = (x.len() / c) as f32;
+        let (scale, shift) = self.scale_shift();
+        let passed = move |[scale, shift, ..]: [f32; 4], x: f32, d: f32| if x * scale + shift > floor { d } else { 0. };
+        let constants = [&scale[..], &shift, self.mean, self.mean];
+        let [d_beta, moment] = channel_sums(constants, x, dy, passed, |[_, _, mean, _], x, d| d * (x - mean));
+        let d_gamma: Vec<f32> = moment.iter().zip(self.inverse_deviation).map(|(m, d)| m * d).collect();
+        // dx = gamma / sd * (dy - mean(dy) - xhat * mean(dy * xhat)), written as dy * scale + x * q + r.
+        let q: Vec<f32> = (0..c).map(|i| -scale[i] * self.inverse_deviation[i] * d_gamma[i] / places).collect();
+        let r: Vec<f32> = (0..c).map(|i| -scale[i] * d_beta[i] / places - q[i] * self.mean[i]).collect();
+        let dx = channel_map([&scale, &shift, &q, &r], x, dy, move |k, x, d| passed(k, x, d) * k[0] + x * k[2] + k[3]);
+        (dx, d_gamma, d_beta)
+    }
 }
 
 /// `out[i] = f(a[i], b[i])`.
-pub fn zip_map(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
-    let mut out = vec![0f32; a.len()];
+pub fn zip_map(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Buffer {
+    let mut out = Buffer::new(a.len());
     let n = run(a.len(), 1);
     out.par_chunks_mut(n).zip(a.par_chunks(n).zip(b.par_chunks(n))).for_each(|(out, (a, b))| {
         for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
@@ -806,13 +998,19 @@ pub fn zip_map(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<
     out
 }
 
+/// `a[i] += b[i]`.
+pub fn add_to(a: &mut [f32], b: &[f32]) {
+    let n = run(a.len(), 1);
+    a.par_chunks_mut(n).zip(b.par_chunks(n)).for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, b)| *a += b));
+}
+
 /// (rows, width, channels) of a stack of pictures whose rows are dealt with one by one.
 pub type Rows = (usize, usize, usize);
 
 /// Maximum over `size` x `size` squares of pictures of `height` rows; the rest at the border is left out.
-pub fn max_pool((batch, height, width, c): (usize, usize, usize, usize), size: usize, x: &[f32]) -> Vec<f32> {
+pub fn max_pool((batch, height, width, c): (usize, usize, usize, usize), size: usize, x: &[f32]) -> Buffer {
     let (oh, ow) = (height / size, width / size);
-    let mut y = vec![f32::NEG_INFINITY; batch * oh * ow * c];
+    let mut y = Buffer::filled(batch * oh * ow * c, f32::NEG_INFINITY);
     y.par_chunks_mut(oh * ow * c).zip(x.par_chunks(height * width * c)).for_each(|(y, x)| {
         for (row, y) in y.chunks_exact_mut(ow * c).enumerate() {
             for ky in 0..size {
@@ -835,9 +1033,9 @@ pub fn max_pool_backward(
     x: &[f32],
     y: &[f32],
     dy: &[f32],
-) -> Vec<f32> {
+) -> Buffer {
     let (oh, ow) = (height / size, width / size);
-    let mut dx = vec![0f32; batch * height * width * c];
+    let mut dx = Buffer::filled(batch * height * width * c, 0.);
     let picture = height * width * c;
     dx.par_chunks_mut(picture).zip(x.par_chunks(picture)).enumerate().for_each(|(n, (dx, x))| {
         let mut left = vec![0f32; c];
@@ -859,8 +1057,8 @@ pub fn max_pool_backward(
 }
 
 /// Each place becomes 2 x 2: `rows` rows of `width` places.
-pub fn upsample((rows, width, c): Rows, x: &[f32]) -> Vec<f32> {
-    let mut y = vec![0f32; 4 * rows * width * c];
+pub fn upsample((rows, width, c): Rows, x: &[f32]) -> Buffer {
+    let mut y = Buffer::new(4 * rows * width * c);
     y.par_chunks_mut(4 * width * c).zip(x.par_chunks(width * c)).for_each(|(y, x)| {
         let (top, bottom) = y.split_at_mut(2 * width * c);
         for (t, x) in top.chunks_exact_mut(2 * c).zip(x.chunks_exact(c)) {
@@ -873,8 +1071,8 @@ pub fn upsample((rows, width, c): Rows, x: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient of [`upsample`], whose shape is that of its input: the sum of the four.
-pub fn upsample_backward((rows, width, c): Rows, dy: &[f32]) -> Vec<f32> {
-    let mut dx = vec![0f32; rows * width * c];
+pub fn upsample_backward((rows, width, c): Rows, dy: &[f32]) -> Buffer {
+    let mut dx = Buffer::new(rows * width * c);
     dx.par_chunks_mut(width * c).zip(dy.par_chunks(4 * width * c)).for_each(|(dx, dy)| {
         let (top, bottom) = dy.split_at(2 * width * c);
         for (dx, (t, b)) in dx.chunks_exact_mut(c).zip(top.chunks_exact(2 * c).zip(bottom.chunks_exact(2 * c))) {
@@ -910,8 +1108,8 @@ fn softmax(c: usize, heat: &mut [f32]) {
 }
 
 /// Heatmaps (B, H, W, C) to (B, C, 3): expected x, expected y, variance of x plus variance of y.
-pub fn soft_argmax((batch, height, width, c): (usize, usize, usize, usize), x: &[f32]) -> Vec<f32> {
-    let mut y = vec![0f32; batch * c * 3];
+pub fn soft_argmax((batch, height, width, c): (usize, usize, usize, usize), x: &[f32]) -> Buffer {
+    let mut y = Buffer::filled(batch * c * 3, 0.);
     y.par_chunks_mut(c * 3).zip(x.par_chunks(height * width * c)).for_each(|(y, x)| {
         let mut p = x.to_vec();
         softmax(c, &mut p);
@@ -936,8 +1134,8 @@ pub fn soft_argmax_backward(
     x: &[f32],
     y: &[f32],
     dy: &[f32],
-) -> Vec<f32> {
-    let mut dx = x.to_vec();
+) -> Buffer {
+    let mut dx = Buffer::copy(x);
     dx.par_chunks_mut(height * width * c).zip(y.par_chunks(3 * c).zip(dy.par_chunks(3 * c))).for_each(
         |(dx, (y, dy))| {
             softmax(c, dx);

@@ -368,6 +368,19 @@ impl Conv {
         (side(x.h), side(x.w))
     }
 
+    /// Multiply-adds that [`Conv::run`] makes for an input `x`: Winograd's are fewer than those of the plain sum.
+    pub fn multiply_adds(&self, x: Map) -> u64 {
+        let (h, w) = self.sums(x);
+        let each = (self.inputs * self.bias.len()) as u64;
+        match self.winograd {
+            0 => (h * w * self.kernel * self.kernel) as u64 * each,
+            t => {
+                let m = t + 1 - self.kernel;
+                (h.div_ceil(m) * w.div_ceil(m) * t * t) as u64 * each
+            }
+        }
+    }
+
     /// Winograd tiles that are worked on at once: as many as keep the scratch in the second-level cache.
     fn block(&self, x: Map) -> usize {
         let (h, w) = self.sums(x);
@@ -719,6 +732,11 @@ impl Dense {
         Self { relu, inputs, weights, scale, bias: packed_bias }
     }
 
+    /// Multiply-adds that [`Dense::run`] makes.
+    pub fn multiply_adds(&self) -> u64 {
+        self.weights.len() as u64
+    }
+
     /// From the buffer `x` to `y`, (units rounded up to 8).
     ///
     /// # Panics
@@ -752,13 +770,12 @@ impl Dense {
     }
 }
 
-/// Copies the net's input, (h, w, c) without gaps, into its map.
+/// Copies the net's input, (h, w, c), into its map, whose pixels have no gaps either.
 pub fn copy_input(x: &[f32], y: &mut [f32], ym: Map) {
-    for (row, line) in x.chunks_exact(ym.w * ym.c).enumerate() {
-        for (column, pixel) in line.chunks_exact(ym.c).enumerate() {
-            let at = ym.at(row, column);
-            y[at..at + ym.c].copy_from_slice(pixel);
-        }
+    assert_eq!(ym.stride, ym.c);
+    let line = ym.w * ym.c;
+    for (row, x) in x.chunks_exact(line).enumerate() {
+        y[ym.at(row, 0)..][..line].copy_from_slice(x);
     }
 }
 

@@ -5,6 +5,7 @@ use super::{rng, Config, Epoch};
 use crate::error::{Error, Result};
 use crate::nets::graph::Parameter;
 use crate::nets::model::Model;
+use crate::weights::Weights;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,13 +29,16 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 impl State {
-    /// Before the first step: weights from the seed.
+    /// Before the first step: weights from the seed, or from the weights file that the configuration names.
     ///
     /// # Errors
-    /// A net whose sizes do not fit together.
+    /// A net whose sizes do not fit together, or a weights file that does not fit it.
     pub fn new(config: &Config, keypoints: usize) -> Result<Self> {
         // No epoch has this number, so the weights have a stream of their own.
         let model = Model::new(config.net.graph(keypoints)?, &mut rng(config.seed, usize::MAX >> 34, 0))?;
+        if !config.init.is_empty() {
+            model.init_from(&Weights::read(Path::new(&config.init))?)?;
+        }
         let average = model.vars.iter().map(|(_, v)| values(v.as_tensor())).collect::<Result<_>>()?;
         let moments = model.vars.iter().map(|(p, _)| {
             let n = if p.trained { config.optimizer.moments() } else { 0 };
@@ -77,7 +81,7 @@ impl State {
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save(&self, path: &Path, config: &Config) -> Result<()> {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
         let mut add = |kind: &str, p: &Parameter, data: Vec<f32>| -> Result<()> {
             tensors.push((format!("{kind}/{}", p.name), Tensor::from_vec(data, p.shape.as_slice(), &Device::Cpu)?));
@@ -91,9 +95,26 @@ impl State {
             }
         }
         let history = serde_json::to_string(&self.history).map_err(|e| Error::Config(e.to_string()))?;
-        let meta = HashMap::from([("step".to_string(), self.step.to_string()), ("history".into(), history)]);
+        let meta = HashMap::from([
+            ("config".to_string(), config.to_toml()?),
+            ("step".into(), self.step.to_string()),
+            ("history".into(), history),
+        ]);
         let bytes = safetensors::serialize(tensors.iter().map(|(n, t)| (n, t)), Some(meta));
         write_atomically(path, &bytes.map_err(|e| Error::Config(e.to_string()))?)
+    }
+
+    /// The epochs in a file that [`State::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that is missing, truncated or no checkpoint, named.
+    pub fn history(path: &Path) -> Result<Vec<Epoch>> {
+        let bad = |what: String| Error::Config(format!("{}: {what}", path.display()));
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+        let meta = header.metadata().clone().unwrap_or_default();
+        let history = meta.get("history").ok_or_else(|| bad("not a checkpoint".into()))?;
+        serde_json::from_str(history).map_err(|e| bad(format!("history: {e}")))
     }
 
     /// Reads what [`State::save`] wrote.
@@ -106,6 +127,12 @@ impl State {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let meta = header.metadata().clone().unwrap_or_default();
         let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
+        let saved = Config::settle(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
+        // When a run ends does not change its numbers.
+        let saved = Config { seconds: config.seconds, patience: config.patience, ..saved };
+        if let Some((key, ours, theirs)) = config.difference(&saved) {
+            return Err(bad(format!("was trained with {key} = {theirs}, the run's settings say {ours}")));
+        }
         let step = text("step")?.parse().map_err(|e| bad(format!("step: {e}")))?;
         let history = serde_json::from_str(text("history")?).map_err(|e| bad(format!("history: {e}")))?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| bad(e.to_string()))?;

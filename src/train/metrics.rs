@@ -32,15 +32,25 @@ fn distance(a: [f32; 2], b: [f32; 2]) -> f64 {
 impl Score {
     /// Compares labels with predictions, a pair a face, pixels of the crop.
     pub fn new<'a>(schema: &Schema, pairs: impl Iterator<Item = (&'a [[f32; 2]], &'a [[f32; 2]])>) -> Self {
+        Self::of(schema, &(0..schema.len()).collect::<Vec<_>>(), pairs)
+    }
+
+    /// The same where only some keypoints are predicted: `keypoints` are their places in the schema of the labels, in the
+    /// order of the predictions.
+    pub fn of<'a>(
+        schema: &Schema,
+        keypoints: &[usize],
+        pairs: impl Iterator<Item = (&'a [[f32; 2]], &'a [[f32; 2]])>,
+    ) -> Self {
         let (mut squares, mut coordinates, mut each) = (0f64, 0usize, Vec::new());
-        let mut by_keypoint = vec![(0f64, 0usize); schema.len()];
+        let mut by_keypoint = vec![(0f64, 0usize); keypoints.len()];
         for (label, found) in pairs {
             let unit = f64::from(schema.unit(label));
             let (mut sum, mut count) = (0f64, 0usize);
-            for (i, (l, f)) in
-                label.iter().zip(found).enumerate().filter(|(_, (l, _))| l[0].is_finite() && l[1].is_finite())
+            let labels = keypoints.iter().map(|k| label[*k]);
+            for (i, (l, f)) in labels.zip(found).enumerate().filter(|(_, (l, _))| l[0].is_finite() && l[1].is_finite())
             {
-                let d = distance(*l, *f);
+                let d = distance(l, *f);
                 squares += d * d;
                 coordinates += 2;
                 sum += d / unit;
@@ -53,7 +63,7 @@ impl Score {
             }
         }
         let mean = |sum: f64, n: usize| if n > 0 { sum / n as f64 } else { f64::NAN };
-        let named = schema.keypoints.iter().zip(by_keypoint);
+        let named = keypoints.iter().map(|k| &schema.keypoints[*k]).zip(by_keypoint);
         Self {
             n: each.len(),
             rmse_px: mean(squares, coordinates).sqrt(),
@@ -80,5 +90,15 @@ mod tests {
         assert_eq!((score.n, score.failure_pct), (1, 0.));
         assert!((score.per_keypoint["left_eye_outer_corner"] - 10.).abs() < 1e-9);
         assert!(score.per_keypoint["nose_tip"].is_nan());
+    }
+
+    #[test]
+    fn a_part_of_the_keypoints_is_still_measured_by_the_outer_eyes() {
+        let schema = Schema::from_names(&["left_eye_outer_corner", "right_eye_outer_corner", "nose_tip"]).unwrap();
+        let (label, found) = ([[70., 30.], [20., 30.], [40., 60.]], [[40., 70.]]);
+        let score = Score::of(&schema, &[2], [(&label[..], &found[..])].into_iter());
+        // 10 pixels over an eye distance of 50; squares 0 + 100 over 2 coordinates.
+        assert!((score.nme_pct - 20.).abs() < 1e-9 && (score.rmse_px - 50f64.sqrt()).abs() < 1e-9);
+        assert_eq!((score.failure_pct, score.per_keypoint.len()), (100., 1));
     }
 }

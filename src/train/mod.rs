@@ -5,15 +5,19 @@
 //! written to a temporary name and renamed. Randomness comes from the seed, the epoch and the batch's number alone, so a
 //! resumed run goes on to the numbers of an uninterrupted one.
 
+pub mod bench;
 pub mod checkpoint;
+pub mod events;
 pub mod metrics;
 pub mod optim;
 pub mod report;
+pub mod settings;
 
 use crate::data::augment::{Augment, Batch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::nets::model::{Model, Output};
+use crate::nets::tape::Tape;
 use crate::nets::{NetConfig, SIDE};
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
@@ -37,6 +41,7 @@ pub enum Loss {
 
 /// All that decides what a run computes; stored in the run folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// Name of the preset.
     pub preset: String,
@@ -44,10 +49,22 @@ pub struct Config {
     pub data: String,
     /// Leave out rows with a missing keypoint.
     pub complete_rows: bool,
+    /// Leave out rows that are wrong.
+    pub skip_bad_rows: bool,
+    /// Keep the 68 points of `.pts` files.
+    pub all_68: bool,
+    /// The keypoints of a specialist, trained on all rows that have them; empty for all keypoints.
+    pub keypoints: Vec<String>,
+    /// Weights file to start from; empty for weights from the seed.
+    pub init: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
-    /// Passes over the data.
+    /// Passes over the data, at most. 0, for specialists only: 10^7 divided by the faces, the tutorial's rule.
     pub epochs: usize,
+    /// Epochs without a better one after which the run ends; 0 for never.
+    pub patience: usize,
+    /// Seconds after which no further epoch begins; 0 for no limit.
+    pub seconds: f64,
     /// Samples of a step.
     pub batch: usize,
     /// What is minimised.
@@ -62,6 +79,8 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// The augmentation.
     pub augment: Augment,
+    /// Specialists: the keypoints of each, by its name. Empty for one net.
+    pub groups: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 impl Config {
@@ -75,8 +94,14 @@ impl Config {
             preset: name.into(),
             data: "synthetic".into(),
             complete_rows: false,
+            skip_bad_rows: false,
+            all_68: false,
+            keypoints: vec![],
+            init: String::new(),
             seed: 42,
             epochs: 20,
+            patience: 0,
+            seconds: 0.,
             batch: 64,
             loss: Loss::SmoothL1,
             normalisation: Normalisation::Standard,
@@ -84,6 +109,7 @@ impl Config {
             net,
             optimizer: Optimizer::AdamW { lr: 2e-3, weight_decay: 0.02, warmup: 0.05 },
             augment: Augment::default(),
+            groups: Default::default(),
         };
         if name == "compact" {
             return Ok(base);
@@ -114,6 +140,53 @@ impl Config {
             ..base
         })
     }
+
+    /// How the data is read.
+    pub fn options(&self) -> crate::data::Options {
+        crate::data::Options {
+            // A specialist's rows need its own keypoints only.
+            complete_rows: self.complete_rows && self.keypoints.is_empty(),
+            skip_bad_rows: self.skip_bad_rows,
+            all_68: self.all_68,
+        }
+    }
+
+    /// Why a run with these epochs behind it is over; nothing where it goes on.
+    pub fn end(&self, history: &[Epoch]) -> Option<End> {
+        let last = history.last()?;
+        let best = best_epoch(history).map_or(0, |e| e.epoch);
+        if history.len() >= self.epochs {
+            Some(End::Epochs)
+        } else if self.patience > 0 && last.epoch - best >= self.patience {
+            Some(End::Patience)
+        } else if self.seconds > 0. && last.seconds >= self.seconds {
+            Some(End::Time)
+        } else {
+            None
+        }
+    }
+}
+
+/// The tutorial's rule for specialists: 10^7 divided by the faces they train and validate on, because groups with few faces
+/// take more epochs.
+pub fn specialist_epochs(faces: usize) -> usize {
+    (10_000_000 / faces.max(1)).max(1)
+}
+
+/// Why a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All epochs are done.
+    Epochs,
+    /// No better epoch for [`Config::patience`] epochs.
+    Patience,
+    /// [`Config::seconds`] are over.
+    Time,
+}
+
+/// The epoch with the lowest RMSE, the first of equals; its weights are what a run gives. Both figures fall together.
+pub fn best_epoch(history: &[Epoch]) -> Option<&Epoch> {
+    history.iter().min_by(|a, b| a.valid_rmse_px.total_cmp(&b.valid_rmse_px))
 }
 
 /// The generator of one batch, or of an epoch's order: a stream of its own for each.
@@ -228,6 +301,8 @@ pub struct Epoch {
     pub learning_rate: f32,
     /// Training alone.
     pub samples_per_second: f64,
+    /// Since the run began, without pauses.
+    pub seconds: f64,
 }
 
 /// What the run tells while it goes on.
@@ -242,8 +317,32 @@ pub trait Progress: Sync {
     }
 }
 
-/// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with whether it is the
-/// best so far. Returns false if it was stopped.
+/// One step: forward, loss, backward, update, `at` a place in the run from 0 to 1. Returns the loss; where that is not
+/// finite, the weights are left as they were.
+fn step(config: &Config, state: &mut State, batch: &Tensors, rng: &mut ChaCha8Rng, at: f32) -> Result<f64> {
+    let tape = Tape::new(&state.model, &batch.pictures, rng)?;
+    let loss = loss(&tape.output(), batch, config.loss)?;
+    let value = f64::from(loss.to_scalar::<f32>()?);
+    if value.is_finite() {
+        let gradients = tape.backward(&loss)?;
+        update(config, state, &gradients, at)?;
+    }
+    Ok(value)
+}
+
+/// Moves the weights along their gradients, which come in the order of the model's variables.
+fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: f32) -> Result<()> {
+    state.step += 1;
+    for (((_, var), moments), gradient) in state.model.vars.iter().zip(&mut state.moments).zip(gradients) {
+        if let Some(gradient) = gradient {
+            config.optimizer.update(var, gradient, moments, state.step, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with its score and whether it
+/// is the best so far. Returns false if it was stopped.
 ///
 /// # Errors
 /// An empty split, a loss that is not finite, and those of `save`.
@@ -252,7 +351,7 @@ pub fn run(
     data: &Dataset,
     state: &mut State,
     progress: &dyn Progress,
-    mut save: impl FnMut(&State, bool) -> Result<()>,
+    mut save: impl FnMut(&State, &Score, bool) -> Result<()>,
 ) -> Result<bool> {
     let (train, valid) = (data.split(Split::Train, config.seed), data.split(Split::Val, config.seed));
     if train.is_empty() || !valid.iter().any(|i| data.faces[*i].is_face()) {
@@ -264,8 +363,7 @@ pub fn run(
         )));
     }
     let keypoints = data.schema.len();
-    let trained: Vec<usize> = (0..state.model.vars.len()).filter(|i| state.model.vars[*i].0.trained).collect();
-    while state.history.len() < config.epochs {
+    while config.end(&state.history).is_none() {
         let epoch = state.history.len();
         let order = epoch_order(data, &train, &mut rng(config.seed, epoch, 0));
         let batches: Vec<&[usize]> = order.chunks(config.batch).collect();
@@ -289,28 +387,18 @@ pub fn run(
             // Taken here, so that it is dropped with an error and the thread above ends.
             for (i, (batch, mut rng)) in receive.into_iter().enumerate() {
                 let batch = Tensors::new(batch, keypoints, config.normalisation, offset)?;
-                let output = state.model.forward(&batch.pictures, Some(&mut rng))?;
-                let loss = loss(&output, &batch, config.loss)?;
-                let gradients = loss.backward()?;
-                let value = f64::from(loss.to_scalar::<f32>()?);
-                if !value.is_finite() {
-                    return Err(Error::Config(format!(
-                        "epoch {}: the loss is {value}; lower the learning rate",
-                        epoch + 1
-                    )));
-                }
-                state.step += 1;
                 let at = (epoch as f32 + i as f32 / steps as f32) / config.epochs as f32;
                 // The tutorial moves its schedules once an epoch, from the first value to the last.
                 let at = match config.optimizer {
                     Optimizer::Nesterov { .. } => epoch as f32 / (config.epochs.max(2) - 1) as f32,
                     Optimizer::AdamW { .. } => at,
                 };
-                for &v in &trained {
-                    let var = &state.model.vars[v].1;
-                    if let Some(g) = gradients.get(var.as_tensor()) {
-                        config.optimizer.update(var, g, &mut state.moments[v], state.step, at)?;
-                    }
+                let value = step(config, state, &batch, &mut rng, at)?;
+                if !value.is_finite() {
+                    return Err(Error::Config(format!(
+                        "epoch {}: the loss is {value}; lower the learning rate",
+                        epoch + 1
+                    )));
                 }
                 state.move_average(config.average)?;
                 total += value;
@@ -334,11 +422,11 @@ pub fn run(
             valid_nme_pct: score.nme_pct,
             learning_rate: config.optimizer.learning_rate((epoch + 1) as f32 / config.epochs as f32),
             samples_per_second,
+            seconds: state.history.last().map_or(0., |e| e.seconds) + start.elapsed().as_secs_f64(),
         };
-        // The net with the lowest RMSE is kept, as in the tutorial; both figures fall together.
-        let best = state.history.iter().all(|e| line.valid_rmse_px < e.valid_rmse_px);
         state.history.push(line.clone());
-        save(state, best)?;
+        let best = best_epoch(&state.history).is_some_and(|e| e.epoch == line.epoch);
+        save(state, &score, best)?;
         progress.epoch(&line, best);
     }
     Ok(true)
@@ -447,15 +535,49 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("last.ckpt");
         let mut whole = State::new(&config, data.schema.len()).unwrap();
-        let saved = |state: &State, _| if state.history.len() == 1 { state.save(&file) } else { Ok(()) };
+        let saved =
+            |state: &State, _: &Score, _| if state.history.len() == 1 { state.save(&file, &config) } else { Ok(()) };
         run(&config, &data, &mut whole, &Quiet, saved).unwrap();
         let mut resumed = State::load(&file, &config, data.schema.len()).unwrap();
-        run(&config, &data, &mut resumed, &Quiet, |_, _| Ok(())).unwrap();
+        run(&config, &data, &mut resumed, &Quiet, |_, _, _| Ok(())).unwrap();
         let numbers = |s: &State| s.history.iter().map(|e| (e.train_loss, e.valid_rmse_px)).collect::<Vec<_>>();
         assert_eq!(numbers(&whole), numbers(&resumed));
         let mut again = State::new(&config, data.schema.len()).unwrap();
-        run(&config, &data, &mut again, &Quiet, |_, _| Ok(())).unwrap();
+        run(&config, &data, &mut again, &Quiet, |_, _, _| Ok(())).unwrap();
         assert_eq!(numbers(&whole), numbers(&again));
+    }
+
+    #[test]
+    fn a_run_ends_by_epochs_patience_or_time() {
+        let (mut config, _) = small(5);
+        let history = |rmse: &[f64]| {
+            let epoch = |(i, valid_rmse_px): (usize, &f64)| Epoch {
+                epoch: i + 1,
+                train_loss: 0.,
+                valid_rmse_px: *valid_rmse_px,
+                valid_nme_pct: 0.,
+                learning_rate: 0.,
+                samples_per_second: 0.,
+                seconds: 10. * (i + 1) as f64,
+            };
+            rmse.iter().enumerate().map(epoch).collect::<Vec<_>>()
+        };
+        assert_eq!(config.end(&[]), None);
+        assert_eq!(config.end(&history(&[3., 2., 2., 2.5])), None);
+        assert_eq!(config.end(&history(&[5., 4., 3., 2., 1.])), Some(End::Epochs));
+        config.patience = 2;
+        // Epoch 2 is the best (the first of equals), so epoch 4 is the second without a better one.
+        assert_eq!(config.end(&history(&[3., 2., 2.])), None);
+        assert_eq!(config.end(&history(&[3., 2., 2., 2.5])), Some(End::Patience));
+        (config.patience, config.seconds) = (0, 20.);
+        assert_eq!(config.end(&history(&[3.])), None);
+        assert_eq!(config.end(&history(&[3., 2.])), Some(End::Time));
+    }
+
+    #[test]
+    fn specialists_with_few_faces_take_more_epochs() {
+        // Kaggle's file has 7,049 nose tips, and 2,260 mouths with all three points of the tutorial's group.
+        assert_eq!((specialist_epochs(7049), specialist_epochs(2260)), (1418, 4424));
     }
 
     #[test]
@@ -464,7 +586,7 @@ mod tests {
         config.augment = Augment::NONE;
         config.optimizer = Optimizer::AdamW { lr: 1e-2, weight_decay: 0., warmup: 0.1 };
         let mut state = State::new(&config, data.schema.len()).unwrap();
-        run(&config, &data, &mut state, &Quiet, |_, _| Ok(())).unwrap();
+        run(&config, &data, &mut state, &Quiet, |_, _, _| Ok(())).unwrap();
         let last = state.history.last().unwrap().train_loss;
         assert!(last < 0.4, "smooth L1 of {last} px on the 16 faces trained on");
     }

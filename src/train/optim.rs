@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 /// Which optimizer, with its schedule over the run. `progress` runs from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Optimizer {
     /// As the tutorial: learning rate and momentum go linearly from the first to the second value.
     Nesterov {

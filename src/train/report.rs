@@ -1,8 +1,10 @@
 //! Pictures of a run: learning curves and the cumulative error curve as SVG, predictions on faces as PNG.
 
-use super::Epoch;
+use super::metrics::Score;
+use super::{Epoch, Loss};
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
+use crate::nets::SIDE;
 use crate::picture::Gray;
 use image::{Rgb, RgbImage};
 use plotters::prelude::*;
@@ -43,21 +45,70 @@ fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: &[Li
     Ok(svg)
 }
 
-/// Validation RMSE and NME by epoch.
+/// `metrics.csv`: a line an epoch. The last two columns are the machine's speed, the others are the same on every run.
+pub fn metrics_csv(history: &[Epoch]) -> String {
+    let mut csv =
+        String::from("epoch,train_loss,valid_rmse_px,valid_nme_pct,learning_rate,samples_per_second,seconds\n");
+    for e in history {
+        let figures = format!("{},{},{},{}", e.train_loss, e.valid_rmse_px, e.valid_nme_pct, e.learning_rate);
+        csv += &format!("{},{figures},{:.1},{:.1}\n", e.epoch, e.samples_per_second, e.seconds);
+    }
+    csv
+}
+
+/// The error of each keypoint and of all, as lines of text.
+pub fn table(names: &[&String], score: &Score) -> String {
+    let mut text = format!("{:28} {:>7}\n", "keypoint", "NME %");
+    for name in names {
+        text += &format!("{name:28} {:7.2}\n", score.per_keypoint[*name]);
+    }
+    text + &format!("{}\n", summary(score))
+}
+
+/// The error of all keypoints in a line.
+pub fn summary(score: &Score) -> String {
+    let Score { n, rmse_px, nme_pct, failure_pct, .. } = score;
+    format!("{n} faces: RMSE {rmse_px:.3} px, NME {nme_pct:.2} %, failures {failure_pct:.2} %")
+}
+
+/// The highest value to show: the first epochs of a long run are far off, so it is scaled to what most of the run shows.
+fn top(lines: &[Line]) -> f64 {
+    let mut heights: Vec<f64> = lines.iter().flat_map(|(_, _, l)| l.iter().map(|p| p.1)).collect();
+    heights.sort_by(f64::total_cmp);
+    heights.get(heights.len() * 9 / 10).copied().unwrap_or(1.).max(0.1) * 1.5
+}
+
+/// Training error (where the loss is one in pixels) and validation RMSE and NME by epoch.
 ///
 /// # Errors
 /// Only from the plotting library.
-pub fn curves(history: &[Epoch]) -> Result<String> {
-    let line = |f: fn(&Epoch) -> f64| history.iter().map(|e| (e.epoch as f64, f(e))).collect::<Vec<_>>();
-    let lines = [
-        ("validation RMSE, px", RED, line(|e| e.valid_rmse_px)),
-        ("validation NME, %", BLUE, line(|e| e.valid_nme_pct)),
+pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
+    let line = |f: &dyn Fn(&Epoch) -> f64| history.iter().map(|e| (e.epoch as f64, f(e))).collect::<Vec<_>>();
+    let mut lines = vec![
+        ("validation RMSE, px", RED, line(&|e| e.valid_rmse_px)),
+        ("validation NME, %", BLUE, line(&|e| e.valid_nme_pct)),
     ];
-    // The first epochs of a long run are far off: scaled to what most of the run shows.
-    let mut heights: Vec<f64> = lines.iter().flat_map(|(_, _, l)| l.iter().map(|p| p.1)).collect();
-    heights.sort_by(f64::total_cmp);
-    let top = heights.get(heights.len() * 9 / 10).copied().unwrap_or(1.).max(0.1) * 1.5;
+    if loss == Loss::Mse {
+        lines.push(("training RMSE, px", BLACK, line(&|e| e.train_loss.sqrt() * SIDE as f64 / 2.)));
+    }
+    let top = top(&lines);
     chart("Learning curves", "epoch", "error", (1., history.len().max(2) as f64), top, &lines)
+}
+
+/// Validation RMSE of several runs by the minutes they trained.
+///
+/// # Errors
+/// Only from the plotting library.
+pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
+    let colour = |i: usize| {
+        let (r, g, b) = Palette99::pick(i).to_rgba().rgb();
+        RGBColor(r, g, b)
+    };
+    let of = |history: &[Epoch]| history.iter().map(|e| (e.seconds / 60., e.valid_rmse_px)).collect::<Vec<_>>();
+    let lines: Vec<Line> =
+        runs.iter().enumerate().map(|(i, (name, history))| (name.as_str(), colour(i), of(history))).collect();
+    let end = lines.iter().filter_map(|l| Some(l.2.last()?.0)).fold(1e-3, f64::max);
+    chart("Learning curves", "minutes of training", "validation RMSE, px", (0., end), top(&lines), &lines)
 }
 
 /// The share of faces whose NME is below each value up to 15 %.
@@ -70,8 +121,11 @@ pub fn cumulative_error(each: &[f64]) -> Result<String> {
     chart("Cumulative error", "NME, %", "faces, %", (0., 15.), 100., &[("faces within", BLUE, points)])
 }
 
+/// A face of a sheet: picture, labels and predictions in its pixels.
+pub type Cell = (Gray, Vec<[f32; 2]>, Vec<[f32; 2]>);
+
 /// A sheet of faces at `zoom` times their size with labels (green, where there are any) and predictions (red).
-pub fn sheet(faces: &[(Gray, Vec<[f32; 2]>, Vec<[f32; 2]>)], columns: usize, zoom: usize) -> RgbImage {
+pub fn sheet(faces: &[Cell], columns: usize, zoom: usize) -> RgbImage {
     let side = faces.first().map_or(1, |f| f.0.width.max(f.0.height)) * zoom;
     let rows = faces.len().div_ceil(columns);
     let mut out = RgbImage::new((columns * side) as u32, (rows * side) as u32);

@@ -386,7 +386,7 @@ test('progress reaches the size of both files', async () => {
     return last;
   });
   assert.equal(last.weights, readFileSync(weightsPath).length);
-  assert.equal(last.wasm, readFileSync(join(root, 'pkg/dist/face96_bg.wasm')).length);
+  assert.equal(last.wasm, readFileSync(join(root, 'pkg/dist/face96_relaxed_bg.wasm')).length);
 });
 
 test('a crashed worker is told and replaced once', async (t) => {

@@ -1,0 +1,94 @@
+//! `bench`: speed on this machine, as a table for people, or as JSON and files for `make bench`, which compares with
+//! other runtimes.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use face96::infer::Detector;
+use face96::ops::native::{matmul, Strides};
+use face96::schema::Schema;
+use face96::train::bench::{Runtime, Task};
+use face96::train::{self, checkpoint::write_atomically};
+use face96::weights::Precision;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    /// Nets to time
+    #[arg(long, value_delimiter = ',', default_value = "net2,compact")]
+    nets: Vec<String>,
+    /// Seconds for each figure
+    #[arg(long, default_value_t = 5.)]
+    seconds: f64,
+    /// Time training alone and print it as JSON: by face96's or candle's own ops
+    #[arg(long)]
+    training: Option<Runtime>,
+    /// Write what other runtimes need to do the same to this folder: weights, ONNX, steps of the net, a training task
+    #[arg(long)]
+    files: Option<PathBuf>,
+}
+
+pub(super) fn bench(args: BenchArgs) -> Result<()> {
+    if let Some(folder) = &args.files {
+        return args.nets.iter().try_for_each(|net| files(net, folder));
+    }
+    if let Some(runtime) = args.training {
+        for net in &args.nets {
+            println!("{}", serde_json::to_string(&Task::new(net)?.run(runtime, args.seconds)?)?);
+        }
+        return Ok(());
+    }
+    println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
+    for net in &args.nets {
+        let task = Task::new(net)?;
+        let batch = task.config().batch as f64;
+        let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
+        let mut steps = task.run(Runtime::Face96, args.seconds)?;
+        let mut detector = Detector::new(&weights)?;
+        let crop: Vec<f32> = (0..weights.meta.side.pow(2)).map(|i| (i % 251) as f32).collect();
+        let mut times = Vec::new();
+        let start = Instant::now();
+        while start.elapsed().as_secs_f64() < args.seconds || times.len() < 3 {
+            let one = Instant::now();
+            detector.detect_grey(&crop)?;
+            times.push(one.elapsed().as_secs_f64() * 1e3);
+        }
+        println!("{net:10} {:16.1} {:22.2}", batch / median(&mut steps.seconds), median(&mut times));
+    }
+    println!("one large matrix product: {:.0} billion multiply-adds a second", product_rate() / 1e9);
+    Ok(())
+}
+
+/// `NET.safetensors` (f32), `NET.onnx`, `NET.graph.json` and `NET.task.safetensors`.
+fn files(net: &str, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let task = Task::new(net)?;
+    let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
+    let graph = weights.graph()?;
+    let steps = serde_json::json!({ "graph": graph, "multiplyAdds": graph.multiply_adds() });
+    let write = |end: &str, bytes: &[u8]| write_atomically(&folder.join(format!("{net}.{end}")), bytes);
+    write("safetensors", &weights.to_bytes(Precision::F32)?)?;
+    write("onnx", &face96::onnx::to_bytes(&weights)?)?;
+    write("graph.json", steps.to_string().as_bytes())?;
+    write("task.safetensors", &task.to_bytes()?)?;
+    Ok(())
+}
+
+/// Multiply-adds a second of a product that fits the caches' ways well: what the training of a net is measured by.
+fn product_rate() -> f64 {
+    const N: usize = 1024;
+    let (a, b, mut out) = (vec![1f32; N * N], vec![1f32; N * N], vec![0f32; N * N]);
+    let mut times: Vec<f64> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            matmul((N, N, N), &a, Strides(N, 1), &b, Strides(N, 1), &mut out, false, true);
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    N.pow(3) as f64 / median(&mut times)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

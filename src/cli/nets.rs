@@ -1,0 +1,101 @@
+//! The nets that a command applies: one weights file, or several that share out the keypoints.
+
+use anyhow::{bail, Context, Result};
+use face96::infer::Detector;
+use face96::schema::{Schema, KAGGLE_KEYPOINTS};
+use face96::weights::Weights;
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Weights files and what they predict together.
+pub(super) struct Nets {
+    nets: Vec<Weights>,
+    /// Each net's keypoints as places in `schema`.
+    places: Vec<Vec<usize>>,
+    /// All keypoints: in Kaggle's order where they are Kaggle's, otherwise in that of the files.
+    pub(super) schema: Schema,
+}
+
+/// What was found in a crop: the presence of a face, and the keypoints in the crop's pixels.
+pub(super) type Found = (f32, Vec<[f32; 2]>);
+
+impl Nets {
+    /// Reads weights files; a folder stands for the best weights of the run, or of the specialists, in it.
+    pub(super) fn load(paths: &[PathBuf]) -> Result<Self> {
+        let mut nets = Vec::new();
+        for path in paths {
+            for file in files(path)? {
+                nets.push(Weights::read(&file)?);
+            }
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for name in nets.iter().flat_map(|w| &w.meta.schema.keypoints) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names.sort_by_key(|n| KAGGLE_KEYPOINTS.iter().position(|k| k == n).unwrap_or(KAGGLE_KEYPOINTS.len()));
+        let schema = Schema::from_names(&names)?;
+        let places = nets.iter().map(|w| schema.find(&w.meta.schema.keypoints)).collect::<Result<_, _>>()?;
+        Ok(Self { nets, places, schema })
+    }
+
+    /// The seed that split the data these nets were trained on.
+    pub(super) fn seed(&self) -> u64 {
+        self.nets.iter().find_map(|w| w.meta.training["seed"].as_u64()).unwrap_or(42)
+    }
+
+    /// The keypoints of crops in the order of the schema, by the code that the browser runs. What several nets predict is
+    /// their mean.
+    pub(super) fn detect(&self, crops: &[Vec<f32>]) -> Result<Vec<Found>> {
+        let all = self.nets.iter().map(|w| detect(w, crops)).collect::<Result<Vec<_>>>()?;
+        let of_crop = |i: usize| {
+            let mut sums = vec![([0f32; 2], 0f32); self.schema.len()];
+            for (found, places) in all.iter().zip(&self.places) {
+                for (p, place) in found[i].1.iter().zip(places) {
+                    let (sum, n) = &mut sums[*place];
+                    *sum = [sum[0] + p[0], sum[1] + p[1]];
+                    *n += 1.;
+                }
+            }
+            let presence = all.iter().map(|found| found[i].0).sum::<f32>() / all.len() as f32;
+            (presence, sums.into_iter().map(|(sum, n)| [sum[0] / n, sum[1] / n]).collect())
+        };
+        Ok((0..crops.len()).map(of_crop).collect())
+    }
+}
+
+/// The weights files that a path stands for.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    const BEST: &str = "best.safetensors";
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    if path.join(BEST).is_file() {
+        return Ok(vec![path.join(BEST)]);
+    }
+    let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
+    let mut files: Vec<_> =
+        entries.filter_map(|e| Some(e.ok()?.path().join(BEST))).filter(|file| file.is_file()).collect();
+    files.sort();
+    if files.is_empty() {
+        bail!("{}: no {BEST} in it or in a folder below", path.display());
+    }
+    Ok(files)
+}
+
+fn detect(weights: &Weights, crops: &[Vec<f32>]) -> Result<Vec<Found>> {
+    let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
+    let parts: Vec<Result<Vec<_>>> = crops
+        .par_chunks(n)
+        .map(|crops| {
+            let mut detector = Detector::new(weights)?;
+            let one = |crop: &Vec<f32>| {
+                let row = detector.detect_grey(crop)?;
+                Ok((row[0], row[1..].chunks_exact(3).map(|k| [k[0], k[1]]).collect()))
+            };
+            crops.iter().map(one).collect()
+        })
+        .collect();
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}

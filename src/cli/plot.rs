@@ -1,0 +1,81 @@
+//! `plot`: the learning curves of runs, and a sheet of augmented samples.
+
+use super::{grey, train, DataArgs};
+use anyhow::{bail, Result};
+use clap::Args;
+use face96::data::augment::Batch;
+use face96::data::Split;
+use face96::nets::SIDE;
+use face96::train::checkpoint::{write_atomically, State};
+use face96::train::{report, Epoch};
+use rand::SeedableRng;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub(super) struct PlotArgs {
+    /// Run folder whose learning curves to draw; several are compared in one chart
+    #[arg(long, num_args = 1..)]
+    run: Vec<PathBuf>,
+    /// Draw a sheet of augmented samples
+    #[arg(long, conflicts_with = "run")]
+    augmented: bool,
+    /// Samples on the sheet
+    #[arg(long, default_value_t = 48)]
+    count: usize,
+    /// The file to write [default: curves.svg, or augmented.png]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    settings: train::SettingArgs,
+}
+
+pub(super) fn plot(args: PlotArgs) -> Result<()> {
+    let out = args.out.clone().unwrap_or(if args.augmented { "augmented.png" } else { "curves.svg" }.into());
+    match (args.augmented, &args.run[..]) {
+        (true, _) => augmented(&args, &out)?,
+        (false, []) => bail!("nothing to draw: give --run FOLDER or --augmented"),
+        (false, [run]) => {
+            let config = train::load_config(run)?;
+            write_atomically(&out, report::curves(&history(run)?, config.loss)?.as_bytes())?;
+        }
+        (false, runs) => {
+            let named = |run: &PathBuf| {
+                let name = run.file_name().map_or(run.display().to_string(), |n| n.to_string_lossy().into_owned());
+                Ok((name, history(run)?))
+            };
+            let runs = runs.iter().map(named).collect::<Result<Vec<_>>>()?;
+            write_atomically(&out, report::comparison(&runs)?.as_bytes())?;
+        }
+    }
+    println!("{}", out.display());
+    Ok(())
+}
+
+/// The epochs that a run folder's last checkpoint holds.
+pub(super) fn history(run: &Path) -> Result<Vec<Epoch>> {
+    Ok(State::history(&run.join("last.ckpt"))?)
+}
+
+fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
+    let mut config = args.settings.settle()?;
+    args.data.settle(&mut config);
+    let data = train::load_data(&config)?;
+    let faces = data.split(Split::Train, config.seed);
+    if faces.is_empty() || args.count == 0 {
+        bail!("{}: {} faces to train on, {} samples asked for", config.data, faces.len(), args.count);
+    }
+    // Every face as often as needed, spread over the data.
+    let indices: Vec<usize> = (0..args.count).map(|i| faces[i * faces.len() / args.count]).collect();
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(config.seed);
+    let batch = Batch::make(&data, &indices, &config.augment, &mut rng);
+    let points = batch.points.chunks_exact(2 * data.schema.len());
+    let cells: Vec<_> = batch
+        .pixels
+        .chunks_exact(SIDE * SIDE)
+        .zip(points)
+        .map(|(pixels, points)| (grey(pixels), points.chunks_exact(2).map(|p| [p[0], p[1]]).collect(), vec![]))
+        .collect();
+    Ok(report::write_png(out, &report::sheet(&cells, 8, 2))?)
+}

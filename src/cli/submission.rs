@@ -1,0 +1,60 @@
+//! `submission`: Kaggle's `test.csv` and `IdLookupTable.csv` in, the file that the competition takes out.
+
+use super::nets::Nets;
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use face96::data::kaggle;
+use face96::nets::SIDE;
+use face96::train::checkpoint::write_atomically;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub(super) struct SubmissionArgs {
+    /// Weights files, or run folders; specialists share out the keypoints
+    #[arg(long, required = true, num_args = 1..)]
+    weights: Vec<PathBuf>,
+    /// Kaggle's test.csv: ImageId,Image
+    #[arg(long)]
+    test: PathBuf,
+    /// Kaggle's IdLookupTable.csv: RowId,ImageId,FeatureName,Location
+    #[arg(long)]
+    lookup: PathBuf,
+    /// The file to write: RowId,Location
+    #[arg(long, default_value = "submission.csv")]
+    out: PathBuf,
+}
+
+pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
+    let nets = Nets::load(&args.weights)?;
+    let (ids, crops): (Vec<String>, Vec<Vec<f32>>) = kaggle::load_test(&args.test)?.into_iter().unzip();
+    let images: HashMap<&str, usize> = ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let names = nets.schema.keypoints.iter().enumerate();
+    let features: HashMap<String, (usize, usize)> =
+        names.flat_map(|(k, name)| [(format!("{name}_x"), (k, 0)), (format!("{name}_y"), (k, 1))]).collect();
+    let lookup = kaggle::load_lookup(&args.lookup)?;
+    if lookup.is_empty() {
+        bail!("{}: no row", args.lookup.display());
+    }
+    let mut asked = Vec::new();
+    for (i, line) in lookup.iter().enumerate() {
+        let at = || format!("{}: row {}", args.lookup.display(), i + 1);
+        let image = images.get(line.image.as_str());
+        let image =
+            image.with_context(|| format!("{}: {} has no ImageId '{}'", at(), args.test.display(), line.image))?;
+        let feature = features.get(&line.feature);
+        let feature = feature.with_context(|| format!("{}: no net predicts '{}'", at(), line.feature))?;
+        asked.push((*image, *feature));
+    }
+    let found = nets.detect(&crops)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["RowId", "Location"])?;
+    for (line, (image, (keypoint, axis))) in lookup.iter().zip(asked) {
+        // Outside the picture no label can be.
+        let place = found[image].1[keypoint][axis].clamp(0., SIDE as f32);
+        writer.write_record([&line.row, &format!("{place:.4}")])?;
+    }
+    write_atomically(&args.out, &writer.into_inner()?)?;
+    println!("{}: {} rows for {} pictures", args.out.display(), lookup.len(), crops.len());
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! What `make bench` times: training steps of one net on one batch, by our own ops or by candle's, and the same task as
+//! a file for other runtimes (`tools/bench/training.py`).
+
+use super::optim::Optimizer;
+use super::{checkpoint::State, loss, rng, step, update, Config, Tensors};
+use crate::data::augment::{Augment, Batch};
+use crate::data::{load, Options};
+use crate::error::{Error, Result};
+use crate::nets::model::Output;
+use crate::nets::{candle, graph::Op, graph::Parameter, unit_offset};
+use candle_core::Var;
+use std::time::{Duration, Instant};
+
+/// Where in the run the steps are taken: the rates of the schedules' middle.
+const AT: f32 = 0.5;
+
+/// Whose ops take the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// Ours.
+    Face96,
+    /// Those that candle comes with.
+    Candle,
+}
+
+impl std::str::FromStr for Runtime {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        match s {
+            "face96" => Ok(Self::Face96),
+            "candle" => Ok(Self::Candle),
+            other => Err(format!("expected face96 or candle, found '{other}'")),
+        }
+    }
+}
+
+/// A net with its first weights and a batch of faces drawn by the program.
+pub struct Task {
+    config: Config,
+    state: State,
+    batch: Tensors,
+}
+
+/// What was measured.
+#[derive(serde::Serialize)]
+pub struct Steps {
+    /// Samples of a step.
+    pub batch: usize,
+    /// Of the first three steps: whoever trains the same net in the same way has the same.
+    pub losses: Vec<f64>,
+    /// Of every step but the first.
+    pub seconds: Vec<f64>,
+}
+
+impl Task {
+    /// The task of a preset, the same each time.
+    ///
+    /// # Errors
+    /// An unknown preset.
+    pub fn new(preset: &str) -> Result<Self> {
+        let config = Config::preset(preset)?;
+        let data = load(&format!("synthetic:{}", config.batch), Options::default())?;
+        let state = State::new(&config, data.schema.len())?;
+        let indices: Vec<usize> = (0..config.batch).collect();
+        let batch = Batch::make(&data, &indices, &Augment::NONE, &mut rng(config.seed, 0, 1));
+        let offset = unit_offset(&state.model.graph);
+        let batch = Tensors::new(batch, data.schema.len(), config.normalisation, offset)?;
+        Ok(Self { config, state, batch })
+    }
+
+    /// The preset.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The net and its first weights.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The task as a safetensors file: the weights by name, `batch.pictures` (B, 96, 96, 1), `batch.targets` and
+    /// `batch.mask` (B, K, 2), `batch.presence` and `batch.unit` (B, 1), all f32, and in the metadata `task` the graph, the loss and the
+    /// optimizer with the rates of the moment.
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let lr = self.config.optimizer.learning_rate(AT);
+        let optimizer = match self.config.optimizer {
+            Optimizer::Nesterov { momentum: [a, b], .. } => {
+                serde_json::json!({ "kind": "nesterov", "lr": lr, "momentum": a + (b - a) * AT })
+            }
+            Optimizer::AdamW { weight_decay, .. } => {
+                serde_json::json!({ "kind": "adam_w", "lr": lr, "weight_decay": weight_decay })
+            }
+        };
+        let task = serde_json::json!({
+            "batch": self.config.batch,
+            "graph": self.state.model.graph,
+            "loss": self.config.loss,
+            "optimizer": optimizer,
+        });
+        let b = &self.batch;
+        let batch = [
+            ("pictures", &b.pictures),
+            ("targets", &b.targets),
+            ("mask", &b.mask),
+            ("presence", &b.presence),
+            ("unit", &b.unit),
+        ];
+        let weights = self.state.model.vars.iter().map(|(p, var)| (p.name.clone(), var.as_tensor()));
+        let tensors = batch.into_iter().map(|(name, tensor)| (format!("batch.{name}"), tensor)).chain(weights);
+        let metadata = [("task".to_string(), task.to_string())].into();
+        safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    /// Takes steps for so long, but at least three.
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn run(mut self, runtime: Runtime, seconds: f64) -> Result<Steps> {
+        let (mut steps, mut end) = (Steps { batch: self.config.batch, losses: vec![], seconds: vec![] }, None);
+        let mut rng = rng(self.config.seed, 0, 2);
+        // The first step pays for memory that the others reuse.
+        while steps.seconds.len() < 2 || end.is_some_and(|end| Instant::now() < end) {
+            let start = Instant::now();
+            let value = match runtime {
+                Runtime::Face96 => step(&self.config, &mut self.state, &self.batch, &mut rng, AT)?,
+                Runtime::Candle => self.step_by_candle()?,
+            };
+            if steps.losses.len() < 3 {
+                steps.losses.push(value);
+            }
+            match end {
+                None => end = Some(Instant::now() + Duration::from_secs_f64(seconds)),
+                Some(_) => steps.seconds.push(start.elapsed().as_secs_f64()),
+            }
+        }
+        Ok(steps)
+    }
+
+    fn step_by_candle(&mut self) -> Result<f64> {
+        let model = &self.state.model;
+        let pictures = self.batch.pictures.permute((0, 3, 1, 2))?.contiguous()?;
+        let all = candle::forward(&model.graph, &pictures, |name| {
+            Ok(model.vars.iter().find(|(p, _)| p.name == name).expect("a weight of the graph").1.as_tensor().clone())
+        })?;
+        let keypoints = &all[model.graph.keypoints];
+        let keypoints = match model.graph.nodes[model.graph.keypoints].op {
+            Op::SoftArgmax => keypoints.squeeze(2)?.permute((0, 2, 1))?,
+            _ => keypoints.flatten_from(1)?,
+        };
+        let presence = model.graph.presence.map(|i| all[i].flatten_from(1)).transpose()?;
+        let loss = loss(&Output { keypoints, presence }, &self.batch, self.config.loss)?;
+        let found = loss.backward()?;
+        let gradient = |(p, var): &(Parameter, Var)| found.get(var.as_tensor()).filter(|_| p.trained).cloned();
+        let gradients: Vec<_> = model.vars.iter().map(gradient).collect();
+        update(&self.config, &mut self.state, &gradients, AT)?;
+        Ok(f64::from(loss.to_scalar::<f32>()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Tensor;
+
+    #[test]
+    fn candle_and_we_take_the_same_steps() {
+        // candle 0.11 divides the gradient of its max_pool2d by size * size, so a net with pools agrees at first only.
+        for (net, steps) in [("compact", 3), ("net2", 1)] {
+            let run = |runtime| {
+                let mut task = Task::new(net).unwrap();
+                let few = |t: &Tensor| t.narrow(0, 0, 4).unwrap();
+                let b = &task.batch;
+                task.batch = Tensors {
+                    pictures: few(&b.pictures),
+                    targets: few(&b.targets),
+                    mask: few(&b.mask),
+                    presence: few(&b.presence),
+                    unit: few(&b.unit),
+                };
+                task.run(runtime, 0.).unwrap().losses
+            };
+            let (ours, theirs) = (run(Runtime::Face96), run(Runtime::Candle));
+            for (a, b) in ours.iter().zip(&theirs).take(steps) {
+                assert!((a - b).abs() < 1e-3 * b.abs(), "{net}: {ours:?}, candle has {theirs:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A run's settings: those of a preset, changed by a TOML file, then by `KEY=VALUE` pairs. The file has the keys of a run folder's
+//! `config.toml` and may leave out any of them.
+
+use super::Config;
+use crate::error::{Error, Result};
+use toml::{Table, Value};
+
+impl Config {
+    /// Joins the parts; the preset is the given one, else the file's, else `compact`. For specialists (also where the file has
+    /// groups) the preset's epochs and patience give way to those of the tutorial's specialists.
+    ///
+    /// # Errors
+    /// An unknown preset or key, a value of the wrong kind, or text that is not TOML.
+    pub fn settle(preset: Option<&str>, specialists: bool, file: Option<&str>, pairs: &[String]) -> Result<Self> {
+        let bad = |e: String| Error::Config(e.trim_end().replace('\n', " "));
+        let file: Table = file.unwrap_or_default().parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        let named = match file.get("preset") {
+            None => None,
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(other) => return Err(bad(format!("preset: expected a name, found {other}"))),
+        };
+        let mut base = Self::preset(preset.or(named).unwrap_or("compact"))?;
+        if specialists || file.get("groups").and_then(Value::as_table).is_some_and(|groups| !groups.is_empty()) {
+            (base.epochs, base.patience) = (0, SPECIALISTS_PATIENCE);
+        }
+        let mut all = base.table()?;
+        merge(&mut all, file);
+        if let Some(name) = preset {
+            all.insert("preset".into(), name.into());
+        }
+        for pair in pairs {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| bad(format!("'{pair}': expected KEY=VALUE, such as augment.flip=0")))?;
+            if key.trim() == "preset" {
+                return Err(bad("the preset decides the other settings: choose it by --preset".into()));
+            }
+            set(&mut all, key.trim(), value.trim()).map_err(bad)?;
+        }
+        all.try_into().map_err(|e: toml::de::Error| bad(format!("settings: {e}")))
+    }
+
+    /// As a run folder keeps it.
+    ///
+    /// # Errors
+    /// Only if it cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    fn table(&self) -> Result<Table> {
+        self.to_toml()?.parse().map_err(|e: toml::de::Error| Error::Config(e.to_string()))
+    }
+
+    /// The first key whose value differs from another configuration's, with both values: (key, ours, theirs).
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        fn walk(path: &str, a: Option<&Value>, b: Option<&Value>) -> Option<(String, String, String)> {
+            if a == b {
+                return None;
+            }
+            if let (Some(Value::Table(a)), Some(Value::Table(b))) = (a, b) {
+                let keys = a.keys().chain(b.keys());
+                return keys.into_iter().find_map(|k| walk(&format!("{path}.{k}"), a.get(k), b.get(k)));
+            }
+            let shown = |v: Option<&Value>| v.map_or("nothing".into(), Value::to_string);
+            Some((path.trim_start_matches('.').into(), shown(a), shown(b)))
+        }
+        let table = |config: &Self| config.table().ok().map(Value::Table);
+        walk("", table(self).as_ref(), table(other).as_ref())
+    }
+}
+
+/// Epochs without a better one after which a specialist's training ends, by the tutorial.
+const SPECIALISTS_PATIENCE: usize = 200;
+
+/// Lays a table over another, key by key; a table of another `kind` takes the place of the old one whole.
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new))
+                if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
+            {
+                merge(old, new);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets one value by its dotted key. What is not a number, a truth value, a list or a table is text.
+fn set(all: &mut Table, key: &str, value: &str) -> std::result::Result<(), String> {
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.into()));
+    let mut table = all;
+    let mut words = key.split('.').peekable();
+    while let Some(word) = words.next() {
+        if words.peek().is_none() {
+            let mut over = Table::new();
+            over.insert(word.into(), value);
+            merge(table, over);
+            return Ok(());
+        }
+        let found = table.get_mut(word).and_then(Value::as_table_mut);
+        table = found.ok_or_else(|| format!("no setting '{key}': '{word}' holds no settings"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::optim::Optimizer;
+    use super::*;
+
+    fn settle(preset: Option<&str>, file: &str, pairs: &[&str]) -> Result<Config> {
+        Config::settle(preset, false, Some(file), &pairs.iter().map(|p| p.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn pairs_go_over_the_file_and_the_file_over_the_preset() {
+        let file = "preset = 'net4'\nepochs = 7\n[augment]\nflip = 0.25\n[optimizer]\nlr = [0.02, 0.001]\n";
+        let config = settle(None, file, &["epochs=9", "augment.jpeg=1", "optimizer.momentum = [0.5, 0.6]"]).unwrap();
+        assert_eq!((config.preset.as_str(), config.epochs, config.batch), ("net4", 9, 128));
+        assert_eq!((config.augment.flip, config.augment.jpeg, config.augment.roll), (0.25, 1., 0.));
+        let optimizer = Optimizer::Nesterov { lr: [0.02, 0.001], momentum: [0.5, 0.6] };
+        assert_eq!(config.optimizer, optimizer);
+        assert_eq!(settle(None, "", &[]).unwrap(), Config::preset("compact").unwrap());
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        for name in crate::nets::NetConfig::NAMES {
+            let config = Config::preset(name).unwrap();
+            assert_eq!(Config::settle(None, false, Some(&config.to_toml().unwrap()), &[]).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn specialists_have_the_tutorials_patience_and_rule_unless_told_otherwise() {
+        let of = |file: &str, flag| Config::settle(Some("net6"), flag, Some(file), &[]).unwrap();
+        let groups = "[groups]\nnose = ['nose_tip']\n";
+        assert_eq!((of("", true).epochs, of("", true).patience), (0, 200));
+        assert_eq!((of(groups, false).epochs, of(groups, false).patience), (0, 200));
+        assert_eq!((of(&format!("epochs = 5\n{groups}"), true).epochs, of("[groups]", false).epochs), (5, 3000));
+    }
+
+    #[test]
+    fn another_kind_replaces_the_whole_table() {
+        let adam = "optimizer = {kind='adam_w', lr=1e-3, weight_decay=0, warmup=0.1}";
+        let config = settle(Some("net2"), "", &[adam]).unwrap();
+        assert_eq!(config.optimizer, Optimizer::AdamW { lr: 1e-3, weight_decay: 0., warmup: 0.1 });
+    }
+
+    #[test]
+    fn unknown_keys_and_values_of_the_wrong_kind_are_named() {
+        let error = |file: &str, pairs: &[&str]| settle(None, file, pairs).unwrap_err().to_string();
+        assert!(error("epoch = 3", &[]).contains("unknown field `epoch`"), "{}", error("epoch = 3", &[]));
+        assert!(error("[augment]\nflop = 3", &[]).contains("unknown field `flop`"));
+        assert!(error("[optimizer]\nrate = 3", &[]).contains("unknown field `rate`"));
+        assert!(error("", &["augment.flop=1"]).contains("unknown field `flop`"));
+        assert!(error("", &["flip.much=1"]).contains("no setting 'flip.much'"));
+        assert!(error("", &["flip"]).contains("expected KEY=VALUE"));
+        assert!(error("", &["epochs=many"]).contains("epochs"), "{}", error("", &["epochs=many"]));
+        assert!(error("preset = 'net9'", &[]).contains("no net 'net9'"));
+        assert!(error("epochs = = 3", &[]).contains("line 1"));
+    }
+
+    #[test]
+    fn a_difference_is_named_with_both_values() {
+        let (a, mut b) = (Config::preset("net2").unwrap(), Config::preset("net2").unwrap());
+        assert_eq!(a.difference(&b), None);
+        b.augment.flip = 0.5;
+        assert_eq!(a.difference(&b), Some(("augment.flip".into(), "0.0".into(), "0.5".into())));
+    }
+}
