@@ -81,6 +81,28 @@ impl CropBox {
             .then(Affine::similarity(self.size / side as f32, self.roll))
             .then(Affine::translation(self.x, self.y))
     }
+
+    /// The corners: top left, top right, bottom right, bottom left before the roll.
+    pub fn corners(&self) -> [[f32; 2]; 4] {
+        let map = Affine::similarity(self.size / 2., self.roll).then(Affine::translation(self.x, self.y));
+        [[-1., -1.], [1., -1.], [1., 1.], [-1., 1.]].map(|p| map.apply(p))
+    }
+
+    /// The box with these corners (of a square, as [`Self::corners`] gives them).
+    pub fn of_corners(corners: &[[f32; 2]]) -> Self {
+        let mean = |i: usize| corners.iter().map(|c| c[i]).sum::<f32>() / corners.len() as f32;
+        let (dx, dy) = (corners[1][0] - corners[0][0], corners[1][1] - corners[0][1]);
+        Self { x: mean(0), y: mean(1), size: dx.hypot(dy), roll: dy.atan2(dx) }
+    }
+
+    /// Intersection over union, both taken upright: what detection is judged by.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let side = |a: f32, b: f32| {
+            ((a + self.size / 2.).min(b + other.size / 2.) - (a - self.size / 2.).max(b - other.size / 2.)).max(0.)
+        };
+        let both = side(self.x, other.x) * side(self.y, other.y);
+        both / (self.size * self.size + other.size * other.size - both).max(f32::MIN_POSITIVE)
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +138,16 @@ mod tests {
     fn a_box_of_the_crops_own_size_is_the_identity() {
         let map = CropBox { x: 47.5, y: 47.5, size: 96., roll: 0. }.crop_to_frame(96);
         assert_eq!(map.apply([10., 20.]), [10., 20.]);
+    }
+
+    #[test]
+    fn corners_give_their_box_back_and_iou_is_by_hand() {
+        let square = CropBox { x: 3., y: -2., size: 10., roll: 0.4 };
+        let back = CropBox::of_corners(&square.corners());
+        assert!((back.x - 3.).abs() < 1e-4 && (back.size - 10.).abs() < 1e-4 && (back.roll - 0.4).abs() < 1e-4);
+        let (a, b) = (CropBox { roll: 0., ..square }, CropBox { x: 8., roll: 0., ..square });
+        // Half of each is shared: 50 of 150.
+        assert!((a.iou(&b) - 1. / 3.).abs() < 1e-5);
     }
 
     #[test]

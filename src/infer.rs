@@ -5,7 +5,9 @@
 //! confidence.
 
 use crate::error::{Error, Result};
+use crate::geometry::CropBox;
 use crate::nets::graph::{Graph, Node, Op};
+use crate::nets::{FINDER_SIZE, FINDER_VALUES, SIDE};
 use crate::ops::wasm::{self as kernels, Conv, ConvShape, Dense, Map, Residual};
 use crate::picture::{grey_from_rgba, Normalisation};
 use crate::weights::{Calibration, Weights};
@@ -450,6 +452,110 @@ impl Detector {
     }
 }
 
+/// A face that a [`Finder`] found, in pixels of the 96 x 96 frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// In 0 to 1.
+    pub score: f32,
+    /// Middle, x.
+    pub x: f32,
+    /// Middle, y.
+    pub y: f32,
+    /// Side of the box.
+    pub size: f32,
+    /// Radians, clockwise on the screen.
+    pub roll: f32,
+}
+
+impl Found {
+    /// Its box.
+    pub fn square(&self) -> CropBox {
+        CropBox { x: self.x, y: self.y, size: self.size, roll: self.roll }
+    }
+}
+
+/// Most faces of a frame.
+const MOST_FOUND: usize = 8;
+
+/// Boxes that share more of their union are the same face.
+const SAME_BOX: f32 = 0.3;
+
+/// Faces in a finder's output of `side` x `side` places of `stride` values, in pixels of a frame of `pixels` x `pixels`: the
+/// places whose score is at least `least` and the highest among their neighbours, best first, overlaps removed.
+pub fn decode(out: &[f32], side: usize, stride: usize, pixels: usize, least: f32, found: &mut Vec<Found>) {
+    found.clear();
+    let step = pixels as f32 / side as f32;
+    let logit = |x: usize, y: usize| out[(y * side + x) * stride];
+    for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+        let (own, score) = (logit(x, y), sigmoid(logit(x, y)));
+        let near = |n: usize| n.saturating_sub(1)..(n + 2).min(side);
+        if score < least || near(y).any(|v| near(x).any(|u| logit(u, v) > own)) {
+            continue;
+        }
+        let v = &out[(y * side + x) * stride..][..FINDER_VALUES];
+        let middle = |n: usize, offset: f32| (n as f32 + 0.5 + offset) * step - 0.5;
+        let size = FINDER_SIZE * v[3].clamp(-3., 3.).exp();
+        found.push(Found { score, x: middle(x, v[1]), y: middle(y, v[2]), size, roll: v[4].clamp(-1.6, 1.6) });
+    }
+    found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
+    let mut kept = 0;
+    for i in 0..found.len() {
+        let apart = found[..kept].iter().all(|f| f.square().iou(&found[i].square()) <= SAME_BOX);
+        if apart && kept < MOST_FOUND {
+            found[kept] = found[i];
+            kept += 1;
+        }
+    }
+    found.truncate(kept);
+}
+
+/// The net that finds faces in a whole frame, letterboxed to 96 x 96: scaled so that its longest side fits, in the middle,
+/// the rest black.
+pub struct Finder {
+    plan: Plan,
+    side: usize,
+    stride: usize,
+    normalisation: Normalisation,
+    found: Vec<Found>,
+}
+
+/// A finder's score from which on there is a face.
+pub const FOUND_SCORE: f32 = 0.4;
+
+impl Finder {
+    /// Lays out the weights.
+    ///
+    /// # Errors
+    /// Weights of another net.
+    pub fn new(weights: &Weights) -> Result<Self> {
+        let graph = weights.graph()?;
+        let (h, w, values) = graph.nodes[graph.keypoints].shape;
+        if !weights.meta.config.finds() || h != w || values != FINDER_VALUES {
+            return Err(Error::Weights(format!("expected a finder, found net '{}'", weights.meta.net)));
+        }
+        let plan = Plan::new(&graph, |name| weights.tensor(name))?;
+        let stride = plan.keypoints.len() / (h * w);
+        let found = Vec::with_capacity(h * w);
+        Ok(Self { plan, side: h, stride, normalisation: weights.meta.normalisation, found })
+    }
+
+    /// Faces in a letterboxed frame of 96 x 96 grey values in 0 to 255, at most 8, best first.
+    ///
+    /// # Errors
+    /// A buffer of another length.
+    pub fn find_grey(&mut self, grey: &[f32]) -> Result<&[Found]> {
+        let input = self.plan.input();
+        if grey.len() != input.len() {
+            return Err(Error::Input(format!("expected {} grey pixels, found {}", input.len(), grey.len())));
+        }
+        input.copy_from_slice(grey);
+        self.normalisation.apply(input);
+        self.plan.run();
+        decode(self.plan.keypoints(), self.side, self.stride, SIDE, FOUND_SCORE, &mut self.found);
+        Ok(&self.found)
+    }
+}
+
 #[cfg(all(test, feature = "native"))]
 mod tests {
     use super::*;
@@ -521,11 +627,30 @@ mod tests {
 
     #[test]
     fn every_net_agrees_with_candles_own_ops() {
-        for name in ["net1", "net2", "net6", "compact"] {
+        for name in ["net1", "net2", "net6", "compact", "finder"] {
             assert_agrees_with_candle(&NetConfig::by_name(name).unwrap().graph(15).unwrap().folded(), name);
         }
         let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: [1, 2, 2, 2], head: 7, confidence: true };
         assert_agrees_with_candle(&odd.graph(4).unwrap().folded(), "compact of odd sizes");
+    }
+
+    #[test]
+    fn a_finders_peaks_become_boxes_and_neighbours_one() {
+        let (side, stride) = (24, 8);
+        let mut out = vec![0f32; side * side * stride];
+        out.chunks_exact_mut(stride).for_each(|v| v[0] = -9.);
+        let mut peak = |x: usize, y: usize, logit: f32, log_size: f32| {
+            out[(y * side + x) * stride..][..5].copy_from_slice(&[logit, 0.25, -0.5, log_size, 0.1]);
+        };
+        peak(5, 6, 2., 0.);
+        peak(7, 6, 1., 0.); // two places on: the same face
+        peak(18, 6, 3., 0.5);
+        let mut found = Vec::new();
+        decode(&out, side, stride, 96, 0.3, &mut found);
+        assert_eq!(found.len(), 2);
+        assert!((found[0].score - sigmoid(3.)).abs() < 1e-6 && found[0].score > found[1].score);
+        let f = found[1];
+        assert!((f.x - 22.5).abs() < 1e-4 && (f.y - 23.5).abs() < 1e-4 && (f.size - 24.).abs() < 1e-4, "{f:?}");
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Gray {
         top + (bottom - top) * fy
     }
 
+    /// Whether a place lies on the picture.
+    pub fn contains(&self, [x, y]: [f32; 2]) -> bool {
+        x >= -0.5 && y >= -0.5 && x <= self.width as f32 - 0.5 && y <= self.height as f32 - 0.5
+    }
+
     /// Resamples to `side` x `side` values in 0 to 255: the pixel at `p` of the result is this picture at
     /// `to_source.apply(p)`. Where the map shrinks, several samples a pixel are averaged, which comes close to the mean
     /// over the area that the pixel covers.

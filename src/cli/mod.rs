@@ -11,6 +11,8 @@ mod tutorial;
 use anyhow::{bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
+use face96::geometry::CropBox;
+use face96::infer::Finder;
 use face96::schema::Schema;
 use face96::train::{checkpoint::write_atomically, metrics::Score, report, Config};
 use face96::weights::{Precision, Weights};
@@ -207,6 +209,9 @@ fn eval(args: EvalArgs) -> Result<()> {
     let nets = Nets::load(&args.weights)?;
     let data = args.data.load()?;
     let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
+    if let Some(finder) = nets.finder() {
+        return eval_finder(finder, &faces, args.json);
+    }
     let named = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     let evaluation = evaluate(&nets, &data.schema, &faces).with_context(|| named(&args.weights))?;
     let score = &evaluation.score;
@@ -229,6 +234,35 @@ fn eval(args: EvalArgs) -> Result<()> {
         println!("{}", serde_json::to_string(&score)?);
     } else {
         print!("{}", evaluation.table());
+    }
+    Ok(())
+}
+
+/// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
+fn eval_finder(weights: &Weights, scenes: &[&Face], json: bool) -> Result<()> {
+    let mut finder = Finder::new(weights)?;
+    let (mut faces, mut found, mut others, mut false_alarms, mut overlap) = (0usize, 0usize, 0usize, 0usize, 0f64);
+    for scene in scenes {
+        let boxes = finder.find_grey(&scene.crop())?;
+        if !scene.is_face() {
+            others += 1;
+            false_alarms += usize::from(!boxes.is_empty());
+            continue;
+        }
+        let label = CropBox::of_corners(&scene.points);
+        let best = boxes.iter().map(|b| b.square().iou(&label)).fold(0., f32::max);
+        faces += 1;
+        found += usize::from(best >= 0.5);
+        overlap += f64::from(best);
+    }
+    let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
+    let (found, wrong, iou) = (pct(found, faces), pct(false_alarms, others), overlap / faces.max(1) as f64);
+    if json {
+        let figures = serde_json::json!({ "n": faces, "found_pct": found, "mean_iou": iou, "negatives": others, "false_pct": wrong });
+        println!("{figures}");
+    } else {
+        println!("{faces} faces: {found:.2} % found (IoU >= 0.5), mean IoU {iou:.3}");
+        println!("{others} pictures without a face: {wrong:.2} % with a false one");
     }
     Ok(())
 }

@@ -40,6 +40,11 @@ impl Nets {
         Ok(Self { nets, places, schema })
     }
 
+    /// The finder, where that is what was loaded.
+    pub(super) fn finder(&self) -> Option<&Weights> {
+        self.nets.first().filter(|w| w.meta.config.finds())
+    }
+
     /// The seed that split the data these nets were trained on.
     pub(super) fn seed(&self) -> u64 {
         self.nets.iter().find_map(|w| w.meta.training["seed"].as_u64()).unwrap_or(42)

@@ -1,7 +1,7 @@
 //! From labelled pictures to training samples: one affine map moves pixels and points alike, then the light changes.
 
 use super::{Dataset, Face};
-use crate::geometry::Affine;
+use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
 use crate::schema::Schema;
 use rand::Rng;
@@ -285,12 +285,30 @@ pub struct Batch {
     pub presence: Vec<f32>,
     /// (B): what an error is measured by, pixels of the crop: the distance of the outer eye corners, or the crop's side.
     pub unit: Vec<f32>,
+    /// Of scenes, for the finder: the faces of each; otherwise empty.
+    pub boxes: Vec<Vec<CropBox>>,
 }
 
 impl Batch {
+    /// Scenes for the finder, made of the given pictures.
+    pub fn scenes(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
+        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![], boxes: vec![] };
+        for i in indices {
+            let (mut pixels, boxes) = super::scenes::compose(data, *i, rng);
+            let black: Vec<bool> = pixels.iter().map(|p| *p == 0.).collect();
+            augment.light(&mut pixels, rng);
+            // What the frame does not fill stays black.
+            pixels.iter_mut().zip(black).filter(|(_, black)| *black).for_each(|(p, _)| *p = 0.);
+            batch.pixels.extend(pixels);
+            batch.presence.push(f32::from(!boxes.is_empty()));
+            batch.boxes.push(boxes);
+        }
+        batch
+    }
+
     /// Samples of the given faces.
     pub fn make(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
-        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![] };
+        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![], boxes: vec![] };
         for i in indices {
             let face = &data.faces[*i];
             let (mut pixels, points) = augment.sample(face, &data.schema, rng);

@@ -30,6 +30,9 @@ fn source_weight(source: &str) -> f32 {
 const MIN_BOX_PX: f32 = 60.;
 
 pub(super) fn load(folder: &Path, options: Options) -> Result<Dataset> {
+    if folder.join("scenes.csv").is_file() {
+        return super::scenes::load(&folder.join("scenes.csv"), options);
+    }
     if folder.join("labels.csv").is_file() {
         return load_csv(&folder.join("labels.csv"), options);
     }
@@ -80,7 +83,7 @@ pub(super) fn load(folder: &Path, options: Options) -> Result<Dataset> {
 }
 
 /// A row of a CSV with its header.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     header: &'a csv::StringRecord,
     record: csv::StringRecord,
     csv: &'a Path,
@@ -88,7 +91,12 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn text(&self, column: &str) -> Option<&str> {
+    /// The folder that the CSV lies in.
+    pub(super) fn folder(&self) -> &Path {
+        self.csv.parent().unwrap_or(Path::new("."))
+    }
+
+    pub(super) fn text(&self, column: &str) -> Option<&str> {
         let i = self.header.iter().position(|c| c.trim() == column)?;
         self.record.get(i).map(str::trim).filter(|t| !t.is_empty())
     }
@@ -97,7 +105,7 @@ impl Row<'_> {
         coordinate(&self.record[i]).map_err(|why| format!("column '{}': {why}", &self.header[i]))
     }
 
-    fn number(&self, column: &str) -> std::result::Result<Option<f32>, String> {
+    pub(super) fn number(&self, column: &str) -> std::result::Result<Option<f32>, String> {
         let Some(text) = self.text(column) else { return Ok(None) };
         coordinate(text).map(Some).map_err(|why| format!("column '{column}': {why}"))
     }
@@ -152,7 +160,7 @@ impl Row<'_> {
 type Kept = (Vec<Face>, Vec<String>);
 
 /// Reads all rows, pictures in parallel, in order; the first error stops it unless bad rows are skipped.
-fn read_rows(
+pub(super) fn read_rows(
     csv: &Path,
     face: impl Fn(&Row) -> std::result::Result<Option<Face>, String> + Sync,
     options: Options,

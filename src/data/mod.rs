@@ -9,6 +9,7 @@ pub mod augment;
 mod folder;
 pub mod kaggle;
 mod pts;
+pub mod scenes;
 
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
@@ -74,6 +75,12 @@ impl Face {
     pub fn crop(&self) -> Vec<f32> {
         let mut out = Vec::new();
         self.picture.warp(self.to_picture, SIDE, &mut out);
+        for (i, p) in out.iter_mut().enumerate() {
+            // Black, as in the browser.
+            if !self.picture.contains(self.to_picture.apply([(i % SIDE) as f32, (i / SIDE) as f32])) {
+                *p = 0.;
+            }
+        }
         out
     }
 

@@ -154,6 +154,11 @@ impl Graph {
         Ok(self.nodes.len() - 1)
     }
 
+    /// Whether the result is a finder's: a box at each of many places.
+    pub fn keypoints_are_boxes(&self) -> bool {
+        self.nodes[self.keypoints].shape.0 > 1
+    }
+
     /// The shape that goes into a step.
     pub fn input_shape(&self, node: &Node) -> Shape {
         node.inputs.first().map_or(node.shape, |i| self.nodes[*i].shape)

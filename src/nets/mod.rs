@@ -50,6 +50,16 @@ pub enum NetConfig {
         #[serde(default)]
         confidence: bool,
     },
+    /// The same trunk on a whole frame: at each of 24 x 24 places the logit of "the middle of a face is here", its offset,
+    /// size and roll (CenterNet, Zhou et al. 2019).
+    Finder {
+        /// Channels of the four stages.
+        channels: [usize; 4],
+        /// Residual blocks of each stage.
+        blocks: [usize; 4],
+        /// Channels of the top-down pathway.
+        head: usize,
+    },
 }
 
 fn blocks<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<[usize; 4], D::Error> {
@@ -80,14 +90,20 @@ impl NetConfig {
             "compact" => {
                 Self::Compact { channels: [16, 32, 64, 104], blocks: [0, 2, 2, 1], head: 32, confidence: true }
             }
+            "finder" => Self::Finder { channels: [8, 16, 32, 40], blocks: [0, 1, 1, 1], head: 24 },
             _ => {
                 return Err(Error::Config(format!("no net '{name}': expected one of {}", Self::NAMES.join(", "))));
             }
         })
     }
 
+    /// Whether it finds faces in a frame instead of keypoints in a crop.
+    pub fn finds(&self) -> bool {
+        matches!(self, Self::Finder { .. })
+    }
+
     /// Every name that [`NetConfig::by_name`] knows.
-    pub const NAMES: [&'static str; 8] = ["net1", "net2", "net3", "net4", "net5", "net6", "net7", "compact"];
+    pub const NAMES: [&'static str; 9] = ["net1", "net2", "net3", "net4", "net5", "net6", "net7", "compact", "finder"];
 
     /// The net for `keypoints` points.
     ///
@@ -100,6 +116,7 @@ impl NetConfig {
             Self::Compact { channels, blocks, head, confidence } => {
                 compact(*channels, *blocks, *head, *confidence, keypoints)
             }
+            Self::Finder { channels, blocks, head } => finder(*channels, *blocks, *head),
         }
     }
 }
@@ -145,6 +162,35 @@ fn tutorial(dense: [usize; 2], dropout: [f32; 4], keypoints: usize) -> Result<Gr
 /// Stages of stride 2 with residual blocks (He et al. 2016), a top-down pathway from 6 x 6 to 24 x 24 (Lin et al. 2017),
 /// one heatmap a keypoint whose expected place is the keypoint (DSNT, Nibali et al. 2018).
 fn compact(channels: [usize; 4], blocks: [usize; 4], head: usize, confidence: bool, keypoints: usize) -> Result<Graph> {
+    let (mut net, y, last) = pyramid(channels, blocks, head)?;
+    let heatmaps = net.push("heatmaps", pointwise(keypoints), &[y])?;
+    net.keypoints = net.push("keypoints", Op::SoftArgmax, &[heatmaps])?;
+    let mean = net.push("mean", Op::MeanPool, &[last])?;
+    let units = if confidence { 1 + keypoints } else { 1 };
+    net.presence = Some(net.push("presence", Op::Dense { units, relu: false }, &[mean])?);
+    Ok(net)
+}
+
+/// Values of a finder's place: the logit, the offset of the middle in x and y (in places), the logarithm of the size over
+/// [`FINDER_SIZE`], the roll in radians.
+pub const FINDER_VALUES: usize = 5;
+
+/// The size that a finder gives for 0, in pixels of the frame.
+pub const FINDER_SIZE: f32 = 24.;
+
+fn finder(channels: [usize; 4], blocks: [usize; 4], head: usize) -> Result<Graph> {
+    let (mut net, y, _) = pyramid(channels, blocks, head)?;
+    net.keypoints = net.push("boxes", pointwise(FINDER_VALUES), &[y])?;
+    Ok(net)
+}
+
+/// A linear layer at each place.
+fn pointwise(channels: usize) -> Op {
+    Op::Conv { kernel: 1, stride: 1, padding: 0, channels, norm: false, relu: false }
+}
+
+/// The trunk and the top-down pathway: the net so far, its step at 24 x 24, and the last stage's.
+fn pyramid(channels: [usize; 4], blocks: [usize; 4], head: usize) -> Result<(Graph, usize, usize)> {
     let mut net = Graph::new((SIDE, SIDE, 1));
     let conv =
         |kernel, stride, channels, relu| Op::Conv { kernel, stride, padding: kernel / 2, channels, norm: true, relu };
@@ -166,13 +212,7 @@ fn compact(channels: [usize; 4], blocks: [usize; 4], head: usize, confidence: bo
         let sum = net.push(&format!("merge{stage}"), Op::Add { relu: true }, &[side, up])?;
         y = net.push(&format!("smooth{stage}"), conv(3, 1, head, true), &[sum])?;
     }
-    let plain = Op::Conv { kernel: 1, stride: 1, padding: 0, channels: keypoints, norm: false, relu: false };
-    let heatmaps = net.push("heatmaps", plain, &[y])?;
-    net.keypoints = net.push("keypoints", Op::SoftArgmax, &[heatmaps])?;
-    let mean = net.push("mean", Op::MeanPool, &[stages[3]])?;
-    let units = if confidence { 1 + keypoints } else { 1 };
-    net.presence = Some(net.push("presence", Op::Dense { units, relu: false }, &[mean])?);
-    Ok(net)
+    Ok((net, y, stages[3]))
 }
 
 #[cfg(test)]

@@ -117,9 +117,11 @@ impl<'a> Tape<'a> {
             kept.push(keep);
         }
         let leaf = |i: usize, shape: &[usize]| Var::from_slice(&y[i], shape, &Device::Cpu);
-        // (B, K, 3) or (B, 1, 2 K), as the shape says.
-        let (_, w, c) = graph.nodes[graph.keypoints].shape;
-        let keypoints = leaf(graph.keypoints, &[batch, w, c])?;
+        // (B, K, 3) or (B, 1, 2 K), as the shape says; a finder's (B, H, W, C).
+        let (h, w, c) = graph.nodes[graph.keypoints].shape;
+        let shape = [batch, h, w, c];
+        let shape = if graph.keypoints_are_boxes() { shape.to_vec() } else { vec![batch, w, c] };
+        let keypoints = leaf(graph.keypoints, &shape)?;
         let presence = graph.presence.map(|i| leaf(i, &[batch, graph.nodes[i].shape.2])).transpose()?;
         Ok(Self { model, batch, y, kept, keypoints, presence })
     }

@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod events;
+mod finder;
 pub mod metrics;
 pub mod optim;
 pub mod report;
@@ -114,6 +115,11 @@ impl Config {
         if name == "compact" {
             return Ok(base);
         }
+        if name == "finder" {
+            // Scenes have their own geometry; small faces need every pixel, so they are blurred less often.
+            let augment = Augment { edge: 0., occlusion: 0.05, blur: 0.05, ..base.augment };
+            return Ok(Self { epochs: 60, augment, ..base });
+        }
         // The tutorial's table: epochs, whether the rate and the momentum move, whether half of a batch is mirrored.
         let (epochs, moves, flip) = match name {
             "net1" => (400, false, false),
@@ -212,11 +218,15 @@ struct Tensors {
     mask: Tensor,
     presence: Tensor,
     unit: Tensor,
+    /// The finder's targets, in place of keypoints.
+    boxes: Option<Tensor>,
 }
 
 impl Tensors {
     fn new(mut batch: Batch, keypoints: usize, normalisation: Normalisation, offset: f32) -> Result<Self> {
         let b = batch.presence.len();
+        let boxes = finder::targets(&batch.boxes)?;
+        let (keypoints, unit) = if boxes.is_some() { (0, vec![0.; b]) } else { (keypoints, batch.unit) };
         batch.pixels.chunks_exact_mut(SIDE * SIDE).for_each(|p| normalisation.apply(p));
         let half = SIDE as f32 / 2.;
         let targets = batch.points.iter().map(|p| if p.is_finite() { (p - offset) / half } else { 0. }).collect();
@@ -227,7 +237,8 @@ impl Tensors {
             targets: Tensor::from_vec::<_, f32>(targets, (b, keypoints, 2), device)?,
             mask: Tensor::from_vec(mask, (b, keypoints, 2), device)?,
             presence: Tensor::from_vec(batch.presence, (b, 1), device)?,
-            unit: (Tensor::from_vec(batch.unit, (b, 1), device)? / f64::from(half))?,
+            unit: (Tensor::from_vec(unit, (b, 1), device)? / f64::from(half))?,
+            boxes,
         })
     }
 }
@@ -254,6 +265,9 @@ fn entropy(logits: &Tensor, y: &Tensor) -> Result<Tensor> {
 }
 
 fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
+    if let Some(boxes) = &batch.boxes {
+        return finder::loss(&output.keypoints, boxes);
+    }
     let keypoints = batch.targets.dim(1)?;
     let count = batch.mask.sum_all()?.to_scalar::<f32>()?.max(1.);
     let error = ((places(output, keypoints)? - &batch.targets)? * &batch.mask)?;
@@ -378,7 +392,8 @@ pub fn run(
             scope.spawn(move || {
                 for (i, indices) in batches.iter().enumerate() {
                     let mut rng = rng(config.seed, epoch, i + 1);
-                    let batch = Batch::make(data, indices, &config.augment, &mut rng);
+                    let make = if config.net.finds() { Batch::scenes } else { Batch::make };
+                    let batch = make(data, indices, &config.augment, &mut rng);
                     if send.send((batch, rng)).is_err() {
                         return;
                     }
@@ -465,6 +480,9 @@ pub fn predict(
         .collect();
     let pictures = Tensor::from_vec(crops.concat(), (faces.len(), SIDE, SIDE, 1), &Device::Cpu)?;
     let output = model.forward(&pictures, None)?;
+    if model.graph.keypoints_are_boxes() {
+        return finder::corners(&output.keypoints);
+    }
     let keypoints = faces[0].points.len();
     let (half, offset) = (SIDE as f32 / 2., offset(model));
     let places: Vec<f32> = places(&output, keypoints)?.flatten_all()?.to_vec1()?;

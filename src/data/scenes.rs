@@ -1,0 +1,241 @@
+//! Whole pictures with the boxes of their faces, to train and test the finder: a folder with `scenes.csv`, columns `file`,
+//! `subject`, `split`, `n_faces`, `box_cx`, `box_cy`, `box_size` (empty where there is no face), in pixels of the picture.
+//!
+//! Out: a [`Dataset`] whose four keypoints are the corners of the box in the 96-pixel frame, letterboxed; pictures with more
+//! than one face are left out, because the boxes of the others are not known well. For training, [`compose`] makes scenes of
+//! these: faces of any size and roll, before pictures without a face.
+
+use super::folder::{read_rows, Row};
+use super::{Dataset, Face, Options, Split};
+use crate::error::{Error, Result};
+use crate::geometry::{Affine, CropBox};
+use crate::nets::SIDE;
+use crate::picture::Gray;
+use crate::schema::Schema;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+/// The corners of a box, in the order of its keypoints.
+pub const CORNERS: [&str; 4] = ["top_left", "top_right", "bottom_right", "bottom_left"];
+
+const MIDDLE: f32 = (SIDE as f32 - 1.) / 2.;
+
+pub(super) fn load(csv: &Path, options: Options) -> Result<Dataset> {
+    let (faces, skipped) = read_rows(csv, scene, options)?;
+    if faces.is_empty() {
+        return Err(Error::Data(format!("{}: no picture with one face or none", csv.display())));
+    }
+    Ok(Dataset { schema: Schema::from_names(&CORNERS)?, faces, skipped })
+}
+
+fn scene(row: &Row) -> std::result::Result<Option<Face>, String> {
+    let faces = row.number("n_faces")?.ok_or("column 'n_faces' is empty")?;
+    if faces > 1. {
+        return Ok(None);
+    }
+    let file = row.text("file").ok_or("column 'file' is empty")?;
+    let picture = Gray::read(&row.folder().join(file)).map_err(|why| format!("column 'file': {why}"))?;
+    let (w, h) = (picture.width as f32, picture.height as f32);
+    let frame = CropBox { x: (w - 1.) / 2., y: (h - 1.) / 2., size: w.max(h), roll: 0. };
+    let to_picture = frame.crop_to_frame(SIDE);
+    let inverse = to_picture.inverse().ok_or("the picture is too small")?;
+    let mut points = Vec::new();
+    if faces == 1. {
+        let number = |column: &str| row.number(column)?.ok_or(format!("column '{column}' is empty"));
+        let face = CropBox { x: number("box_cx")?, y: number("box_cy")?, size: number("box_size")?, roll: 0. };
+        if face.size <= 0. {
+            return Err(format!("column 'box_size': expected more than 0, found {}", face.size));
+        }
+        points = face.corners().map(|p| inverse.apply(p)).to_vec();
+    }
+    Ok(Some(Face {
+        name: file.to_string(),
+        source: row.text("source").unwrap_or("scenes").to_string(),
+        subject: row.text("subject").unwrap_or(file).to_string(),
+        split: row.text("split").map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))?,
+        weight: 1.,
+        picture,
+        to_picture,
+        to_file: Affine::IDENTITY,
+        points,
+    }))
+}
+
+/// A scene that is being painted: the frame's part that has content, and the faces in it.
+struct Scene {
+    pixels: Vec<f32>,
+    /// Half the width and half the height of the content.
+    half: [f32; 2],
+    boxes: Vec<CropBox>,
+}
+
+/// Draws a scene to train on: `(96 x 96 grey values, boxes of the faces)`. The face of `data.faces[index]` (if it has one),
+/// sometimes others, 10 to 100 % of the short side, turned by up to 50 degrees, on a picture without a face; as a whole
+/// picture or cut out with a soft edge. Cut-outs without a face lie about too, so that an edge is no sign of a face.
+pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
+    let ratio: f32 = [0.5625, 0.75, 0.75, 1.][rng.random_range(0..4)];
+    let half = if rng.random::<f32>() < 0.7 { [48., 48. * ratio] } else { [48. * ratio, 48.] };
+    let mut scene = Scene { pixels: vec![0.; SIDE * SIDE], half, boxes: vec![] };
+    let other = |rng: &mut ChaCha8Rng, face: bool| {
+        // Some hundreds of tries find one of the few pictures without a face; without any, this very picture serves.
+        let tries = (0..400).map(|_| rng.random_range(0..data.faces.len())).collect::<Vec<_>>();
+        let fits = |i: &usize| data.faces[*i].split == Some(Split::Train) && data.faces[*i].is_face() == face;
+        &data.faces[tries.into_iter().find(fits).unwrap_or(index)]
+    };
+    let background = other(rng, false);
+    scene.cover(background, rng);
+    if rng.random::<f32>() < 0.4 {
+        let cutout = other(rng, false);
+        scene.paste(cutout, None, rng);
+    }
+    let face = &data.faces[index];
+    if face.is_face() {
+        let extra = [0, 0, 0, 1, 2][rng.random_range(0..5)];
+        let whole = rng.random::<f32>() < 0.6;
+        scene.face(face, whole, rng);
+        for _ in 0..extra {
+            let face = other(rng, true);
+            if face.is_face() {
+                scene.face(face, false, rng);
+            }
+        }
+    } else if rng.random::<f32>() < 0.5 {
+        scene.cover(face, rng);
+    }
+    (scene.pixels, scene.boxes)
+}
+
+impl Scene {
+    fn inside(&self, x: usize, y: usize) -> bool {
+        (x as f32 - MIDDLE).abs() <= self.half[0] && (y as f32 - MIDDLE).abs() <= self.half[1]
+    }
+
+    /// Fills the content with a part of a picture.
+    fn cover(&mut self, from: &Face, rng: &mut ChaCha8Rng) {
+        let (w, h) = (from.picture.width as f32, from.picture.height as f32);
+        let most = (w / (2. * self.half[0])).min(h / (2. * self.half[1]));
+        let scale = most * rng.random_range(0.4f32..1.);
+        let (free_x, free_y) = (w - 2. * self.half[0] * scale, h - 2. * self.half[1] * scale);
+        let (x, y) = (free_x * (rng.random::<f32>() - 0.5), free_y * (rng.random::<f32>() - 0.5));
+        let size = scale * SIDE as f32;
+        let map = CropBox { x: (w - 1.) / 2. + x, y: (h - 1.) / 2. + y, size, roll: 0. }.crop_to_frame(SIDE);
+        self.blend(&from.picture, map, |_| 1.);
+    }
+
+    /// Puts a face somewhere in the content.
+    fn face(&mut self, face: &Face, whole: bool, rng: &mut ChaCha8Rng) {
+        let short = 2. * self.half[0].min(self.half[1]);
+        for _ in 0..10 {
+            let size = short * (rng.random_range(0.1f32.ln()..0f32)).exp();
+            let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + (half - 0.25 * size) * rng.random_range(-1f32..1.);
+            let (x, y) = (at(self.half[0], rng), at(self.half[1], rng));
+            let roll = (15. * super::augment::normal(rng)).clamp(-50., 50.).to_radians();
+            let target = CropBox { x, y, size, roll };
+            let apart = |b: &CropBox| (b.x - x).hypot(b.y - y) > 0.75 * (b.size + size);
+            if self.boxes.iter().all(apart) {
+                let source =
+                    CropBox::of_corners(&face.points.iter().map(|p| face.to_picture.apply(*p)).collect::<Vec<_>>());
+                self.put(&face.picture, source, target, whole, rng);
+                self.boxes.push(target);
+                return;
+            }
+        }
+    }
+
+    /// Puts a cut-out of a picture without a face somewhere.
+    fn paste(&mut self, from: &Face, target: Option<CropBox>, rng: &mut ChaCha8Rng) {
+        let (w, h) = (from.picture.width as f32, from.picture.height as f32);
+        let size = w.min(h) * rng.random_range(0.3f32..0.7);
+        let source = CropBox { x: (w - 1.) / 2., y: (h - 1.) / 2., size, roll: 0. };
+        let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + half * rng.random_range(-1f32..1.);
+        let target = target.unwrap_or(CropBox {
+            x: at(self.half[0], rng),
+            y: at(self.half[1], rng),
+            size: rng.random_range(8f32..60.),
+            roll: rng.random_range(-0.8f32..0.8),
+        });
+        self.put(&from.picture, source, target, false, rng);
+    }
+
+    /// Blends the part of a picture around `source` so that it lies on `target`: the whole picture, or an ellipse.
+    fn put(&mut self, picture: &Gray, source: CropBox, target: CropBox, whole: bool, rng: &mut ChaCha8Rng) {
+        let mut to_target = Affine::translation(-source.x, -source.y);
+        if rng.random::<bool>() {
+            to_target = to_target.then(Affine([-1., 0., 0., 0., 1., 0.]));
+        }
+        to_target = to_target
+            .then(Affine::similarity(target.size / source.size, target.roll - source.roll))
+            .then(Affine::translation(target.x, target.y));
+        let Some(to_picture) = to_target.inverse() else { return };
+        let (rx, ry) = (rng.random_range(0.55f32..0.9), rng.random_range(0.65f32..1.));
+        let ellipse = move |[x, y]: [f32; 2]| {
+            let (dx, dy) = ((x - source.x) / source.size / rx, (y - source.y) / source.size / ry);
+            ((1.1 - dx.hypot(dy)) / 0.2).clamp(0., 1.)
+        };
+        self.blend(picture, to_picture, |p| if whole { 1. } else { ellipse(p) });
+    }
+
+    /// Blends a picture in where it has pixels, as much as `share` says for its places.
+    fn blend(&mut self, picture: &Gray, to_picture: Affine, share: impl Fn([f32; 2]) -> f32) {
+        let mut warped = Vec::new();
+        picture.warp(to_picture, SIDE, &mut warped);
+        for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
+            let p = to_picture.apply([x as f32, y as f32]);
+            if self.inside(x, y) && picture.contains(p) {
+                let (old, share) = (&mut self.pixels[y * SIDE + x], share(p));
+                *old += share * (warped[y * SIDE + x] - *old);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    /// A picture whose box is white, before pictures that are grey.
+    fn dataset() -> Dataset {
+        let face = CropBox { x: 60., y: 40., size: 30., roll: 0. };
+        let pixels = |white: bool| {
+            let inside = |i: usize| ((i % 120) as f32 - 60.).abs() <= 15. && ((i / 120) as f32 - 40.).abs() <= 15.;
+            (0..120 * 90).map(|i| if white && inside(i) { 255 } else { 60 }).collect()
+        };
+        let make = |white: bool| Face {
+            name: String::new(),
+            source: String::new(),
+            subject: String::new(),
+            split: Some(Split::Train),
+            weight: 1.,
+            picture: Gray::new(120, 90, pixels(white)).unwrap(),
+            to_picture: Affine::IDENTITY,
+            to_file: Affine::IDENTITY,
+            points: if white { face.corners().to_vec() } else { vec![] },
+        };
+        Dataset { schema: Schema::from_names(&CORNERS).unwrap(), faces: vec![make(true), make(false)], skipped: vec![] }
+    }
+
+    #[test]
+    fn the_boxes_lie_where_the_faces_were_painted() {
+        let data = dataset();
+        for seed in 0..30 {
+            let (pixels, boxes) = compose(&data, 0, &mut ChaCha8Rng::seed_from_u64(seed));
+            let b = boxes[0];
+            let white = |x: f32, y: f32| pixels[y as usize * SIDE + x as usize] > 150.;
+            if (2. ..93.).contains(&b.x) && (2. ..93.).contains(&b.y) && b.size > 12. {
+                assert!(white(b.x, b.y), "{seed}: {b:?}");
+                let [x, y] = b.crop_to_frame(100).apply([49.5, -12.]);
+                if (1. ..94.).contains(&x) && (1. ..94.).contains(&y) {
+                    assert!(!white(x, y), "{seed}: {b:?} is white above its top");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_without_a_face_gives_no_box() {
+        let (pixels, boxes) = compose(&dataset(), 1, &mut ChaCha8Rng::seed_from_u64(1));
+        assert!(boxes.is_empty() && pixels.iter().all(|p| *p < 100.));
+    }
+}
