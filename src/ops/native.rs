@@ -79,6 +79,9 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.0);
+        if values.is_empty() {
+            return; // Its memory was taken out of the circle.
+        }
         // At the thread's end there may be no pool any more.
         let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().push(values));
     }
