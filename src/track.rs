@@ -494,6 +494,8 @@ impl Tracker {
         let mean = meta.mean_shape.clone();
         // Weights from before the mean shape was stored have Kaggle's points.
         let mean = mean.or_else(|| (meta.schema == Schema::kaggle()).then(|| MEAN_SHAPE.to_vec()));
+        // One point has a place, but neither size nor roll.
+        let mean = mean.filter(|mean| mean.len() > 1);
         let mut tracker = Self {
             model: FaceModel { keypoints: meta.schema.len(), mean, head: Head::new(&meta.schema), presence },
             settings,
@@ -1150,6 +1152,22 @@ mod tests {
             tracker.begin(640., 480., at(frame));
         }
         assert!(ended);
+    }
+
+    #[test]
+    fn a_net_of_one_keypoint_stays_in_its_box() {
+        let mut weights = random("compact", Schema::from_names(&["nose"]).unwrap());
+        weights.meta.mean_shape = Some(vec![[47.5, 55.]]);
+        let mut tracker = Tracker::new(&weights.meta, true, Settings { finder: false, ..Settings::default() });
+        for frame in 0..5 {
+            tracker.begin(640., 480., at(frame));
+            while tracker.wanted().is_some() {
+                assert_eq!(tracker.wanted(), Some(Want::Keypoints(guide_box(640., 480.))));
+                tracker.seen(&[0.9, 40., 50., 0.8]);
+            }
+            assert_eq!(tracker.faces().len(), FACE_HEADER + 3);
+            assert!(tracker.faces()[6].is_nan(), "no pose");
+        }
     }
 
     #[test]
