@@ -79,6 +79,9 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.0);
+        if values.is_empty() {
+            return; // Its memory was taken out of the circle.
+        }
         // At the thread's end there may be no pool any more.
         let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().push(values));
     }
@@ -517,7 +520,7 @@ unsafe fn product<V: Vector>(g: &Product, x: &[f32], w: &Packed, floor: f32, y: 
     let (reads, writes) = g.ends();
     let filled = w.bias.len();
     assert!(reads <= x.len() && writes <= y.len() && w.rows == g.taps * g.run);
-    assert!(w.values.len() == w.rows * filled && filled >= g.columns && filled % V::LANES == 0);
+    assert!(w.values.len() == w.rows * filled && filled >= g.columns && filled.is_multiple_of(V::LANES));
     // SAFETY (of the tiles): all that they read and write lies between the ends, which were just checked; a block's
     // matrix ends with `values`, and a block that reaches past `columns` stores no more than these.
     for (from, vectors) in blocks(filled, V::LANES) {
@@ -550,10 +553,10 @@ unsafe fn weights_tile<V: Vector, const M: usize, const N: usize>(
         let (mut x, mut dy) = (x.add(row * x_row), dy.add(row * dy_row));
         for _ in 0..w {
             let b: [V; N] = std::array::from_fn(|n| V::load(dy.add(n * V::LANES)));
-            for m in 0..M {
+            for (m, sums) in sums.iter_mut().enumerate() {
                 let a = V::splat(*x.add(m));
                 for n in 0..N {
-                    sums[m][n] = sums[m][n].add_product(a, b[n]);
+                    sums[n] = sums[n].add_product(a, b[n]);
                 }
             }
             (x, dy) = (x.wrapping_add(x_next), dy.wrapping_add(dy_next));
@@ -573,7 +576,9 @@ unsafe fn weights_tile<V: Vector, const M: usize, const N: usize>(
 #[inline(always)]
 unsafe fn weights<V: Vector>(g: &Product, x: &[f32], border: &Border, dy: &[f32], dw: &mut [f32]) {
     let filled = border.stride;
-    assert!(g.ends().0 <= x.len() && border.at(g.h - 1, g.w - 1) + filled <= dy.len() && filled % V::LANES == 0);
+    assert!(
+        g.ends().0 <= x.len() && border.at(g.h - 1, g.w - 1) + filled <= dy.len() && filled.is_multiple_of(V::LANES)
+    );
     assert!(dw.len() >= g.taps * g.run * filled);
     // Rows whose input and gradient stay in the first-level cache while all tiles pass over them.
     let band = (BAND / (g.next_row + border.line())).clamp(1, g.h);
@@ -581,8 +586,7 @@ unsafe fn weights<V: Vector>(g: &Product, x: &[f32], border: &Border, dy: &[f32]
     for from in (0..g.h).step_by(band) {
         let size = (band.min(g.h - from), g.w);
         for (row, (column, vectors)) in (0..g.taps * g.run)
-            .step_by(1)
-            .filter(|row| row % g.run % ROWS == 0)
+            .filter(|row| (row % g.run).is_multiple_of(ROWS))
             .flat_map(|row| blocks(filled, V::LANES).map(move |b| (row, b)))
         {
             let (tap, i) = (row / g.run, row % g.run);
