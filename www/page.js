@@ -230,7 +230,8 @@ function setRunning(running, kept = false) {
 
 /** @param {string} sentence @param {boolean} [alarm] */
 function say(sentence, alarm = false) {
-  html('status').textContent = sentence;
+  // A screen reader would read the same sentence again.
+  if (html('status').textContent !== sentence) html('status').textContent = sentence;
   html('status').classList.toggle('error', alarm);
 }
 
@@ -255,6 +256,7 @@ function tick(from) {
   if (document.hidden) latest.at = now;
   if (from.kind === 'camera' && now - latest.at > SILENCE) {
     sayMuted(true);
+    told.count = -1;
     return;
   }
   const count = latest.faces.length;
@@ -323,27 +325,33 @@ function stop() {
   say('Stopped.');
 }
 
-async function takeSnapshot() {
-  if (html('welcome').hidden && !button('snapshot').hidden) {
-    await snapshot(settings.snapshotPoints);
-    say('The snapshot was saved to your downloads.');
-  }
-}
-
-async function toggleRecording() {
-  if (recording) return endRecording();
-  if (button('record').hidden || !html('welcome').hidden) return;
+/** An action whose failure is told. @param {() => Promise<void>} act @returns {() => Promise<void>} */
+const telling = (act) => async () => {
   try {
-    recording = new Recording();
+    await act();
   } catch (error) {
     say(error instanceof Error ? error.message : String(error), true);
-    return;
   }
+};
+
+/** Whether there is a picture of a run on the stage. */
+const live = () => !button('stop').hidden && html('welcome').hidden;
+
+const takeSnapshot = telling(async () => {
+  if (!live()) return;
+  await snapshot(settings.snapshotPoints);
+  say('The snapshot was saved to your downloads.');
+});
+
+const toggleRecording = telling(async () => {
+  if (recording) return endRecording();
+  if (!live() || button('record').hidden) return;
+  recording = new Recording();
   html('recorded').textContent = clock(0);
   html('recording').hidden = false;
   button('record').setAttribute('aria-pressed', 'true');
   say('Recording.');
-}
+});
 
 async function endRecording() {
   const ended = recording;

@@ -76,10 +76,13 @@ export class Recording {
 
   /** Ends it and offers the file. @returns {Promise<void>} */
   async end() {
-    await new Promise((resolve) => {
-      this.#recorder.addEventListener('stop', resolve, { once: true });
-      this.#recorder.stop();
-    });
+    // It has ended by itself where the encoder failed: what came before that is saved.
+    if (this.#recorder.state !== 'inactive') {
+      await new Promise((resolve) => {
+        this.#recorder.addEventListener('stop', resolve, { once: true });
+        this.#recorder.stop();
+      });
+    }
     for (const track of this.#recorder.stream.getTracks()) track.stop();
     const [type] = this.#recorder.mimeType.split(';');
     download(new Blob(this.#chunks, { type }), type === 'video/mp4' ? 'mp4' : 'webm');

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
@@ -64,6 +65,9 @@ enum Rule {
     AdamW { lr: f32, decay: f32, correct1: f32, correct2: f32 },
 }
 
+/// Weights that a thread takes at a time.
+const PART: usize = 16 * 1024;
+
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 
@@ -81,18 +85,23 @@ impl InplaceOp2 for Update<'_> {
         let mut moments = self.moments.lock().unwrap_or_else(|e| e.into_inner());
         match (self.rule, moments.as_mut_slice()) {
             (Rule::Nesterov { lr, momentum }, [v]) => {
-                for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-                    // As Lasagne writes it: the step looks ahead along the new velocity.
-                    *v = momentum * *v - lr * g;
-                    *w += momentum * *v - lr * g;
-                }
+                w.par_chunks_mut(PART).zip(g.par_chunks(PART)).zip(v.par_chunks_mut(PART)).for_each(|((w, g), v)| {
+                    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+                        // As Lasagne writes it: the step looks ahead along the new velocity.
+                        *v = momentum * *v - lr * g;
+                        *w += momentum * *v - lr * g;
+                    }
+                });
             }
             (Rule::AdamW { lr, decay, correct1, correct2 }, [m, v]) => {
-                for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                    *m = BETA1 * *m + (1. - BETA1) * g;
-                    *v = BETA2 * *v + (1. - BETA2) * g * g;
-                    *w -= lr * (*m * correct1 / ((*v * correct2).sqrt() + 1e-8) + decay * *w);
-                }
+                let moments = m.par_chunks_mut(PART).zip(v.par_chunks_mut(PART));
+                w.par_chunks_mut(PART).zip(g.par_chunks(PART)).zip(moments).for_each(|((w, g), (m, v))| {
+                    for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                        *m = BETA1 * *m + (1. - BETA1) * g;
+                        *v = BETA2 * *v + (1. - BETA2) * g * g;
+                        *w -= lr * (*m * correct1 / ((*v * correct2).sqrt() + 1e-8) + decay * *w);
+                    }
+                });
             }
             _ => candle_core::bail!("the optimizer's state belongs to another optimizer"),
         }

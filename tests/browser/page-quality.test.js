@@ -235,6 +235,17 @@ test('search engines and browsers are told what the page is', async (t) => {
   assert.equal(head.order.filter((h) => h === 'H1').length, 1);
 });
 
+test('Chromium itself finds the page fit to be installed', async (t) => {
+  const { page, context } = await open(t);
+  await page.waitForFunction(() => document.querySelector('#offline').textContent !== '');
+  const session = await context.newCDPSession(page);
+  const { errors } = await session.send('Page.getAppManifest');
+  const { installabilityErrors } = await session.send('Page.getInstallabilityErrors');
+  assert.deepEqual(errors, []);
+  // A test's window is a private one, which cannot keep an installed page.
+  assert.deepEqual(installabilityErrors.map(({ errorId }) => errorId), ['in-incognito']);
+});
+
 test('the whole page, net and all, is small', (t) => {
   let sum = 0;
   for (const [address, path] of pageFiles(root)) {
@@ -246,11 +257,12 @@ test('the whole page, net and all, is small', (t) => {
   assert.ok(sum <= MAX_BYTES, `${sum} bytes`);
 });
 
-test('works offline after the first visit', async (t) => {
-  const counted = await countRequests(t, url);
+test('works offline after the first visit, in a folder of a site too', async (t) => {
+  const counted = await countRequests(t, url, '/demos/face/');
   const { page, faults } = await openPage(t, browser, counted.url);
   await page.waitForFunction(() => document.querySelector('#offline').textContent.includes('offline'));
   assert.match(await page.textContent('#offline'), /also works offline/);
+  assert.deepEqual(counted.requests.filter((path) => !path.startsWith('/demos/face/')), []);
   counted.close();
   await page.reload();
   await playSample(page);

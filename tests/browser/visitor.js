@@ -47,13 +47,16 @@ export async function saved(page, selector) {
  * workers and of the service worker alike.
  * @param {{ after: (f: () => void) => void }} t
  * @param {string} url
+ * @param {string} [folder] the path under which it offers the other one's, with slashes around it
  */
-export async function countRequests(t, url) {
+export async function countRequests(t, url, folder = '/') {
   const { hostname, port } = new URL(url);
   const requests = [];
   const server = createServer((incoming, outgoing) => {
     requests.push(incoming.url);
-    const { method, url: path, headers } = incoming;
+    const { method, headers } = incoming;
+    // What lies outside of the folder is another site's.
+    const path = incoming.url.startsWith(folder) ? `/${incoming.url.slice(folder.length)}` : '/none';
     request({ hostname, port, method, path, headers, agent: false }, (answer) => {
       outgoing.writeHead(answer.statusCode, answer.headers);
       answer.pipe(outgoing);
@@ -65,5 +68,5 @@ export async function countRequests(t, url) {
     server.closeAllConnections();
   };
   t.after(close);
-  return { url: `http://127.0.0.1:${server.address().port}/`, requests, close };
+  return { url: `http://127.0.0.1:${server.address().port}${folder}`, requests, close };
 }
