@@ -1,16 +1,8 @@
 //! From frame to frame: which squares of a frame a net should look at, and what became of the faces in them.
 //!
 //! In: frame sizes and times, what the finder found, what the keypoint net saw. Out: the next crop to take, and at the end
-//! of a frame its faces: box, keypoints, head pose, mouth, the track's number. No net and no pixel in here: the caller
-//! crops and runs nets, so that the browser and the command line share this one loop:
-//!
-//! ```text
-//! tracker.begin(frame);
-//! while let Some(want) = tracker.wanted() {
-//!     match want { Want::Find(b) => tracker.found(finder, crop of b), Want::Keypoints(b) => tracker.seen(net, crop of b) }
-//! }
-//! tracker.faces()
-//! ```
+//! of a frame its faces: box, keypoints, head pose, mouth, the track's number. The caller crops and runs nets; [`Tracker::see`] does
+//! it for a luma plane, and the browser by the same steps, with a canvas where there is no such plane.
 //!
 //! A stream is followed as MediaPipe does it: while a face is there, its next crop comes from its last keypoints, and the
 //! finder rests. Keypoints are smoothed with the One-Euro filter (Casiez, Roussel, Vogel 2012), head pose comes from a
@@ -18,6 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
+use crate::infer::{Detector, Finder, Found};
 use crate::nets::{GUIDE_SHARE, SIDE};
 use crate::schema::{Schema, KAGGLE_KEYPOINTS};
 use crate::synthetic::MEAN_SHAPE;
@@ -685,6 +678,45 @@ impl Tracker {
         self.advance();
     }
 
+    /// One frame from beginning to end: takes crops, runs nets, returns [`Tracker::faces`].
+    ///
+    /// # Errors
+    /// Nets of another input size; a finder that is wanted (see [`Settings`]) and missing.
+    pub fn see(
+        &mut self,
+        picture: &Luma,
+        frame: Frame,
+        net: &mut Detector,
+        mut finder: Option<&mut Finder>,
+    ) -> Result<&[f32]> {
+        let (mut cells, mut grey) = (Vec::new(), Vec::new());
+        self.begin(picture.width as f32, picture.height as f32, frame);
+        while let Some(want) = self.wanted() {
+            match want {
+                Want::Keypoints(crop) => {
+                    picture.crop(&crop, &mut cells, &mut grey);
+                    self.seen(net.detect_grey(&grey)?);
+                }
+                Want::Find(whole) => {
+                    let missing = || Error::Config("a finder is wanted, and there is none".into());
+                    let finder = finder.as_deref_mut().ok_or_else(missing)?;
+                    picture.crop(&whole, &mut cells, &mut grey);
+                    self.found_in(&whole, finder.find_grey(&grey)?);
+                }
+            }
+        }
+        Ok(self.faces())
+    }
+
+    /// [`Tracker::found`] with the finder's own answer, whose boxes are in pixels of the crop of `whole`.
+    pub fn found_in(&mut self, whole: &CropBox, found: &[Found]) {
+        let map = whole.crop_to_frame(SIDE);
+        self.found(found.iter().map(|f| {
+            let [x, y] = map.apply([f.x, f.y]);
+            CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
+        }));
+    }
+
     /// The faces of the frame, [`FACE_HEADER`] + 3 K numbers each:
     /// `track, score, x, y, size, roll, yaw, pitch, head roll, mouth, x0, y0, confidence0, x1, y1, confidence1, ...`.
     ///
@@ -1310,14 +1342,9 @@ mod tests {
         let mut net = crate::infer::Detector::new(&weights).unwrap();
         let mut tracker =
             Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
-        let mut crop = Vec::new();
         clip.map(|(seconds, frame)| {
-            tracker.begin(frame.width as f32, frame.height as f32, Frame::Stream { seconds });
-            while let Some(want) = tracker.wanted() {
-                let Want::Keypoints(at) = want else { panic!("there is no finder") };
-                frame.warp(at.crop_to_frame(SIDE), SIDE, &mut crop);
-                tracker.seen(net.detect_grey(&crop).unwrap());
-            }
+            let luma = Luma::new(&frame.pixels, frame.width, frame.height, frame.width, true).unwrap();
+            tracker.see(&luma, Frame::Stream { seconds }, &mut net, None).unwrap();
             assert_eq!(tracker.faces().len(), FACE_HEADER + 45, "no face at {seconds} s");
             tracker.faces()[FACE_HEADER..].chunks(3).map(|p| [p[0], p[1]]).collect()
         })

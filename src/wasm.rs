@@ -18,30 +18,6 @@ fn js_error(error: crate::error::Error) -> JsError {
     JsError::new(&error.to_string())
 }
 
-/// Holds the finder's place until it is part of [`infer`].
-mod finder {
-    use crate::error::{Error, Result};
-
-    pub(super) struct Found {
-        pub(super) x: f32,
-        pub(super) y: f32,
-        pub(super) size: f32,
-        pub(super) roll: f32,
-    }
-
-    pub(super) struct Finder(Vec<Found>);
-
-    impl Finder {
-        pub(super) fn new(_: &crate::weights::Weights) -> Result<Self> {
-            Err(Error::Weights("this version has no finder".into()))
-        }
-
-        pub(super) fn find_grey(&mut self, _: &[f32]) -> Result<&[Found]> {
-            Ok(&self.0)
-        }
-    }
-}
-
 /// What JavaScript is told about a net.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +33,7 @@ struct Info<'a> {
 #[wasm_bindgen]
 pub struct Detector {
     detector: infer::Detector,
-    finder: Option<finder::Finder>,
+    finder: Option<infer::Finder>,
     meta: Metadata,
     presence: bool,
     info: JsValue,
@@ -93,7 +69,7 @@ impl Detector {
     #[wasm_bindgen(js_name = addFinder)]
     pub fn add_finder(&mut self, weights: &[u8]) -> Result<(), JsError> {
         let weights = Weights::from_bytes(weights).map_err(js_error)?;
-        self.finder = Some(finder::Finder::new(&weights).map_err(js_error)?);
+        self.finder = Some(infer::Finder::new(&weights).map_err(js_error)?);
         Ok(())
     }
 
@@ -222,12 +198,7 @@ impl Tracker {
             }
             (Some(track::Want::Find(whole)), Some(finder)) => {
                 let found = finder.find_grey(&self.grey).map_err(js_error)?;
-                let map = whole.crop_to_frame(SIDE);
-                let in_frame = |f: &finder::Found| {
-                    let [x, y] = map.apply([f.x, f.y]);
-                    CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
-                };
-                self.tracker.found(found.iter().map(in_frame));
+                self.tracker.found_in(&whole, found);
             }
             _ => return Err(JsError::new("look: no crop is needed")),
         }
