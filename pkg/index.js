@@ -93,7 +93,7 @@ export async function createDetector(options = {}) {
         ? null
         : options.finderUrl
           ? given(options.finderUrl)
-          : null, // new URL('./weights/finder.safetensors', import.meta.url).href,
+          : new URL('./weights/finder.safetensors', import.meta.url).href,
   };
   const open = (/** @type {import('./engine.js').Settings} */ settings) =>
     openStream(worker, files, settings, { onProgress, signal });

@@ -1,16 +1,8 @@
 //! From frame to frame: which squares of a frame a net should look at, and what became of the faces in them.
 //!
 //! In: frame sizes and times, what the finder found, what the keypoint net saw. Out: the next crop to take, and at the end
-//! of a frame its faces: box, keypoints, head pose, mouth, the track's number. No net and no pixel in here: the caller
-//! crops and runs nets, so that the browser and the command line share this one loop:
-//!
-//! ```text
-//! tracker.begin(frame);
-//! while let Some(want) = tracker.wanted() {
-//!     match want { Want::Find(b) => tracker.found(finder, crop of b), Want::Keypoints(b) => tracker.seen(net, crop of b) }
-//! }
-//! tracker.faces()
-//! ```
+//! of a frame its faces: box, keypoints, head pose, mouth, the track's number. The caller crops and runs nets; [`Tracker::see`] does
+//! it for a luma plane, and the browser by the same steps, with a canvas where there is no such plane.
 //!
 //! A stream is followed as MediaPipe does it: while a face is there, its next crop comes from its last keypoints, and the
 //! finder rests. Keypoints are smoothed with the One-Euro filter (Casiez, Roussel, Vogel 2012), head pose comes from a
@@ -18,6 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
+use crate::infer::{Detector, Finder, Found};
 use crate::nets::{GUIDE_SHARE, SIDE};
 use crate::schema::{Schema, KAGGLE_KEYPOINTS};
 use crate::synthetic::MEAN_SHAPE;
@@ -173,8 +166,9 @@ impl<'a> Luma<'a> {
     /// The crop of a box as [`SIDE`] x [`SIDE`] grey values in 0 to 255; outside the frame is black. `cells` is memory to
     /// work in.
     ///
-    /// Where it shrinks, the frame is first averaged over squares of as many pixels as a pixel of the crop is wide, to the
-    /// nearest whole number; what is left is done by the bilinear rule.
+    /// Where it shrinks, the frame is first averaged over squares of whole pixels, no wider than a pixel of the crop; what is
+    /// left is done by the bilinear rule, with four samples a pixel where one would leave something out. This comes close to
+    /// the mean over the area, by which the nets are trained (see [`crate::picture::Gray::warp`]).
     pub fn crop(&self, crop: &CropBox, cells: &mut Vec<f32>, out: &mut Vec<f32>) {
         out.clear();
         let map = crop.crop_to_frame(SIDE);
@@ -185,7 +179,10 @@ impl<'a> Luma<'a> {
             out.resize(SIDE * SIDE, 0.);
             return;
         }
-        let step = (scale + 0.5).max(1.) as isize;
+        // A little tolerance: a crop that shrinks by a whole number does so exactly.
+        let step = (scale + 0.05).max(1.) as isize;
+        let offsets: &[f32] = if scale > 1.05 * step as f32 { &[-0.25, 0.25] } else { &[0.] };
+        let share = 1. / (offsets.len() * offsets.len()) as f32;
         let middle = (step - 1) as f32 / 2.;
         let end = SIDE as f32 - 1.;
         let corners = [[0., 0.], [end, 0.], [0., end], [end, end]].map(|corner| map.apply(corner));
@@ -201,17 +198,27 @@ impl<'a> Luma<'a> {
         self.average(left, top, columns, rows, step, cells);
         // From pixels of the crop to cells, whose centres lie in the middle of their pixels.
         let (x0, y0) = (left as f32 + middle, top as f32 + middle);
-        let to_cells = |v: f32| v / step as f32;
+        let [a, b, d, e] = [a, b, d, e].map(|v| v / step as f32);
+        let (x0, y0) = ((c - x0) / step as f32, (f - y0) / step as f32);
+        let last = cells.len() - columns - 2;
+        let sample = |i: f32, j: f32| {
+            let (x, y) = (a * i + b * j + x0, d * i + e * j + y0);
+            let (u, v) = (x as usize, y as usize);
+            let (fx, fy) = (x - u as f32, y - v as f32);
+            let at = (v * columns + u).min(last);
+            let above = cells[at] + (cells[at + 1] - cells[at]) * fx;
+            let below = cells[at + columns] + (cells[at + columns + 1] - cells[at + columns]) * fx;
+            above + (below - above) * fy
+        };
         for j in 0..SIDE {
             for i in 0..SIDE {
-                let (i, j) = (i as f32, j as f32);
-                let (x, y) = (to_cells(a * i + b * j + c - x0), to_cells(d * i + e * j + f - y0));
-                let (u, v) = (x as usize, y as usize);
-                let (fx, fy) = (x - u as f32, y - v as f32);
-                let at = (v * columns + u).min(cells.len() - columns - 2);
-                let above = cells[at] + (cells[at + 1] - cells[at]) * fx;
-                let below = cells[at + columns] + (cells[at + columns + 1] - cells[at + columns]) * fx;
-                out.push(above + (below - above) * fy);
+                let mut sum = 0.;
+                for dj in offsets {
+                    for di in offsets {
+                        sum += sample(i as f32 + di, j as f32 + dj);
+                    }
+                }
+                out.push(sum * share);
             }
         }
     }
@@ -669,6 +676,45 @@ impl Tracker {
             Look::Finder => {}
         }
         self.advance();
+    }
+
+    /// One frame from beginning to end: takes crops, runs nets, returns [`Tracker::faces`].
+    ///
+    /// # Errors
+    /// Nets of another input size; a finder that is wanted (see [`Settings`]) and missing.
+    pub fn see(
+        &mut self,
+        picture: &Luma,
+        frame: Frame,
+        net: &mut Detector,
+        mut finder: Option<&mut Finder>,
+    ) -> Result<&[f32]> {
+        let (mut cells, mut grey) = (Vec::new(), Vec::new());
+        self.begin(picture.width as f32, picture.height as f32, frame);
+        while let Some(want) = self.wanted() {
+            match want {
+                Want::Keypoints(crop) => {
+                    picture.crop(&crop, &mut cells, &mut grey);
+                    self.seen(net.detect_grey(&grey)?);
+                }
+                Want::Find(whole) => {
+                    let missing = || Error::Config("a finder is wanted, and there is none".into());
+                    let finder = finder.as_deref_mut().ok_or_else(missing)?;
+                    picture.crop(&whole, &mut cells, &mut grey);
+                    self.found_in(&whole, finder.find_grey(&grey)?);
+                }
+            }
+        }
+        Ok(self.faces())
+    }
+
+    /// [`Tracker::found`] with the finder's own answer, whose boxes are in pixels of the crop of `whole`.
+    pub fn found_in(&mut self, whole: &CropBox, found: &[Found]) {
+        let map = whole.crop_to_frame(SIDE);
+        self.found(found.iter().map(|f| {
+            let [x, y] = map.apply([f.x, f.y]);
+            CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
+        }));
     }
 
     /// The faces of the frame, [`FACE_HEADER`] + 3 K numbers each:
@@ -1296,14 +1342,9 @@ mod tests {
         let mut net = crate::infer::Detector::new(&weights).unwrap();
         let mut tracker =
             Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
-        let mut crop = Vec::new();
         clip.map(|(seconds, frame)| {
-            tracker.begin(frame.width as f32, frame.height as f32, Frame::Stream { seconds });
-            while let Some(want) = tracker.wanted() {
-                let Want::Keypoints(at) = want else { panic!("there is no finder") };
-                frame.warp(at.crop_to_frame(SIDE), SIDE, &mut crop);
-                tracker.seen(net.detect_grey(&crop).unwrap());
-            }
+            let luma = Luma::new(&frame.pixels, frame.width, frame.height, frame.width, true).unwrap();
+            tracker.see(&luma, Frame::Stream { seconds }, &mut net, None).unwrap();
             assert_eq!(tracker.faces().len(), FACE_HEADER + 45, "no face at {seconds} s");
             tracker.faces()[FACE_HEADER..].chunks(3).map(|p| [p[0], p[1]]).collect()
         })

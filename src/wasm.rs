@@ -198,12 +198,7 @@ impl Tracker {
             }
             (Some(track::Want::Find(whole)), Some(finder)) => {
                 let found = finder.find_grey(&self.grey).map_err(js_error)?;
-                let map = whole.crop_to_frame(SIDE);
-                let in_frame = |f: &finder::Found| {
-                    let [x, y] = map.apply([f.x, f.y]);
-                    CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
-                };
-                self.tracker.found(found.iter().map(in_frame));
+                self.tracker.found_in(&whole, found);
             }
             _ => return Err(JsError::new("look: no crop is needed")),
         }

@@ -386,6 +386,7 @@ test('progress reaches the size of both files', async () => {
     return last;
   });
   assert.equal(last.weights, readFileSync(weightsPath).length);
+  assert.equal(last.finder, readFileSync(join(root, 'pkg/weights/finder.safetensors')).length);
   assert.equal(last.wasm, readFileSync(join(root, 'pkg/dist/face96_relaxed_bg.wasm')).length);
 });
 

@@ -9,7 +9,6 @@ import { launch, readCsv, root, serve } from './harness.js';
 /** Photographs with one face, evenly spaced over the validation rows of each source. */
 const PER_SOURCE = 60;
 const scenes = join(root, '../shared/data/scenes');
-const skip = existsSync(join(root, 'pkg/weights/finder.safetensors')) ? false : 'no finder yet';
 
 /** @type {import('playwright-core').Page} */
 let page;
@@ -52,7 +51,7 @@ after(async () => {
   for (const end of endings.reverse()) await end();
 });
 
-test('a still picture: every face at the first call, and none in an empty one', { skip }, async (t) => {
+test('a still picture: every face at the first call, and none in an empty one', async (t) => {
   const seen = await page.evaluate(async () => {
     const detector = await createDetector({ maxFaces: 4 });
     const seen = [];
@@ -71,7 +70,7 @@ test('a still picture: every face at the first call, and none in an empty one', 
   }
 });
 
-test('faces come, go and come back within 5 frames, each with a number of its own', { skip }, async (t) => {
+test('faces come, go and come back within 5 frames, each with a number of its own', async (t) => {
   const seen = await page.evaluate(async () => {
     const detector = await createDetector({ maxFaces: 2 });
     let frame = 0;
@@ -92,7 +91,7 @@ test('faces come, go and come back within 5 frames, each with a number of its ow
   assert.deepEqual(seen, [[1], [1, 2], [1, 2], [1], [1, 3], [], [4]]);
 });
 
-test('while a face is followed the finder rests', { skip }, async () => {
+test('while a face is followed the finder rests', async () => {
   const ran = await page.evaluate(async () => {
     const detector = await createDetector();
     let ran = 0;
@@ -106,7 +105,7 @@ test('while a face is followed the finder rests', { skip }, async () => {
   assert.ok(ran <= 2, `it ran in ${ran} of 30 frames`);
 });
 
-test('photographs with one face', { skip: skip || (existsSync(scenes) ? false : 'no ../shared/data') }, async (t) => {
+test('photographs with one face', { skip: existsSync(scenes) ? false : 'no ../shared/data' }, async (t) => {
   const rows = readCsv(join(scenes, 'scenes.csv')).filter((row) => row.split === 'val' && row.n_faces === '1');
   const names = Object.keys(rows[0]).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
   for (const source of new Set(rows.map((row) => row.source))) {
