@@ -69,24 +69,24 @@ impl Gray {
     /// `to_source.apply(p)`. Where the map shrinks, several samples a pixel are averaged, which comes close to the mean
     /// over the area that the pixel covers.
     pub fn warp(&self, to_source: Affine, side: usize, out: &mut Vec<f32>) {
+        out.clear();
+        out.extend((0..side * side).map(|i| self.warped(to_source, (i % side) as f32, (i / side) as f32)));
+    }
+
+    /// One pixel of [`Gray::warp`].
+    pub fn warped(&self, to_source: Affine, x: f32, y: f32) -> f32 {
         // One sample for each source pixel that a target pixel covers in a direction, at most 8 x 8.
         let n = (to_source.scale() - 0.05).ceil().clamp(1., 8.) as usize;
         let [a, b, _, d, e, _] = to_source.0;
-        out.clear();
-        out.reserve(side * side);
-        for y in 0..side {
-            for x in 0..side {
-                let [sx, sy] = to_source.apply([x as f32, y as f32]);
-                let mut sum = 0.;
-                for j in 0..n {
-                    for i in 0..n {
-                        let (u, v) = ((i as f32 + 0.5) / n as f32 - 0.5, (j as f32 + 0.5) / n as f32 - 0.5);
-                        sum += self.sample(sx + a * u + b * v, sy + d * u + e * v);
-                    }
-                }
-                out.push(sum / (n * n) as f32);
+        let [sx, sy] = to_source.apply([x, y]);
+        let mut sum = 0.;
+        for j in 0..n {
+            for i in 0..n {
+                let (u, v) = ((i as f32 + 0.5) / n as f32 - 0.5, (j as f32 + 0.5) / n as f32 - 0.5);
+                sum += self.sample(sx + a * u + b * v, sy + d * u + e * v);
             }
         }
+        sum / (n * n) as f32
     }
 }
 

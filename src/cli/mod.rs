@@ -124,9 +124,15 @@ struct PredictArgs {
     /// Write annotated PNGs to this folder
     #[arg(long)]
     draw: Option<PathBuf>,
-    /// Take the whole picture as the crop, not its middle square of 0.6 of the short side
+    /// Take each whole picture as the crop of a face, without looking for one
     #[arg(long)]
     crop: bool,
+    /// Weights of the finder, for plain pictures [default: the one in this program]
+    #[arg(long)]
+    finder: Option<PathBuf>,
+    /// Faces of a plain picture, best first, a row each
+    #[arg(long, default_value_t = 1)]
+    max_faces: usize,
 }
 
 #[derive(Args)]
@@ -143,6 +149,9 @@ struct ExportArgs {
     /// How its numbers are stored: f32, f16, or int8 with a scale an output channel
     #[arg(long, default_value = "f16", value_parser = precision)]
     precision: Precision,
+    /// Labelled faces on whose validation people the confidences of keypoints are calibrated, as for train
+    #[arg(long)]
+    calibrate: Option<String>,
     /// ONNX file to write: `input` (batch, 1, 96, 96) to `keypoints` (batch, K, 2) in pixels
     #[arg(long)]
     onnx: Option<PathBuf>,
@@ -234,6 +243,9 @@ fn eval(args: EvalArgs) -> Result<()> {
         println!("{}", serde_json::to_string(&score)?);
     } else {
         print!("{}", evaluation.table());
+        if let [weights] = nets.weights() {
+            print!("{}", report::reliability(&nets::confidences(weights, &data.schema, &evaluation.faces)?));
+        }
     }
     Ok(())
 }
@@ -272,8 +284,44 @@ fn grey(crop: &[f32]) -> face96::picture::Gray {
     face96::picture::Gray { width: side, height: side, pixels: crop.iter().map(|p| p.round() as u8).collect() }
 }
 
+/// The finder that the page uses, so that the program finds faces wherever it lies.
+const FINDER: &[u8] = include_bytes!("../../pkg/weights/finder.safetensors");
+
+/// The faces in whole pictures, at most `most` of each, best first: the finder's boxes, moved to where the nets' own keypoints
+/// ask for their crop.
+fn find_faces(args: &PredictArgs, nets: &Nets, pictures: Vec<Face>) -> Result<Vec<Face>> {
+    let weights = match &args.finder {
+        Some(path) => Weights::read(path)?,
+        None => Weights::from_bytes(FINDER)?,
+    };
+    let mut finder = Finder::new(&weights)?;
+    let (n, mut missed, mut faces) = (pictures.len(), 0, Vec::new());
+    for picture in pictures {
+        let (whole, found) = (picture.to_picture, finder.find_grey(&picture.crop())?);
+        missed += usize::from(found.is_empty());
+        for f in found.iter().take(args.max_faces) {
+            let corners = f.square().corners().map(|p| whole.apply(p));
+            let to_picture = CropBox::of_corners(&corners).crop_to_frame(face96::nets::SIDE);
+            faces.push(Face { to_picture, ..picture.clone() });
+        }
+    }
+    if missed > 0 {
+        eprintln!("no face found in {missed} of {n} pictures; --crop takes each picture as the crop of a face");
+    }
+    if let Some(mean) = nets.mean_shape() {
+        let first = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
+        for (face, (_, points)) in faces.iter_mut().zip(first) {
+            let points: Vec<_> = points.iter().map(|p| face.to_picture.apply(*p)).map(|[x, y]| [x, y, 1.]).collect();
+            if let Some(square) = face96::track::box_of(mean, &points) {
+                face.to_picture = square.crop_to_frame(face96::nets::SIDE);
+            }
+        }
+    }
+    Ok(faces)
+}
+
 /// Pictures without labels: a file, or all files of a folder that has no `labels.csv`.
-fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
+fn plain_pictures(path: &Path) -> Result<Option<Vec<Face>>> {
     let is_picture = |p: &Path| {
         let kind = p.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
         ["png", "jpg", "jpeg"].contains(&kind.as_str())
@@ -293,9 +341,7 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
     }
     let read = |file: PathBuf| -> Result<Face> {
         let picture = face96::picture::Gray::read(&file)?;
-        let (w, h) = (picture.width as f32, picture.height as f32);
-        let size = if crop { w.max(h) } else { face96::nets::GUIDE_SHARE * w.min(h) };
-        let square = face96::geometry::CropBox { x: (w - 1.) / 2., y: (h - 1.) / 2., size, roll: 0. };
+        let whole = face96::track::whole_frame(picture.width as f32, picture.height as f32);
         Ok(Face {
             name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             source: String::new(),
@@ -303,7 +349,7 @@ fn plain_pictures(path: &Path, crop: bool) -> Result<Option<Vec<Face>>> {
             split: None,
             weight: 1.,
             picture,
-            to_picture: square.crop_to_frame(face96::nets::SIDE),
+            to_picture: whole.crop_to_frame(face96::nets::SIDE),
             to_file: face96::geometry::Affine::IDENTITY,
             points: vec![],
         })
@@ -316,8 +362,9 @@ fn predict(args: PredictArgs) -> Result<()> {
         bail!("nothing to write: give --csv FILE or --draw FOLDER");
     }
     let nets = Nets::load(&args.weights)?;
-    let faces = match plain_pictures(Path::new(&args.data), args.crop)? {
-        Some(faces) => faces,
+    let faces = match plain_pictures(Path::new(&args.data))? {
+        Some(pictures) if args.crop => pictures,
+        Some(pictures) => find_faces(&args, &nets, pictures)?,
         None => data::load(&args.data, Options::default())?.faces.into_iter().filter(|f| f.is_face()).collect(),
     };
     let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
@@ -348,11 +395,19 @@ fn predict(args: PredictArgs) -> Result<()> {
 }
 
 fn export(args: ExportArgs) -> Result<()> {
-    let weights = match (&args.weights, &args.run) {
+    let mut weights = match (&args.weights, &args.run) {
         (Some(path), _) => Weights::read(path)?,
         (None, Some(run)) => train::best_weights(run)?,
         (None, None) => bail!("nothing to export: give --run FOLDER or --weights FILE"),
     };
+    if let Some(path) = &args.calibrate {
+        let data = data::load(path, Options::default())?;
+        let seed = weights.meta.training["seed"].as_u64().unwrap_or(42);
+        let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
+        weights.meta.calibration = None;
+        let said = nets::confidences(&weights, &data.schema, &faces)?;
+        weights.meta.calibration = Some(report::calibrate(&said).context("this net says nothing of its keypoints")?);
+    }
     let write = |path: &Path, bytes: &[u8]| -> Result<()> {
         write_atomically(path, bytes)?;
         println!("{}: {} bytes", path.display(), bytes.len());

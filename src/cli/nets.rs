@@ -1,6 +1,7 @@
 //! The nets that a command applies: one weights file, or several that share out the keypoints.
 
 use anyhow::{bail, Context, Result};
+use face96::data::Face;
 use face96::infer::Detector;
 use face96::schema::{Schema, KAGGLE_KEYPOINTS};
 use face96::weights::Weights;
@@ -40,6 +41,17 @@ impl Nets {
         Ok(Self { nets, places, schema })
     }
 
+    /// The weights files.
+    pub(super) fn weights(&self) -> &[Weights] {
+        &self.nets
+    }
+
+    /// The mean place of each keypoint in the crops trained on, if one net predicts them all and its file tells.
+    pub(super) fn mean_shape(&self) -> Option<&[[f32; 2]]> {
+        let known = self.nets[0].meta.mean_shape.as_deref().filter(|_| self.nets.len() == 1);
+        known.or((self.schema == Schema::kaggle()).then_some(&face96::synthetic::MEAN_SHAPE))
+    }
+
     /// The finder, where that is what was loaded.
     pub(super) fn finder(&self) -> Option<&Weights> {
         self.nets.first().filter(|w| w.meta.config.finds())
@@ -68,6 +80,28 @@ impl Nets {
         };
         Ok((0..crops.len()).map(of_crop).collect())
     }
+}
+
+/// What a net says of its keypoints on labelled faces, and whether it is right: (confidence, error of at most 5 % of the unit);
+/// empty for a net that says nothing.
+pub(super) fn confidences(weights: &Weights, schema: &Schema, faces: &[&Face]) -> Result<Vec<(f32, bool)>> {
+    let mut detector = Detector::new(weights)?;
+    let places = schema.find(&weights.meta.schema.keypoints)?;
+    let mut all = Vec::new();
+    if detector.plan().presence().len() != 1 + places.len() {
+        return Ok(all);
+    }
+    for face in faces.iter().filter(|f| f.is_face()) {
+        let unit = schema.unit(&face.points);
+        let answer = detector.detect_grey(&face.crop())?;
+        for (k, found) in places.iter().zip(answer[1..].chunks_exact(3)) {
+            let [x, y] = face.points[*k];
+            if x.is_finite() && y.is_finite() {
+                all.push((found[2], (x - found[0]).hypot(y - found[1]) <= 0.05 * unit));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// The weights files that a path stands for.

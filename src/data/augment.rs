@@ -4,7 +4,8 @@ use super::{Dataset, Face};
 use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
 use crate::schema::Schema;
-use rand::Rng;
+use rand::{Rng, SeedableRng};
+use rayon::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -293,12 +294,16 @@ impl Batch {
     /// Scenes for the finder, made of the given pictures.
     pub fn scenes(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
         let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![], boxes: vec![] };
-        for i in indices {
-            let (mut pixels, boxes) = super::scenes::compose(data, *i, rng);
+        let seeded: Vec<(usize, ChaCha8Rng)> = indices.iter().map(|i| (*i, ChaCha8Rng::from_rng(rng))).collect();
+        let scene = |(i, mut rng): (usize, ChaCha8Rng)| {
+            let (mut pixels, boxes) = super::scenes::compose(data, i, &mut rng);
             let black: Vec<bool> = pixels.iter().map(|p| *p == 0.).collect();
-            augment.light(&mut pixels, rng);
+            augment.light(&mut pixels, &mut rng);
             // What the frame does not fill stays black.
             pixels.iter_mut().zip(black).filter(|(_, black)| *black).for_each(|(p, _)| *p = 0.);
+            (pixels, boxes)
+        };
+        for (pixels, boxes) in seeded.into_par_iter().map(scene).collect::<Vec<_>>() {
             batch.pixels.extend(pixels);
             batch.presence.push(f32::from(!boxes.is_empty()));
             batch.boxes.push(boxes);

@@ -178,13 +178,13 @@ impl Scene {
 
     /// Blends a picture in where it has pixels, as much as `share` says for its places.
     fn blend(&mut self, picture: &Gray, to_picture: Affine, share: impl Fn([f32; 2]) -> f32) {
-        let mut warped = Vec::new();
-        picture.warp(to_picture, SIDE, &mut warped);
         for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
             let p = to_picture.apply([x as f32, y as f32]);
             if self.inside(x, y) && picture.contains(p) {
                 let (old, share) = (&mut self.pixels[y * SIDE + x], share(p));
-                *old += share * (warped[y * SIDE + x] - *old);
+                if share > 0. {
+                    *old += share * (picture.warped(to_picture, x as f32, y as f32) - *old);
+                }
             }
         }
     }
