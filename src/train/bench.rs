@@ -180,6 +180,7 @@ mod tests {
                     mask: few(&b.mask),
                     presence: few(&b.presence),
                     unit: few(&b.unit),
+                    boxes: None,
                 };
                 task.run(runtime, 0.).unwrap().losses
             };
