@@ -1,10 +1,12 @@
 # make help says what there is.
-.PHONY: help demo test bench web native soak setup clean
+.PHONY: help demo test bench tutorial web native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
 PORT ?= 9696
 FRAMES ?= 20000
+MINUTES ?= 20
+DATA ?= synthetic
 CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
   --config 'profile.release.package.face96.overflow-checks=true'
 
@@ -13,6 +15,7 @@ help:
 	@echo 'make test    install what is missing, build everything, run every test'
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
+	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make native  build the command line program (target/release/face96)'
 	@echo 'make clean   delete what was built, but not the tools'
@@ -29,6 +32,9 @@ web: setup
 
 native:
 	cargo build --release --locked
+
+tutorial: native
+	target/release/face96 tutorial --data '$(DATA)' --minutes $(MINUTES)
 
 test:
 	@tools/setup.sh test

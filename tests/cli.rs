@@ -156,6 +156,10 @@ fn bad_input_gets_one_sentence_and_status_2() {
     fails(&["train", "--data", &path("none.csv"), "--out", &out], "none.csv");
     fails(&["train", "--config", &path("config.toml"), "--out", &out], "config.toml");
     fails(&["train", "--epochs", "0", "--out", &out], "at least one epoch");
+    fails(
+        &["train", "--device", "cuda", "--out", &out],
+        "--device cuda: face96's own ops and optimizer run on the CPU alone",
+    );
     fails(&["resume", "--run", &path("nowhere")], "nowhere");
     fails(&["train", "--set", "augment.flop=1", "--out", &out], "unknown field `flop`");
     fails(

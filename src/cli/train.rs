@@ -130,6 +130,9 @@ pub(super) struct TrainArgs {
     /// Run folder
     #[arg(long, default_value = "runs/latest")]
     out: PathBuf,
+    /// Where to compute: cpu
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 #[derive(Args)]
@@ -208,6 +211,12 @@ impl Progress for Shown {
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<()> {
+    if args.device != "cpu" {
+        bail!(
+            "--device {}: face96's own ops and optimizer run on the CPU alone, so 'cpu' is all there is",
+            args.device
+        );
+    }
     let mut config = args.settings.settle()?;
     args.data.settle(&mut config);
     let data = load_data(&config)?;

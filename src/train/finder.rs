@@ -91,7 +91,8 @@ mod tests {
     fn the_targets_of_a_scene_decode_to_its_boxes() {
         let boxes =
             vec![CropBox { x: 20.3, y: 31., size: 18., roll: 0.3 }, CropBox { x: 70., y: 50.2, size: 40., roll: -0.2 }];
-        let targets: Vec<f32> = targets(&[boxes.clone()]).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let targets: Vec<f32> =
+            targets(std::slice::from_ref(&boxes)).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let mut out = Vec::new();
         for t in targets.chunks_exact(TARGET) {
             out.extend([if t[0] >= 1. { 5. } else { -5. }, t[2], t[3], t[4], t[5]]);
