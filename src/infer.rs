@@ -618,7 +618,17 @@ mod tests {
             plan.arena.fill(f32::NAN);
             plan.scratch.fill(f32::NAN);
             plan.run();
-            assert_near(&plan.keypoints()[..all[graph.keypoints].elem_count()], &flat(&all[graph.keypoints]), what);
+            // A finder's places are whole vectors of values; candle has (values, H, W).
+            let expected = all[graph.keypoints].clone();
+            let (h, w, c) = graph.nodes[graph.keypoints].shape;
+            let (found, expected) = if graph.keypoints_are_boxes() {
+                let places = plan.keypoints().chunks_exact(plan.keypoints().len() / (h * w));
+                let expected = expected.permute((0, 2, 3, 1)).unwrap();
+                (places.flat_map(|place| &place[..c]).copied().collect(), flat(&expected.contiguous().unwrap()))
+            } else {
+                (plan.keypoints()[..expected.elem_count()].to_vec(), flat(&expected))
+            };
+            assert_near(&found, &expected, what);
             let presence = graph.presence.map_or(vec![], |i| flat(&all[i]));
             assert_eq!(presence.len(), plan.presence().len());
             assert_near(plan.presence(), &presence, what);

@@ -5,8 +5,8 @@ use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
 use crate::schema::Schema;
 use rand::{Rng, SeedableRng};
-use rayon::prelude::*;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How far samples stray from their picture. Zero switches a part off.
