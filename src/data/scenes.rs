@@ -14,6 +14,7 @@ use crate::picture::Gray;
 use crate::schema::Schema;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use std::path::Path;
 
 /// The corners of a box, in the order of its keypoints.
@@ -26,7 +27,34 @@ pub(super) fn load(csv: &Path, options: Options) -> Result<Dataset> {
     if faces.is_empty() {
         return Err(Error::Data(format!("{}: no picture with one face or none", csv.display())));
     }
-    Ok(Dataset { schema: Schema::from_names(&CORNERS)?, faces, skipped })
+    let mut data = Dataset { schema: Schema::from_names(&CORNERS)?, faces, skipped };
+    // The page's sample must be found too, and drawn pictures at large are not far from it.
+    data.faces.extend((0..DRAWN).into_par_iter().map(drawn).collect::<Result<Vec<_>>>()?);
+    Ok(data)
+}
+
+/// Faces that the program draws itself, added to train on.
+const DRAWN: u64 = 300;
+
+fn drawn(seed: u64) -> Result<Face> {
+    let (w, h) = (240usize, 180usize);
+    let scene = crate::synthetic::SyntheticFace::new(seed).animate(w, h, seed as f64 * 0.37);
+    let mut grey = vec![0f32; w * h];
+    crate::picture::grey_from_rgba(&scene.rgba, &mut grey)?;
+    let picture = Gray::new(w, h, grey.into_iter().map(|p| p as u8).collect())?;
+    let to_picture = crate::track::whole_frame(w as f32, h as f32).crop_to_frame(SIDE);
+    let inverse = to_picture.inverse().ok_or_else(|| Error::Config("a frame without a side".into()))?;
+    Ok(Face {
+        name: format!("synthetic {seed}"),
+        source: "synthetic".into(),
+        subject: format!("synthetic {seed}"),
+        split: Some(Split::Train),
+        weight: 1.,
+        picture,
+        to_picture,
+        to_file: Affine::IDENTITY,
+        points: scene.crop.corners().map(|p| inverse.apply(p)).to_vec(),
+    })
 }
 
 fn scene(row: &Row) -> std::result::Result<Option<Face>, String> {
