@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo test bench tutorial web native soak setup clean
+.PHONY: help demo test bench tutorial model card web native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -7,6 +7,7 @@ PORT ?= 9696
 FRAMES ?= 20000
 MINUTES ?= 20
 DATA ?= synthetic
+FACES ?= ../shared/data
 CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
   --config 'profile.release.package.face96.overflow-checks=true'
 
@@ -16,6 +17,8 @@ help:
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
+	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (hours; resumes where it stopped)'
+	@echo 'make card    print the figures of MODEL_CARD.md, from FACES=$(FACES)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make native  build the command line program (target/release/face96)'
 	@echo 'make clean   delete what was built, but not the tools'
@@ -35,6 +38,21 @@ native:
 
 tutorial: native
 	target/release/face96 tutorial --data '$(DATA)' --minutes $(MINUTES)
+
+# $(call run,FOLDER,ARGUMENTS): a training run, or the rest of one.
+run = if [ -e $(1)/config.toml ]; then target/release/face96 resume --run $(1); else target/release/face96 train --out $(1) $(2); fi
+
+model: native
+	$(call run,runs/compact,--data '$(FACES)' --preset compact)
+	$(call run,runs/finder,--data '$(FACES)/scenes' --preset finder)
+	target/release/face96 export --run runs/compact --precision int8 --calibrate '$(FACES)' --out pkg/weights/compact.safetensors
+	target/release/face96 export --run runs/finder --precision int8 --out pkg/weights/finder.safetensors
+
+card: native
+	@for source in helen_afw lfw ytf_p1; do \
+	  echo "== $$source"; target/release/face96 eval --weights pkg/weights/compact.safetensors --data "$(FACES)/$$source"; \
+	done
+	@echo '== scenes'; target/release/face96 eval --weights pkg/weights/finder.safetensors --data '$(FACES)/scenes'
 
 test:
 	@tools/setup.sh test

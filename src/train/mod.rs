@@ -100,7 +100,7 @@ impl Config {
             keypoints: vec![],
             init: String::new(),
             seed: 42,
-            epochs: 20,
+            epochs: 30,
             patience: 0,
             seconds: 0.,
             batch: 64,
@@ -118,7 +118,7 @@ impl Config {
         if name == "finder" {
             // Scenes have their own geometry; small faces need every pixel, so they are blurred less often.
             let augment = Augment { edge: 0., occlusion: 0.05, blur: 0.05, ..base.augment };
-            return Ok(Self { epochs: 60, augment, ..base });
+            return Ok(Self { epochs: 150, average: 0.995, augment, ..base });
         }
         // The tutorial's table: epochs, whether the rate and the momentum move, whether half of a batch is mirrored.
         let (epochs, moves, flip) = match name {
