@@ -26,7 +26,7 @@ const defaults = {
   labels: false,
   boxes: false,
   crop: true,
-  colours: false,
+  colours: true,
   shortcuts: true,
   snapshotPoints: true,
 };

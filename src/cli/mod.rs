@@ -12,7 +12,7 @@ use anyhow::{bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
 use face96::geometry::CropBox;
-use face96::infer::Finder;
+use face96::infer::{Finder, FOUND_SCORE};
 use face96::schema::Schema;
 use face96::train::{checkpoint::write_atomically, metrics::Score, report, Config};
 use face96::weights::{Precision, Weights};
@@ -252,29 +252,40 @@ fn eval(args: EvalArgs) -> Result<()> {
 
 /// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
 fn eval_finder(weights: &Weights, scenes: &[&Face], json: bool) -> Result<()> {
+    /// Shown beside the score that the product uses, for whoever wants to choose another.
+    const SCORES: [f32; 6] = [FOUND_SCORE, 0.3, 0.4, 0.5, 0.6, 0.7];
     let mut finder = Finder::new(weights)?;
-    let (mut faces, mut found, mut others, mut false_alarms, mut overlap) = (0usize, 0usize, 0usize, 0usize, 0f64);
+    let (mut faces, mut others, mut overlap) = (0usize, 0usize, 0f64);
+    let (mut hits, mut false_alarms) = ([0usize; SCORES.len()], [0usize; SCORES.len()]);
     for scene in scenes {
-        let boxes = finder.find_grey(&scene.crop())?;
-        if !scene.is_face() {
-            others += 1;
-            false_alarms += usize::from(!boxes.is_empty());
-            continue;
+        let crop = scene.crop();
+        faces += usize::from(scene.is_face());
+        others += usize::from(!scene.is_face());
+        for (i, score) in SCORES.into_iter().enumerate() {
+            finder.least_score = score;
+            let boxes = finder.find_grey(&crop)?;
+            if scene.is_face() {
+                let label = CropBox::of_corners(&scene.points);
+                let best = boxes.iter().map(|b| b.square().iou(&label)).fold(0., f32::max);
+                hits[i] += usize::from(best >= 0.5);
+                overlap += if i == 0 { f64::from(best) } else { 0. };
+            } else {
+                false_alarms[i] += usize::from(!boxes.is_empty());
+            }
         }
-        let label = CropBox::of_corners(&scene.points);
-        let best = boxes.iter().map(|b| b.square().iou(&label)).fold(0., f32::max);
-        faces += 1;
-        found += usize::from(best >= 0.5);
-        overlap += f64::from(best);
     }
     let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
-    let (found, wrong, iou) = (pct(found, faces), pct(false_alarms, others), overlap / faces.max(1) as f64);
+    let (found, wrong, iou) = (pct(hits[0], faces), pct(false_alarms[0], others), overlap / faces.max(1) as f64);
     if json {
         let figures = serde_json::json!({ "n": faces, "found_pct": found, "mean_iou": iou, "negatives": others, "false_pct": wrong });
         println!("{figures}");
     } else {
         println!("{faces} faces: {found:.2} % found (IoU >= 0.5), mean IoU {iou:.3}");
         println!("{others} pictures without a face: {wrong:.2} % with a false one");
+        for i in 1..SCORES.len() {
+            let (found, wrong) = (pct(hits[i], faces), pct(false_alarms[i], others));
+            println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
+        }
     }
     Ok(())
 }
