@@ -58,24 +58,64 @@ impl Model {
     }
 
     /// Takes over every weight of equal name and shape; the others (an output layer of another size) stay as they are.
-    /// Returns how many it took.
+    /// Batch norm, which a weights file has folded away, starts as one that changes nothing but adds the bias; see
+    /// [`Model::settle`]. Returns how many it took.
     ///
     /// # Errors
-    /// A net with batch norm, which a weights file has folded away, or a file with no weight in common.
+    /// A file with no weight in common.
     pub fn init_from(&self, weights: &crate::weights::Weights) -> Result<usize> {
-        if let Some(node) = self.graph.nodes.iter().find(|n| matches!(n.op, Op::Conv { norm: true, .. })) {
-            return Err(Error::Config(format!("cannot start from weights: '{}' has batch norm", node.name)));
-        }
         let mut taken = 0;
+        let set = |var: &Var, values: Vec<f32>| {
+            Ok::<_, Error>(var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu)?)?)
+        };
         for (p, var) in self.vars.iter().filter(|(p, _)| weights.shape(&p.name) == Some(&p.shape)) {
-            var.set(&Tensor::from_vec(weights.tensor(&p.name)?, p.shape.as_slice(), &Device::Cpu)?)?;
+            set(var, weights.tensor(&p.name)?)?;
             taken += 1;
+            let Some(layer) = p.name.strip_suffix(".weight") else { continue };
+            if self.index.contains_key(&format!("{layer}.norm.bias")) {
+                let bias = weights.tensor(&format!("{layer}.bias"))?;
+                set(self.var(layer, "norm.running_var"), vec![1. - ops::NORM_EPSILON; bias.len()])?;
+                set(self.var(layer, "norm.bias"), bias)?;
+            }
         }
         if taken == 0 {
             let net = &weights.meta.net;
             return Err(Error::Config(format!("cannot start from weights of '{net}': no layer in common")));
         }
         Ok(taken)
+    }
+
+    /// Gives each batch norm the mean and the variance that it has on these pictures (B, 96, 96, 1), and the scale and shift
+    /// that leave the net's answers as they were: what [`Model::init_from`] took over can then be trained on, where batch
+    /// statistics would otherwise change every layer at the first step.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn settle(&self, pictures: &Tensor) -> Result<()> {
+        let mut seen = Vec::new();
+        self.walk(pictures, None, &mut |node, x, stride, padding| {
+            let weight = self.var(node, "weight").as_tensor();
+            let zero = self.var(node, "norm.bias").as_tensor().zeros_like()?;
+            let y = ops::conv2d(x, weight, &zero, stride, padding, false)?;
+            let ones = zero.ones_like()?;
+            let (_, mean, var) = ops::batch_norm(&y, &ones, &zero, false)?;
+            seen.push((node.to_string(), mean, var));
+            Ok(())
+        })?;
+        for (node, mean, var) in seen {
+            let (scale, shift) = self.scale_shift(&node)?;
+            let (scale, shift): (Vec<f32>, Vec<f32>) = (scale.to_vec1()?, shift.to_vec1()?);
+            let deviation = var.iter().map(|v| (v + ops::NORM_EPSILON).sqrt());
+            let gamma: Vec<f32> = scale.iter().zip(deviation).map(|(s, d)| s * d).collect();
+            let beta: Vec<f32> = shift.iter().zip(&scale).zip(&mean).map(|((b, s), m)| b + s * m).collect();
+            for (suffix, values) in
+                [("norm.weight", gamma), ("norm.bias", beta), ("norm.running_mean", mean), ("norm.running_var", var)]
+            {
+                let v = self.var(&node, suffix);
+                v.set(&Tensor::from_vec(values, v.shape(), &Device::Cpu)?)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn var(&self, node: &str, suffix: &str) -> &Var {
@@ -97,7 +137,17 @@ impl Model {
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward(&self, pictures: &Tensor, mut train: Option<&mut ChaCha8Rng>) -> Result<Output> {
+    pub fn forward(&self, pictures: &Tensor, train: Option<&mut ChaCha8Rng>) -> Result<Output> {
+        self.walk(pictures, train, &mut |_, _, _, _| Ok(()))
+    }
+
+    /// [`Model::forward`], which shows each convolution with batch norm (name, input, stride, padding) before it runs.
+    fn walk(
+        &self,
+        pictures: &Tensor,
+        mut train: Option<&mut ChaCha8Rng>,
+        show: &mut dyn FnMut(&str, &Tensor, usize, usize) -> Result<()>,
+    ) -> Result<Output> {
         let mut done: Vec<Option<Tensor>> = vec![None; self.graph.nodes.len()];
         for (i, node) in self.graph.nodes.iter().enumerate() {
             let input = |n: usize| done[node.inputs[n]].as_ref().expect("inputs come first");
@@ -105,6 +155,9 @@ impl Model {
                 Op::Input => pictures.clone(),
                 Op::Conv { stride, padding, norm, relu, .. } => {
                     let weight = self.var(&node.name, "weight").as_tensor();
+                    if norm {
+                        show(&node.name, input(0), stride, padding)?;
+                    }
                     if !norm {
                         ops::conv2d(input(0), weight, self.var(&node.name, "bias"), stride, padding, relu)?
                     } else if train.is_some() {
@@ -158,12 +211,18 @@ impl Model {
         Ok(var.set(&Tensor::from_vec(new, var.shape(), &Device::Cpu)?)?)
     }
 
-    /// Weight and bias of a convolution with its batch norm folded in.
-    fn folded(&self, node: &str) -> Result<(Tensor, Tensor)> {
+    /// What a batch norm multiplies with and adds, by its running statistics.
+    fn scale_shift(&self, node: &str) -> Result<(Tensor, Tensor)> {
         let values = |suffix: &str| self.var(node, suffix).as_tensor().detach();
         let scale = (values("norm.weight") / (values("norm.running_var") + f64::from(ops::NORM_EPSILON))?.sqrt()?)?;
-        let bias = (values("norm.bias") - (values("norm.running_mean") * &scale)?)?;
-        let weight = values("weight").broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
+        let shift = (values("norm.bias") - (values("norm.running_mean") * &scale)?)?;
+        Ok((scale, shift))
+    }
+
+    /// Weight and bias of a convolution with its batch norm folded in.
+    fn folded(&self, node: &str) -> Result<(Tensor, Tensor)> {
+        let (scale, bias) = self.scale_shift(node)?;
+        let weight = self.var(node, "weight").as_tensor().detach().broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;
         Ok((weight, bias))
     }
 
@@ -186,5 +245,34 @@ impl Model {
             out.push((format!("{}.bias", node.name), bias));
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::NetConfig;
+    use crate::schema::Schema;
+    use rand::SeedableRng;
+
+    #[test]
+    fn weights_taken_over_and_settled_give_the_same_answers_in_training_too() {
+        let weights = crate::weights::tests::random("compact", Schema::kaggle());
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let model = Model::new(NetConfig::by_name("compact").unwrap().graph(15).unwrap(), &mut rng).unwrap();
+        let pixels: Vec<f32> = (0..4 * 96 * 96).map(|_| rng.random_range(-2f32..2.)).collect();
+        let pictures = Tensor::from_vec(pixels, (4, 96, 96, 1), &Device::Cpu).unwrap();
+        let fresh = model.forward(&pictures, None).unwrap().keypoints.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        model.init_from(&weights).unwrap();
+        let answers = |train: Option<&mut ChaCha8Rng>| {
+            model.forward(&pictures, train).unwrap().keypoints.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+        let taken = answers(None);
+        assert!(!near(&fresh, &taken));
+        model.settle(&pictures).unwrap();
+        assert!(near(&taken, &answers(None)));
+        // With the batch's own statistics, on the same batch.
+        assert!(near(&taken, &answers(Some(&mut rng))));
     }
 }

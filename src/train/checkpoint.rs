@@ -47,6 +47,13 @@ impl State {
         Ok(Self { moments: moments.collect(), average, model, step: 0, history: vec![] })
     }
 
+    /// [`Model::settle`], and the average begins anew from there.
+    pub(super) fn settle(&mut self, pictures: &Tensor) -> Result<()> {
+        self.model.settle(pictures)?;
+        self.average = self.model.vars.iter().map(|(_, v)| values(v.as_tensor())).collect::<Result<_>>()?;
+        Ok(())
+    }
+
     /// Moves the running average towards the weights; faster in the first steps, so that the start is forgotten.
     pub(super) fn move_average(&mut self, decay: f32) -> Result<()> {
         if decay <= 0. {

@@ -355,6 +355,9 @@ fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: 
     Ok(())
 }
 
+/// Most samples that batch norms are settled on, where a run starts from a weights file.
+const SETTLE: usize = 512;
+
 /// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with its score and whether it
 /// is the best so far. Returns false if it was stopped.
 ///
@@ -377,6 +380,12 @@ pub fn run(
         )));
     }
     let keypoints = data.schema.len();
+    if state.step == 0 && !config.init.is_empty() {
+        let some: Vec<usize> = train.iter().step_by(train.len().div_ceil(SETTLE)).copied().collect();
+        let make = if config.net.finds() { Batch::scenes } else { Batch::make };
+        let batch = make(data, &some, &config.augment, &mut rng(config.seed, usize::MAX >> 34, 1));
+        state.settle(&Tensors::new(batch, keypoints, config.normalisation, offset(&state.model))?.pictures)?;
+    }
     while config.end(&state.history).is_none() {
         let epoch = state.history.len();
         let order = epoch_order(data, &train, &mut rng(config.seed, epoch, 0));
