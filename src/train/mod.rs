@@ -355,6 +355,15 @@ fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: 
     Ok(())
 }
 
+/// How a run's batches are made: scenes for the finder, crops for the others.
+fn batch_maker(config: &Config) -> fn(&Dataset, &[usize], &Augment, &mut ChaCha8Rng) -> Batch {
+    if config.net.finds() {
+        Batch::scenes
+    } else {
+        Batch::make
+    }
+}
+
 /// Most samples that batch norms are settled on, where a run starts from a weights file.
 const SETTLE: usize = 512;
 
@@ -382,7 +391,7 @@ pub fn run(
     let keypoints = data.schema.len();
     if state.step == 0 && !config.init.is_empty() {
         let some: Vec<usize> = train.iter().step_by(train.len().div_ceil(SETTLE)).copied().collect();
-        let make = if config.net.finds() { Batch::scenes } else { Batch::make };
+        let make = batch_maker(config);
         let batch = make(data, &some, &config.augment, &mut rng(config.seed, usize::MAX >> 34, 1));
         state.settle(&Tensors::new(batch, keypoints, config.normalisation, offset(&state.model))?.pictures)?;
     }
@@ -401,7 +410,7 @@ pub fn run(
             scope.spawn(move || {
                 for (i, indices) in batches.iter().enumerate() {
                     let mut rng = rng(config.seed, epoch, i + 1);
-                    let make = if config.net.finds() { Batch::scenes } else { Batch::make };
+                    let make = batch_maker(config);
                     let batch = make(data, indices, &config.augment, &mut rng);
                     if send.send((batch, rng)).is_err() {
                         return;
