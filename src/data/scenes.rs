@@ -20,6 +20,9 @@ use std::path::Path;
 /// The corners of a box, in the order of its keypoints.
 pub const CORNERS: [&str; 4] = ["top_left", "top_right", "bottom_right", "bottom_left"];
 
+/// How often an epoch shows a picture without a face: they are few, and each becomes another scene every time.
+const EMPTY_WEIGHT: f32 = 5.;
+
 const MIDDLE: f32 = (SIDE as f32 - 1.) / 2.;
 
 pub(super) fn load(csv: &Path, options: Options) -> Result<Dataset> {
@@ -82,7 +85,7 @@ fn scene(row: &Row) -> std::result::Result<Option<Face>, String> {
         source: row.text("source").unwrap_or("scenes").to_string(),
         subject: row.text("subject").unwrap_or(file).to_string(),
         split: row.text("split").map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))?,
-        weight: 1.,
+        weight: if points.is_empty() { EMPTY_WEIGHT } else { 1. },
         picture,
         to_picture,
         to_file: Affine::IDENTITY,
@@ -100,7 +103,7 @@ struct Scene {
 
 /// Draws a scene to train on: `(96 x 96 grey values, boxes of the faces)`. The face of `data.faces[index]` (if it has one),
 /// sometimes others, 10 to 100 % of the short side, turned by up to 50 degrees, on a picture without a face; as a whole
-/// picture or cut out with a soft edge. Cut-outs without a face lie about too, so that an edge is no sign of a face.
+/// picture or cut out with a soft edge. Cut-outs of backgrounds and of what surrounds faces lie about too, so that neither an edge nor hair is a sign of a face.
 pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
     let ratio: f32 = [0.5625, 0.75, 0.75, 1.][rng.random_range(0..4)];
     let half = if rng.random::<f32>() < 0.7 { [48., 48. * ratio] } else { [48. * ratio, 48.] };
@@ -113,11 +116,14 @@ pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Ve
     };
     let background = other(rng, false);
     scene.cover(background, rng);
-    if rng.random::<f32>() < 0.4 {
-        let cutout = other(rng, false);
-        scene.paste(cutout, None, rng);
-    }
     let face = &data.faces[index];
+    // Where there is no face, what looks a little like one is what there is to learn.
+    for chance in if face.is_face() { [0.4, 0.3, 0.] } else { [0.6, 0.8, 0.5] } {
+        if rng.random::<f32>() < chance {
+            let hard = rng.random::<f32>() < 0.6;
+            scene.paste(other(rng, hard), rng);
+        }
+    }
     if face.is_face() {
         let extra = [0, 0, 0, 1, 2][rng.random_range(0..5)];
         let whole = rng.random::<f32>() < 0.6;
@@ -133,6 +139,26 @@ pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Ve
     }
     (scene.pixels, scene.boxes)
 }
+
+/// The square around which something else than a face is cut out of a picture: anywhere, or beside the face that there is (hair,
+/// ears, clothes: what a finder takes for a face most easily), as far from it as the cut-out reaches.
+fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
+    let (w, h) = (from.picture.width as f32, from.picture.height as f32);
+    let corners: Vec<_> = from.points.iter().map(|p| from.to_picture.apply(*p)).collect();
+    let face = from.is_face().then(|| CropBox::of_corners(&corners));
+    (0..20).find_map(|_| {
+        let (x, y) = (rng.random_range(0f32..w), rng.random_range(0f32..h));
+        let most = match face {
+            Some(face) => ((face.x - x).abs().max((face.y - y).abs()) - 0.5 * face.size) / CUT_REACH,
+            None => 0.7 * w.min(h),
+        };
+        (most >= MIN_CUT).then(|| CropBox { x, y, size: most * rng.random_range(0.5f32..1.), roll: 0. })
+    })
+}
+
+/// How far a cut-out reaches from its middle, in sides of its box, and the least side in pixels.
+const CUT_REACH: f32 = 1.1;
+const MIN_CUT: f32 = 10.;
 
 impl Scene {
     fn inside(&self, x: usize, y: usize) -> bool {
@@ -171,18 +197,16 @@ impl Scene {
         }
     }
 
-    /// Puts a cut-out of a picture without a face somewhere.
-    fn paste(&mut self, from: &Face, target: Option<CropBox>, rng: &mut ChaCha8Rng) {
-        let (w, h) = (from.picture.width as f32, from.picture.height as f32);
-        let size = w.min(h) * rng.random_range(0.3f32..0.7);
-        let source = CropBox { x: (w - 1.) / 2., y: (h - 1.) / 2., size, roll: 0. };
+    /// Puts a cut-out of something else than a face somewhere, where it covers no face.
+    fn paste(&mut self, from: &Face, rng: &mut ChaCha8Rng) {
+        let Some(source) = beside(from, rng) else { return };
         let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + half * rng.random_range(-1f32..1.);
-        let target = target.unwrap_or(CropBox {
+        let target = CropBox {
             x: at(self.half[0], rng),
             y: at(self.half[1], rng),
             size: rng.random_range(8f32..60.),
             roll: rng.random_range(-0.8f32..0.8),
-        });
+        };
         self.put(&from.picture, source, target, false, rng);
     }
 
@@ -199,7 +223,7 @@ impl Scene {
         let (rx, ry) = (rng.random_range(0.55f32..0.9), rng.random_range(0.65f32..1.));
         let ellipse = move |[x, y]: [f32; 2]| {
             let (dx, dy) = ((x - source.x) / source.size / rx, (y - source.y) / source.size / ry);
-            ((1.1 - dx.hypot(dy)) / 0.2).clamp(0., 1.)
+            ((CUT_REACH - dx.hypot(dy)) / 0.2).clamp(0., 1.)
         };
         self.blend(picture, to_picture, |p| if whole { 1. } else { ellipse(p) });
     }
@@ -259,6 +283,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_cut_out_beside_a_face_shows_none_of_it() {
+        let data = dataset();
+        let mut pasted = 0;
+        for seed in 0..50 {
+            let mut scene = Scene { pixels: vec![0.; SIDE * SIDE], half: [48., 48.], boxes: vec![] };
+            scene.paste(&data.faces[0], &mut ChaCha8Rng::seed_from_u64(seed));
+            pasted += usize::from(scene.pixels.iter().any(|p| *p > 0.));
+            assert!(scene.pixels.iter().all(|p| *p < 100.), "{seed}");
+        }
+        assert!(pasted > 40, "{pasted} of 50");
     }
 
     #[test]
