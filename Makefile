@@ -50,9 +50,19 @@ model: native
 
 card: native
 	@for source in helen_afw lfw ytf_p1; do \
-	  echo "== $$source"; target/release/face96 eval --weights pkg/weights/compact.safetensors --data "$(FACES)/$$source"; \
+	  echo "== $$source"; \
+	  target/release/face96 eval --weights pkg/weights/compact.safetensors --data "$(FACES)/$$source" --boxes-off; \
 	done
-	@echo '== scenes'; target/release/face96 eval --weights pkg/weights/finder.safetensors --data '$(FACES)/scenes'
+	@echo '== all validation people, and pictures without a face'
+	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)' --reliability docs/reliability.svg
+	@echo '== groups: utk, all of it trained on'
+	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)/utk' --split train
+	@echo '== whole pictures'
+	@target/release/face96 eval --weights pkg/weights/finder.safetensors --keypoints pkg/weights/compact.safetensors \
+	  --data '$(FACES)/scenes'
+	@echo '== where it fails, on drawn faces'
+	@target/release/face96 plot --augmented --count 32 --weights pkg/weights/compact.safetensors --data synthetic:32 \
+	  --set augment.roll=30 --set augment.occlusion=1 --set augment.edge=0.5 --set augment.spoil=0 --out docs/failures.png
 
 test:
 	@tools/setup.sh test

@@ -1402,6 +1402,68 @@ mod tests {
     }
 
     #[test]
+    fn a_box_that_is_off_lands_and_where_it_lands_is_a_fixed_point() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pkg/weights/compact.safetensors");
+        let weights = Weights::from_bytes(&std::fs::read(path).unwrap()).unwrap();
+        let mut net = crate::infer::Detector::new(&weights).unwrap();
+        let mean = weights.meta.mean_shape.clone().unwrap();
+        // Looks four times from a box: how far the points are from others, and how far the last look moved them, both by the
+        // distance of the outer eye corners.
+        let mut land = |luma: &Luma, mut at: CropBox| {
+            let (mut points, mut moved) = (Points::new(), 0.);
+            for _ in 0..4 {
+                let map = at.crop_to_frame(SIDE);
+                let answer = net.detect_grey(&crop(luma, at)).unwrap();
+                let raw: Vec<[f32; 3]> = answer[1..]
+                    .chunks_exact(3)
+                    .map(|p| {
+                        let [x, y] = map.apply([p[0], p[1]]);
+                        [x, y, p[2]]
+                    })
+                    .collect();
+                let now: Points = raw.iter().map(|p| [p[0], p[1]]).collect();
+                moved = if points.is_empty() { f32::INFINITY } else { apart(&now, &points) };
+                points = now;
+                at = box_of(&mean, &raw).unwrap();
+            }
+            (points, moved)
+        };
+        fn apart(a: &Points, b: &Points) -> f32 {
+            let eyes = (b[3][0] - b[5][0]).hypot(b[3][1] - b[5][1]);
+            a.iter().zip(b).map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1])).sum::<f32>() / 15. / eyes
+        }
+        let (mut worst, mut restless) = (0f32, 0f32);
+        for seed in 0..8 {
+            let right = CropBox { x: 159.5, y: 119.5, size: 130., roll: 0.1 };
+            let scene = SyntheticFace::new(seed).draw(320, 240, right);
+            let picture = grey(&scene);
+            let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true).unwrap();
+            let (home, _) = land(&luma, right);
+            for (dx, dy, scale, degrees) in [
+                (0.15, 0., 1., 0f32),
+                (-0.15, 0., 1., 0.),
+                (0., 0.15, 1., 0.),
+                (0., -0.15, 1., 0.),
+                (0., 0., 1.15, 0.),
+                (0., 0., 0.85, 0.),
+                (0., 0., 1., 20.),
+                (0., 0., 1., -20.),
+            ] {
+                let wrong = CropBox {
+                    x: right.x + dx * right.size,
+                    y: right.y + dy * right.size,
+                    size: scale * right.size,
+                    roll: right.roll + degrees.to_radians(),
+                };
+                let (points, moved) = land(&luma, wrong);
+                (worst, restless) = (worst.max(apart(&points, &home)), restless.max(moved));
+            }
+        }
+        println!("apart at most {:.2} %, still moving by at most {:.2} %", 100. * worst, 100. * restless);
+        assert!(worst < 0.01 && restless < 0.005, "{worst} {restless}");
+    }
+
+    #[test]
     fn a_still_face_stays_within_three_thousandths_of_the_eye_distance_and_a_moving_one_lags_less_than_a_frame() {
         let (still, _) = clip(0., 120);
         let smoothing = Some(Smoothing::default());

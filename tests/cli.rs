@@ -95,10 +95,65 @@ fn a_killed_run_resumes_to_the_same_numbers_and_its_weights_are_used() {
     let best = metrics(Path::new(&whole))
         .iter()
         .skip(1)
-        .map(|l| l.split(',').nth(2).unwrap().parse::<f64>().unwrap())
+        .map(|l| l.split(',').nth(3).unwrap().parse::<f64>().unwrap())
         .fold(f64::MAX, f64::min);
-    let exported = score["rmse_px"].as_f64().unwrap();
+    let exported = score["nme_pct"].as_f64().unwrap();
     assert!((best - exported).abs() < 0.02 * best, "{best} in training, {exported} exported");
+}
+
+#[test]
+fn the_shipped_nets_find_drawn_faces_in_whole_pictures() {
+    use face96::geometry::CropBox;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let mut rows = String::from("file,subject,split,n_faces,box_cx,box_cy,box_size\n");
+    let write = |name: &str, rgba: &[u8]| {
+        let mut grey = vec![0f32; 320 * 240];
+        face96::picture::grey_from_rgba(rgba, &mut grey).unwrap();
+        let picture = face96::picture::Gray::new(320, 240, grey.iter().map(|p| *p as u8).collect()).unwrap();
+        face96::train::report::write_png(
+            Path::new(&path(name)),
+            &face96::train::report::annotate(&picture, 1, &[], &[]),
+        )
+        .unwrap();
+    };
+    for i in 0..6 {
+        let at = CropBox { x: 100. + 20. * i as f32, y: 110., size: 60. + 14. * i as f32, roll: 0. };
+        write(&format!("{i}.png"), &face96::synthetic::SyntheticFace::new(i).draw(320, 240, at).rgba);
+        rows += &format!("{i}.png,{i},val,1,{},{},{}\n", at.x, at.y, at.size);
+    }
+    for i in 6..9u32 {
+        let wall: Vec<u8> = (0..4 * 320 * 240u32).map(|p| (p / 40 * i + p % 97) as u8).collect();
+        write(&format!("{i}.png"), &wall);
+        rows += &format!("{i}.png,{i},val,0,,,\n");
+    }
+    std::fs::write(path("scenes.csv"), rows).unwrap();
+    let shipped = |name: &str| format!("{}/pkg/weights/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let (finder, compact) = (shipped("finder"), shipped("compact"));
+    let json =
+        ok(&["eval", "--weights", &finder, "--keypoints", &compact, "--data", dir.path().to_str().unwrap(), "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&figures["n"], &figures["negatives"]), (&6.into(), &3.into()));
+    let both = &figures["with_keypoints"];
+    assert!(both["found_pct"] == 100. && both["false_pct"] == 0. && figures["found_pct"] == 100., "{json}");
+
+    std::fs::remove_file(path("scenes.csv")).unwrap();
+    let (said, csv) = (
+        ok(&["predict", "--weights", &compact, "--data", dir.path().to_str().unwrap(), "--csv", &path("p.csv")]),
+        path("p.csv"),
+    );
+    assert!(said.contains("no face found in 3 of 9 pictures") && said.contains("6 faces"), "{said}");
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 7);
+
+    let (curve, sheet) = (path("reliability.svg"), path("sheet.png"));
+    let said = ok(&["eval", "--weights", &compact, "--data", "synthetic:50", "--reliability", &curve, "--boxes-off"]);
+    assert_eq!(said.matches("NME").count(), 2 + 9, "{said}");
+    assert!(std::fs::read_to_string(&curve).unwrap().starts_with("<svg"));
+    let plot = ["plot", "--augmented", "--data", "synthetic:8", "--count", "8", "--out", &sheet];
+    ok(&plot);
+    let plain = std::fs::read(&sheet).unwrap();
+    ok(&[&plot[..], &["--weights", &compact]].concat());
+    assert_ne!(std::fs::read(&sheet).unwrap(), plain);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Arguments and what each command does with them.
 
 mod bench;
+mod eval;
 mod nets;
 mod plot;
 mod serve;
@@ -12,9 +13,9 @@ use anyhow::{bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
 use face96::geometry::CropBox;
-use face96::infer::{Finder, FOUND_SCORE};
-use face96::schema::Schema;
-use face96::train::{checkpoint::write_atomically, metrics::Score, report, Config};
+use face96::infer::Finder;
+use face96::track::Settings;
+use face96::train::{checkpoint::write_atomically, report, Config};
 use face96::weights::{Precision, Weights};
 use nets::Nets;
 use rayon::prelude::*;
@@ -36,7 +37,7 @@ enum Command {
     /// Go on with an interrupted run.
     Resume(train::ResumeArgs),
     /// Error of a net, or of specialists together, on labelled faces.
-    Eval(EvalArgs),
+    Eval(eval::EvalArgs),
     /// Keypoints of pictures, as CSV and drawn.
     Predict(PredictArgs),
     /// Learning curves of runs, or a sheet of augmented samples.
@@ -87,27 +88,6 @@ impl DataArgs {
         self.settle(&mut config);
         train::load_data(&config)
     }
-}
-
-#[derive(Args)]
-struct EvalArgs {
-    /// Weights files, or run folders; specialists share out the keypoints
-    #[arg(long, required = true, num_args = 1..)]
-    weights: Vec<PathBuf>,
-    #[command(flatten)]
-    data: DataArgs,
-    /// train, val or test (val where the data has no test split)
-    #[arg(long, default_value = "val")]
-    split: Split,
-    /// Print JSON only
-    #[arg(long)]
-    json: bool,
-    /// Write the cumulative error curve to this SVG
-    #[arg(long)]
-    curve: Option<PathBuf>,
-    /// Write a sheet of the worst predictions to this PNG
-    #[arg(long)]
-    worst: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -162,7 +142,7 @@ pub fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Train(args) => train::train(args),
         Command::Resume(args) => train::resume(args),
-        Command::Eval(args) => eval(args),
+        Command::Eval(args) => eval::eval(args),
         Command::Predict(args) => predict(args),
         Command::Plot(args) => plot::plot(args),
         Command::Submission(args) => submission::submission(args),
@@ -171,123 +151,6 @@ pub fn main() -> Result<()> {
         Command::Tutorial(args) => tutorial::tutorial(args),
         Command::Serve(args) => serve::serve(args),
     }
-}
-
-/// Predictions on labelled faces, and how far off they are.
-struct Evaluation<'a> {
-    schema: &'a Schema,
-    /// The predicted keypoints' places in the schema.
-    places: Vec<usize>,
-    faces: Vec<&'a Face>,
-    found: Vec<nets::Found>,
-    score: Score,
-}
-
-/// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.
-fn evaluate<'a>(nets: &Nets, schema: &'a Schema, faces: &[&'a Face]) -> Result<Evaluation<'a>> {
-    let places = schema.find(&nets.schema.keypoints)?;
-    // A face without a label for any of them says nothing.
-    let labelled = |f: &&Face| f.is_face() && places.iter().any(|k| f.points[*k][0].is_finite());
-    let faces: Vec<&Face> = faces.iter().copied().filter(labelled).collect();
-    let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
-    let mut evaluation = Evaluation { schema, places, faces, found, score: Score::new(schema, std::iter::empty()) };
-    evaluation.score = evaluation.of(|_| true);
-    Ok(evaluation)
-}
-
-impl Evaluation<'_> {
-    /// The score of some of the faces.
-    fn of(&self, wanted: impl Fn(&Face) -> bool) -> Score {
-        let pairs = self.faces.iter().zip(&self.found).filter(|(f, _)| wanted(f));
-        Score::of(self.schema, &self.places, pairs.map(|(f, (_, p))| (f.points.as_slice(), p.as_slice())))
-    }
-
-    /// Errors by keypoint, of all, and by source where there are several.
-    fn table(&self) -> String {
-        let names: Vec<&String> = self.places.iter().map(|k| &self.schema.keypoints[*k]).collect();
-        let mut text = report::table(&names, &self.score);
-        let sources: BTreeSet<&str> = self.faces.iter().map(|f| f.source.as_str()).collect();
-        for source in sources.iter().filter(|_| sources.len() > 1) {
-            text += &format!("{source:>12}: {}\n", report::summary(&self.of(|f| f.source == *source)));
-        }
-        text
-    }
-}
-
-fn eval(args: EvalArgs) -> Result<()> {
-    let nets = Nets::load(&args.weights)?;
-    let data = args.data.load()?;
-    let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
-    if let Some(finder) = nets.finder() {
-        return eval_finder(finder, &faces, args.json);
-    }
-    let named = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    let evaluation = evaluate(&nets, &data.schema, &faces).with_context(|| named(&args.weights))?;
-    let score = &evaluation.score;
-    if score.n == 0 {
-        bail!("{}: no labelled face to evaluate on", args.data.data.as_deref().unwrap_or("synthetic"));
-    }
-    if let Some(path) = &args.curve {
-        write_atomically(path, report::cumulative_error(&score.each)?.as_bytes())?;
-    }
-    if let Some(path) = &args.worst {
-        let mut order: Vec<usize> = (0..score.each.len()).collect();
-        order.sort_by(|a, b| score.each[*b].total_cmp(&score.each[*a]));
-        let cell = |i: &usize| {
-            let face = evaluation.faces[*i];
-            (grey(&face.crop()), face.points.clone(), evaluation.found[*i].1.clone())
-        };
-        report::write_png(path, &report::sheet(&order.iter().take(48).map(cell).collect::<Vec<_>>(), 8, 2))?;
-    }
-    if args.json {
-        println!("{}", serde_json::to_string(&score)?);
-    } else {
-        print!("{}", evaluation.table());
-        if let [weights] = nets.weights() {
-            print!("{}", report::reliability(&nets::confidences(weights, &data.schema, &evaluation.faces)?));
-        }
-    }
-    Ok(())
-}
-
-/// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
-fn eval_finder(weights: &Weights, scenes: &[&Face], json: bool) -> Result<()> {
-    /// Shown beside the score that the product uses, for whoever wants to choose another.
-    const SCORES: [f32; 6] = [FOUND_SCORE, 0.3, 0.4, 0.5, 0.6, 0.7];
-    let mut finder = Finder::new(weights)?;
-    let (mut faces, mut others, mut overlap) = (0usize, 0usize, 0f64);
-    let (mut hits, mut false_alarms) = ([0usize; SCORES.len()], [0usize; SCORES.len()]);
-    for scene in scenes {
-        let crop = scene.crop();
-        faces += usize::from(scene.is_face());
-        others += usize::from(!scene.is_face());
-        for (i, score) in SCORES.into_iter().enumerate() {
-            finder.least_score = score;
-            let boxes = finder.find_grey(&crop)?;
-            if scene.is_face() {
-                let label = CropBox::of_corners(&scene.points);
-                let best = boxes.iter().map(|b| b.square().iou(&label)).fold(0., f32::max);
-                hits[i] += usize::from(best >= 0.5);
-                overlap += if i == 0 { f64::from(best) } else { 0. };
-            } else {
-                false_alarms[i] += usize::from(!boxes.is_empty());
-            }
-        }
-    }
-    let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
-    let (found, wrong, iou) = (pct(hits[0], faces), pct(false_alarms[0], others), overlap / faces.max(1) as f64);
-    if json {
-        let figures = serde_json::json!({ "n": faces, "found_pct": found, "mean_iou": iou, "negatives": others, "false_pct": wrong });
-        println!("{figures}");
-    } else {
-        println!("{faces} faces: {found:.2} % found (IoU >= 0.5), mean IoU {iou:.3}");
-        println!("{others} pictures without a face: {wrong:.2} % with a false one");
-        for i in 1..SCORES.len() {
-            let (found, wrong) = (pct(hits[i], faces), pct(false_alarms[i], others));
-            println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
-        }
-    }
-    Ok(())
 }
 
 fn grey(crop: &[f32]) -> face96::picture::Gray {
@@ -306,18 +169,14 @@ fn find_faces(args: &PredictArgs, nets: &Nets, pictures: Vec<Face>) -> Result<Ve
         None => Weights::from_bytes(FINDER)?,
     };
     let mut finder = Finder::new(&weights)?;
-    let (n, mut missed, mut faces) = (pictures.len(), 0, Vec::new());
+    let mut faces = Vec::new();
     for picture in pictures {
         let (whole, found) = (picture.to_picture, finder.find_grey(&picture.crop())?);
-        missed += usize::from(found.is_empty());
         for f in found.iter().take(args.max_faces) {
             let corners = f.square().corners().map(|p| whole.apply(p));
             let to_picture = CropBox::of_corners(&corners).crop_to_frame(face96::nets::SIDE);
             faces.push(Face { to_picture, ..picture.clone() });
         }
-    }
-    if missed > 0 {
-        eprintln!("no face found in {missed} of {n} pictures; --crop takes each picture as the crop of a face");
     }
     if let Some(mean) = nets.mean_shape() {
         let first = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
@@ -373,12 +232,24 @@ fn predict(args: PredictArgs) -> Result<()> {
         bail!("nothing to write: give --csv FILE or --draw FOLDER");
     }
     let nets = Nets::load(&args.weights)?;
+    let mut searched = BTreeSet::new();
     let faces = match plain_pictures(Path::new(&args.data))? {
         Some(pictures) if args.crop => pictures,
-        Some(pictures) => find_faces(&args, &nets, pictures)?,
+        Some(pictures) => {
+            searched.extend(pictures.iter().map(|p| p.name.clone()));
+            find_faces(&args, &nets, pictures)?
+        }
         None => data::load(&args.data, Options::default())?.faces.into_iter().filter(|f| f.is_face()).collect(),
     };
     let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
+    // As on the page: what the finder takes for a face must be one to the keypoint net too.
+    let is_face = |(_, (presence, _)): &(Face, _)| searched.is_empty() || *presence >= Settings::default().min_score;
+    let (faces, found): (Vec<Face>, Vec<_>) = faces.into_iter().zip(found).filter(is_face).unzip();
+    let missed = searched.iter().filter(|name| faces.iter().all(|f| f.name != **name)).count();
+    if missed > 0 {
+        let n = searched.len();
+        eprintln!("no face found in {missed} of {n} pictures; --crop takes each picture as the crop of a face");
+    }
     let points: Vec<Vec<[f32; 2]>> =
         faces.iter().zip(&found).map(|(f, (_, p))| p.iter().map(|p| f.to_picture.apply(*p)).collect()).collect();
     if let Some(path) = &args.csv {

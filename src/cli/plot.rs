@@ -1,5 +1,6 @@
-//! `plot`: the learning curves of runs, and a sheet of augmented samples.
+//! `plot`: the learning curves of runs, and a sheet of augmented samples, with what nets make of them.
 
+use super::nets::Nets;
 use super::{grey, train, DataArgs};
 use anyhow::{bail, Result};
 use clap::Args;
@@ -7,7 +8,7 @@ use face96::data::augment::Batch;
 use face96::data::Split;
 use face96::nets::SIDE;
 use face96::train::checkpoint::{write_atomically, State};
-use face96::train::{report, Epoch};
+use face96::train::{metrics::Score, report, Epoch};
 use rand::SeedableRng;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ pub(super) struct PlotArgs {
     /// Samples on the sheet
     #[arg(long, default_value_t = 48)]
     count: usize,
+    /// Weights files or run folders whose predictions (red) to draw on the sheet, the worst first
+    #[arg(long, requires = "augmented", num_args = 1..)]
+    weights: Vec<PathBuf>,
     /// The file to write [default: curves.svg, or augmented.png]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -70,12 +74,24 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
     let indices: Vec<usize> = (0..args.count).map(|i| faces[i * faces.len() / args.count]).collect();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(config.seed);
     let batch = Batch::make(&data, &indices, &config.augment, &mut rng);
+    let pixels: Vec<Vec<f32>> = batch.pixels.chunks_exact(SIDE * SIDE).map(<[f32]>::to_vec).collect();
     let points = batch.points.chunks_exact(2 * data.schema.len());
-    let cells: Vec<_> = batch
-        .pixels
-        .chunks_exact(SIDE * SIDE)
+    let mut cells: Vec<report::Cell> = pixels
+        .iter()
         .zip(points)
         .map(|(pixels, points)| (grey(pixels), points.chunks_exact(2).map(|p| [p[0], p[1]]).collect(), vec![]))
         .collect();
+    if !args.weights.is_empty() {
+        let nets = Nets::load(&args.weights)?;
+        let places = data.schema.find(&nets.schema.keypoints)?;
+        for (cell, (_, found)) in cells.iter_mut().zip(nets.detect(&pixels)?) {
+            cell.2 = found;
+        }
+        let error = |(_, labels, found): &report::Cell| {
+            let score = Score::of(&data.schema, &places, std::iter::once((labels.as_slice(), found.as_slice())));
+            score.each.first().copied().unwrap_or(0.)
+        };
+        cells.sort_by(|a, b| error(b).total_cmp(&error(a)));
+    }
     Ok(report::write_png(out, &report::sheet(&cells, 8, 2))?)
 }

@@ -312,7 +312,7 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<()> {
         let nets = super::nets::Nets::load(&[run.to_path_buf()])?;
         let seed = parts[0].config.seed;
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
-        print!("{}", super::evaluate(&nets, &data.schema, &faces)?.table());
+        print!("{}", super::eval::evaluate(&nets, &data.schema, &faces)?.table());
     }
     Ok(())
 }

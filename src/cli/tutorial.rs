@@ -140,7 +140,8 @@ fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds:
     let mut order = Vec::new();
     for (net, history) in runs {
         let published = PUBLISHED.iter().find(|p| p.0 == net);
-        let (Some(best), Some((_, what, epochs, train_loss, valid_loss))) = (training::best_epoch(history), published)
+        let (Some(best), Some((_, what, epochs, train_loss, valid_loss))) =
+            (training::best_epoch(history, config.loss), published)
         else {
             continue;
         };

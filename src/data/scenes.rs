@@ -93,6 +93,9 @@ fn scene(row: &Row) -> std::result::Result<Option<Face>, String> {
     }))
 }
 
+/// The least side of a face's box in a scene, pixels: an eighth of the short side of a 4:3 frame. Smaller ones are grains.
+const SMALLEST: f32 = 8.;
+
 /// A scene that is being painted: the frame's part that has content, and the faces in it.
 struct Scene {
     pixels: Vec<f32>,
@@ -102,7 +105,7 @@ struct Scene {
 }
 
 /// Draws a scene to train on: `(96 x 96 grey values, boxes of the faces)`. The face of `data.faces[index]` (if it has one),
-/// sometimes others, 10 to 100 % of the short side, turned by up to 50 degrees, on a picture without a face; as a whole
+/// sometimes others, 8 pixels to 100 % of the short side, turned by up to 55 degrees, on a picture without a face; as a whole
 /// picture or cut out with a soft edge. Cut-outs of backgrounds and of what surrounds faces lie about too, so that neither an edge nor hair is a sign of a face.
 pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
     let ratio: f32 = [0.5625, 0.75, 0.75, 1.][rng.random_range(0..4)];
@@ -181,10 +184,13 @@ impl Scene {
     fn face(&mut self, face: &Face, whole: bool, rng: &mut ChaCha8Rng) {
         let short = 2. * self.half[0].min(self.half[1]);
         for _ in 0..10 {
-            let size = short * (rng.random_range(0.1f32.ln()..0f32)).exp();
+            let size = short * (rng.random_range((SMALLEST / short).ln()..0f32)).exp();
             let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + (half - 0.25 * size) * rng.random_range(-1f32..1.);
             let (x, y) = (at(self.half[0], rng), at(self.half[1], rng));
-            let roll = (15. * super::augment::normal(rng)).clamp(-50., 50.).to_radians();
+            // Most heads are nearly upright, but those that are not must be found too.
+            let tilted = rng.random::<f32>() < 0.5;
+            let roll = if tilted { rng.random_range(-55f32..55.) } else { 12. * super::augment::normal(rng) };
+            let roll = roll.clamp(-55., 55.).to_radians();
             let target = CropBox { x, y, size, roll };
             let apart = |b: &CropBox| (b.x - x).hypot(b.y - y) > 0.75 * (b.size + size);
             if self.boxes.iter().all(apart) {

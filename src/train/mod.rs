@@ -160,7 +160,7 @@ impl Config {
     /// Why a run with these epochs behind it is over; nothing where it goes on.
     pub fn end(&self, history: &[Epoch]) -> Option<End> {
         let last = history.last()?;
-        let best = best_epoch(history).map_or(0, |e| e.epoch);
+        let best = best_epoch(history, self.loss).map_or(0, |e| e.epoch);
         if history.len() >= self.epochs {
             Some(End::Epochs)
         } else if self.patience > 0 && last.epoch - best >= self.patience {
@@ -190,9 +190,11 @@ pub enum End {
     Time,
 }
 
-/// The epoch with the lowest RMSE, the first of equals; its weights are what a run gives. Both figures fall together.
-pub fn best_epoch(history: &[Epoch]) -> Option<&Epoch> {
-    history.iter().min_by(|a, b| a.valid_rmse_px.total_cmp(&b.valid_rmse_px))
+/// The epoch with the lowest error, the first of equals; its weights are what a run gives. The error is the one that the loss
+/// stands for: the RMSE, or the NME, which a few faces that are far off (a finder's, above all) do not decide.
+pub fn best_epoch(history: &[Epoch], loss: Loss) -> Option<&Epoch> {
+    let error = |e: &Epoch| if loss == Loss::Mse { e.valid_rmse_px } else { e.valid_nme_pct };
+    history.iter().min_by(|a, b| error(a).total_cmp(&error(b)))
 }
 
 /// The generator of one batch, or of an epoch's order: a stream of its own for each.
@@ -458,7 +460,7 @@ pub fn run(
             seconds: state.history.last().map_or(0., |e| e.seconds) + start.elapsed().as_secs_f64(),
         };
         state.history.push(line.clone());
-        let best = best_epoch(&state.history).is_some_and(|e| e.epoch == line.epoch);
+        let best = best_epoch(&state.history, config.loss).is_some_and(|e| e.epoch == line.epoch);
         save(state, &score, best)?;
         progress.epoch(&line, best);
     }
@@ -591,7 +593,7 @@ mod tests {
                 epoch: i + 1,
                 train_loss: 0.,
                 valid_rmse_px: *valid_rmse_px,
-                valid_nme_pct: 0.,
+                valid_nme_pct: *valid_rmse_px,
                 learning_rate: 0.,
                 samples_per_second: 0.,
                 seconds: 10. * (i + 1) as f64,

@@ -208,21 +208,35 @@ pub fn calibrate(said: &[(f32, bool)]) -> Option<Calibration> {
     (scale.is_finite() && shift.is_finite()).then_some(Calibration { scale: scale as f32, shift: shift as f32 })
 }
 
+/// Mean confidence, keypoints and how many of them are right, in each tenth of the confidence that has any.
+fn by_confidence(said: &[(f32, bool)]) -> Vec<(f32, usize, usize)> {
+    let of = |step: usize| {
+        let inside = said.iter().filter(|(c, _)| ((c * 10.) as usize).min(9) == step);
+        let (sum, n, right) =
+            inside.fold((0., 0, 0), |(sum, n, right), (c, r)| (sum + c, n + 1, right + usize::from(*r)));
+        (n > 0).then(|| (sum / n as f32, n, right))
+    };
+    (0..10).filter_map(of).collect()
+}
+
 /// How often keypoints are right at the confidence they are given with, in ten steps; empty where none is given.
 pub fn reliability(said: &[(f32, bool)]) -> String {
-    let mut text = String::new();
-    for step in 0..10 {
-        let inside = |c: f32| ((c * 10.) as usize).min(9) == step;
-        let of_step: Vec<_> = said.iter().filter(|(c, _)| inside(*c)).collect();
-        if of_step.is_empty() {
-            continue;
-        }
-        let n = of_step.len() as f32;
-        let mean = of_step.iter().map(|(c, _)| c).sum::<f32>() / n;
-        let right = of_step.iter().filter(|(_, right)| *right).count() as f32 / n;
-        text += &format!("confidence {mean:.2}: {:5.1} % of {n} keypoints within 5 %\n", 100. * right);
-    }
-    text
+    let line = |(mean, n, right)| {
+        let share = 100. * right as f64 / n as f64;
+        format!("confidence {mean:.2}: {share:5.1} % of {n} keypoints within 5 %\n")
+    };
+    by_confidence(said).into_iter().map(line).collect()
+}
+
+/// The same as a chart, with the line on which confidences are what they say.
+///
+/// # Errors
+/// Only from the plotting library.
+pub fn reliability_curve(said: &[(f32, bool)]) -> Result<String> {
+    let share = |(mean, n, right)| (f64::from(mean), 100. * right as f64 / n as f64);
+    let measured = by_confidence(said).into_iter().map(share).collect();
+    let lines = [("as said", RGBColor(160, 160, 160), vec![(0., 0.), (1., 100.)]), ("measured", BLUE, measured)];
+    chart("Reliability", "confidence", "keypoints within 5 % of the eye distance, %", (0., 1.), 100., &lines)
 }
 
 #[cfg(test)]

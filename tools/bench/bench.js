@@ -162,6 +162,7 @@ if (wanted('browser')) {
   write('browser.json', figures);
   write('limits.json', limits);
   show('forward in the browser, 1 thread, ms', 'ms', figures);
+  console.log(`\nface96, compact by net2: ${(figures.compact.face96.median / figures.net2.face96.median).toFixed(2)}`);
   const rows = [['limit: registers alone', 'billion a second', 'share, plain sums', 'share, as made']];
   for (const net of nets) {
     for (const [name, { limitPerSecond, share, shareMade }] of Object.entries(limits[net]).filter(([, v]) => v.share)) {

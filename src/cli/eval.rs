@@ -1,0 +1,403 @@
+//! `eval`: how far off nets are on labelled faces, given where the face is, given it roughly, or given the whole picture.
+
+use super::nets::{self, Nets};
+use super::{grey, DataArgs};
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use face96::data::{Face, Split};
+use face96::geometry::CropBox;
+use face96::infer::{Detector, Finder, FOUND_SCORE};
+use face96::nets::SIDE;
+use face96::schema::Schema;
+use face96::track::{box_of, whole_frame, Frame, Luma, Settings, Tracker, FACE_HEADER, MAX_FACES};
+use face96::train::{checkpoint::write_atomically, metrics::Score, report};
+use face96::weights::Weights;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub(super) struct EvalArgs {
+    /// Weights files, or run folders; specialists share out the keypoints
+    #[arg(long, required = true, num_args = 1..)]
+    weights: Vec<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// train, val or test (val where the data has no test split)
+    #[arg(long, default_value = "val")]
+    split: Split,
+    /// Print JSON only
+    #[arg(long)]
+    json: bool,
+    /// Write the cumulative error curve to this SVG
+    #[arg(long)]
+    curve: Option<PathBuf>,
+    /// Write how often keypoints are right by their confidence to this SVG
+    #[arg(long)]
+    reliability: Option<PathBuf>,
+    /// Write a sheet of the worst predictions to this PNG
+    #[arg(long)]
+    worst: Option<PathBuf>,
+    /// Also begin with boxes that are off by 15 % or 20 degrees, and crop anew around the keypoints, as tracking does
+    #[arg(long)]
+    boxes_off: bool,
+    /// With a finder: the net whose keypoints confirm its boxes, as on the page
+    #[arg(long)]
+    keypoints: Option<PathBuf>,
+}
+
+/// Predictions on labelled faces, and how far off they are.
+pub(super) struct Evaluation<'a> {
+    schema: &'a Schema,
+    /// The predicted keypoints' places in the schema.
+    places: Vec<usize>,
+    faces: Vec<&'a Face>,
+    found: Vec<nets::Found>,
+    score: Score,
+}
+
+/// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.
+pub(super) fn evaluate<'a>(nets: &Nets, schema: &'a Schema, faces: &[&'a Face]) -> Result<Evaluation<'a>> {
+    let places = schema.find(&nets.schema.keypoints)?;
+    // A face without a label for any of them says nothing.
+    let labelled = |f: &&Face| f.is_face() && places.iter().any(|k| f.points[*k][0].is_finite());
+    let faces: Vec<&Face> = faces.iter().copied().filter(labelled).collect();
+    let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
+    let mut evaluation = Evaluation { schema, places, faces, found, score: Score::new(schema, std::iter::empty()) };
+    evaluation.score = evaluation.of(|_| true);
+    Ok(evaluation)
+}
+
+impl Evaluation<'_> {
+    /// The score of some of the faces.
+    fn of(&self, wanted: impl Fn(&Face) -> bool) -> Score {
+        let pairs = self.faces.iter().zip(&self.found).filter(|(f, _)| wanted(f));
+        Score::of(self.schema, &self.places, pairs.map(|(f, (_, p))| (f.points.as_slice(), p.as_slice())))
+    }
+
+    /// Errors by keypoint, of all, by source where there are several, and by group where the files' names tell.
+    pub(super) fn table(&self) -> String {
+        let names: Vec<&String> = self.places.iter().map(|k| &self.schema.keypoints[*k]).collect();
+        let mut text = report::table(&names, &self.score);
+        let sources: BTreeSet<&str> = self.faces.iter().map(|f| f.source.as_str()).collect();
+        for source in sources.iter().filter(|_| sources.len() > 1) {
+            text += &format!("{source:>16}: {}\n", report::summary(&self.of(|f| f.source == *source)));
+        }
+        let groups: BTreeSet<String> = self.faces.iter().flat_map(|f| groups(f)).collect();
+        for group in groups {
+            text += &format!("{group:>16}: {}\n", report::summary(&self.of(|f| groups_has(f, &group))));
+        }
+        text
+    }
+}
+
+fn groups_has(face: &Face, group: &str) -> bool {
+    groups(face).iter().any(|g| g == group)
+}
+
+/// Age, sex and origin as UTKFace's file names have them (`AGE_SEX_ORIGIN_DATE.jpg`, in that data set's words); empty for
+/// faces of other sources.
+fn groups(face: &Face) -> Vec<String> {
+    let name = face.name.rsplit('/').next().unwrap_or_default();
+    let mut numbers = name.split('_').map_while(|n| n.parse::<usize>().ok());
+    let (Some(age), Some(sex), Some(origin)) = (numbers.next(), numbers.next(), numbers.next()) else {
+        return vec![];
+    };
+    let (sexes, origins) = (["male", "female"], ["White", "Black", "Asian", "Indian", "other"]);
+    match (face.source.as_str(), sexes.get(sex), origins.get(origin)) {
+        ("utk", Some(sex), Some(origin)) => {
+            let decade = match age {
+                0..=4 => "age 00 to 04",
+                5..=12 => "age 05 to 12",
+                13..=19 => "age 13 to 19",
+                20..=39 => "age 20 to 39",
+                40..=59 => "age 40 to 59",
+                60..=79 => "age 60 to 79",
+                _ => "age 80 and more",
+            };
+            vec![decade.into(), format!("sex {sex}"), format!("origin {origin}")]
+        }
+        _ => vec![],
+    }
+}
+
+pub(super) fn eval(args: EvalArgs) -> Result<()> {
+    let nets = Nets::load(&args.weights)?;
+    let data = args.data.load()?;
+    let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
+    if let Some(finder) = nets.finder() {
+        let keypoints = args.keypoints.as_deref().map(Weights::read).transpose()?;
+        return eval_finder(finder, keypoints.as_ref(), &faces, args.json);
+    }
+    let named = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    let evaluation = evaluate(&nets, &data.schema, &faces).with_context(|| named(&args.weights))?;
+    let score = &evaluation.score;
+    if score.n == 0 {
+        bail!("{}: no labelled face to evaluate on", args.data.data.as_deref().unwrap_or("synthetic"));
+    }
+    if let Some(path) = &args.curve {
+        write_atomically(path, report::cumulative_error(&score.each)?.as_bytes())?;
+    }
+    if let Some(path) = &args.worst {
+        let mut order: Vec<usize> = (0..score.each.len()).collect();
+        order.sort_by(|a, b| score.each[*b].total_cmp(&score.each[*a]));
+        let cell = |i: &usize| {
+            let face = evaluation.faces[*i];
+            (grey(&face.crop()), face.points.clone(), evaluation.found[*i].1.clone())
+        };
+        report::write_png(path, &report::sheet(&order.iter().take(48).map(cell).collect::<Vec<_>>(), 8, 2))?;
+    }
+    let said = match nets.weights() {
+        [weights] => nets::confidences(weights, &data.schema, &evaluation.faces)?,
+        _ => vec![],
+    };
+    if let Some(path) = &args.reliability {
+        if said.is_empty() {
+            bail!("{}: no confidences of its keypoints, so no curve of them", named(&args.weights));
+        }
+        write_atomically(path, report::reliability_curve(&said)?.as_bytes())?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&score)?);
+        return Ok(());
+    }
+    print!("{}{}", evaluation.table(), report::reliability(&said));
+    let negatives: Vec<_> = faces.iter().filter(|f| !f.is_face()).map(|f| f.crop()).collect();
+    if !negatives.is_empty() {
+        let least = Settings::default().min_score;
+        let count = |found: &[nets::Found]| found.iter().filter(|(presence, _)| *presence >= least).count();
+        let (of, passed) = (negatives.len(), count(&nets.detect(&negatives)?));
+        let kept = count(&evaluation.found);
+        println!("presence of {least} or more: {kept} of {} faces, {passed} of {of} pictures without one", score.n);
+    }
+    if args.boxes_off {
+        print!("{}", boxes_off(&nets, &evaluation)?);
+    }
+    Ok(())
+}
+
+/// How a box is wrong: shift in x and in y in sides of the box, scale, roll in degrees.
+const BOXES_OFF: [[f32; 4]; 9] = [
+    [0., 0., 1., 0.],
+    [0.15, 0., 1., 0.],
+    [-0.15, 0., 1., 0.],
+    [0., 0.15, 1., 0.],
+    [0., -0.15, 1., 0.],
+    [0., 0., 1.15, 0.],
+    [0., 0., 0.85, 0.],
+    [0., 0., 1., 20.],
+    [0., 0., 1., -20.],
+];
+
+/// Looks from a wrong box until the crop stands still.
+const LOOKS: usize = 4;
+
+/// The error after each look that begins with a wrong box, and how far the last look still moves the points.
+fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
+    let mean = nets.mean_shape().context("these weights have no mean shape to crop by")?;
+    let mut text = String::new();
+    for [dx, dy, scale, roll] in BOXES_OFF {
+        let wrong = |face: &&Face| {
+            let middle = (SIDE as f32 - 1.) / 2.;
+            let side = SIDE as f32;
+            let start =
+                CropBox { x: middle + dx * side, y: middle + dy * side, size: scale * side, roll: roll.to_radians() };
+            // From the wrong crop's pixels to those of the face's own crop, and on to the picture.
+            Face { to_picture: start.crop_to_frame(SIDE).then(face.to_picture), ..(*face).clone() }
+        };
+        let mut faces: Vec<Face> = evaluation.faces.iter().map(wrong).collect();
+        let mut scores: Vec<Score> = Vec::new();
+        let mut last: Vec<Vec<[f32; 2]>> = Vec::new();
+        let mut moved = 0f64;
+        for look in 0..LOOKS {
+            let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
+            let in_picture = |(face, (_, points)): (&Face, &nets::Found)| {
+                points.iter().map(|p| face.to_picture.apply(*p)).collect::<Vec<_>>()
+            };
+            let points: Vec<Vec<[f32; 2]>> = faces.iter().zip(&found).map(in_picture).collect();
+            let back = |(face, points): (&&Face, &Vec<[f32; 2]>)| {
+                let inverse = face.to_picture.inverse().expect("a crop's map");
+                points.iter().map(|p| inverse.apply(*p)).collect::<Vec<_>>()
+            };
+            let in_crop: Vec<Vec<[f32; 2]>> = evaluation.faces.iter().zip(&points).map(back).collect();
+            let labels = evaluation.faces.iter().map(|f| f.points.as_slice());
+            let pairs = labels.zip(in_crop.iter().map(Vec::as_slice));
+            scores.push(Score::of(evaluation.schema, &evaluation.places, pairs));
+            if look + 1 == LOOKS {
+                let unit = |i: usize| f64::from(evaluation.schema.unit(&evaluation.faces[i].points));
+                let far = |a: &[f32; 2], b: &[f32; 2]| f64::from((a[0] - b[0]).hypot(a[1] - b[1]));
+                let of_face = |(i, (a, b)): (usize, (&Vec<[f32; 2]>, &Vec<[f32; 2]>))| {
+                    a.iter().zip(b).map(|(a, b)| far(a, b)).sum::<f64>() / a.len() as f64 / unit(i)
+                };
+                let all = in_crop.iter().zip(&last).enumerate().map(of_face);
+                moved = 100. * all.sum::<f64>() / in_crop.len() as f64;
+            }
+            last = in_crop;
+            for (face, points) in faces.iter_mut().zip(&points) {
+                let weighted: Vec<_> = points.iter().map(|[x, y]| [*x, *y, 1.]).collect();
+                if let Some(square) = box_of(mean, &weighted) {
+                    face.to_picture = square.crop_to_frame(SIDE);
+                }
+            }
+        }
+        let nme: Vec<String> = scores.iter().map(|s| format!("{:.2}", s.nme_pct)).collect();
+        text += &format!(
+            "box off by {:3.0} % in x, {:3.0} % in y, {:3.0} % in size, {:3.0} degrees: NME {} % after 1 to {LOOKS} looks, \
+             failures {:.2} %; the last look moves points by {moved:.2} %\n",
+            100. * dx,
+            100. * dy,
+            100. * (scale - 1.),
+            roll,
+            nme.join(", "),
+            scores[LOOKS - 1].failure_pct,
+        );
+    }
+    Ok(text)
+}
+
+/// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
+fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face], json: bool) -> Result<()> {
+    /// Shown beside the score that the product uses, for whoever wants to choose another.
+    const SCORES: [f32; 6] = [FOUND_SCORE, 0.3, 0.4, 0.5, 0.6, 0.7];
+    let mut finder = Finder::new(weights)?;
+    let (mut faces, mut others, mut overlap) = (0usize, 0usize, 0f64);
+    let (mut hits, mut false_alarms) = ([0usize; SCORES.len()], [0usize; SCORES.len()]);
+    for scene in scenes {
+        let crop = scene.crop();
+        faces += usize::from(scene.is_face());
+        others += usize::from(!scene.is_face());
+        for (i, score) in SCORES.into_iter().enumerate() {
+            finder.least_score = score;
+            let boxes: Vec<CropBox> = finder.find_grey(&crop)?.iter().map(|b| b.square()).collect();
+            let best = best_overlap(scene, &boxes);
+            hits[i] += usize::from(best.is_some_and(|best| best >= 0.5));
+            overlap += if i == 0 { f64::from(best.unwrap_or(0.)) } else { 0. };
+            false_alarms[i] += usize::from(best.is_none() && !boxes.is_empty());
+        }
+    }
+    finder.least_score = FOUND_SCORE;
+    let views = if json { String::new() } else { views(&mut finder, scenes)? };
+    let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
+    let (found, wrong, iou) = (pct(hits[0], faces), pct(false_alarms[0], others), overlap / faces.max(1) as f64);
+    let both = keypoints.map(|net| with_keypoints(&mut finder, net, scenes)).transpose()?;
+    let both = both.map(|(hits, false_alarms)| (pct(hits, faces), pct(false_alarms, others)));
+    if json {
+        let mut figures = serde_json::json!({ "n": faces, "found_pct": found, "mean_iou": iou, "negatives": others, "false_pct": wrong });
+        if let Some((found, wrong)) = both {
+            figures["with_keypoints"] = serde_json::json!({ "found_pct": found, "false_pct": wrong });
+        }
+        println!("{figures}");
+        return Ok(());
+    }
+    println!("{faces} faces: {found:.2} % found (IoU >= 0.5), mean IoU {iou:.3}");
+    println!("{others} pictures without a face: {wrong:.2} % with a false one");
+    for i in 1..SCORES.len() {
+        let (found, wrong) = (pct(hits[i], faces), pct(false_alarms[i], others));
+        println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
+    }
+    print!("{views}");
+    if let Some((found, wrong)) = both {
+        println!("with the keypoint net: {found:.2} % found, {wrong:.2} % false");
+    }
+    Ok(())
+}
+
+/// Shares of faces found where the frame is laid around them so that they have a given size in it and are turned. What their
+/// picture does not fill is filled by one without a face.
+fn views(finder: &mut Finder, scenes: &[&Face]) -> Result<String> {
+    let mut text = String::new();
+    let whole = |s: &Face| CropBox {
+        size: s.picture.width.min(s.picture.height) as f32,
+        ..whole_frame(s.picture.width as f32, s.picture.height as f32)
+    };
+    let background = |s: &&Face| Face { to_picture: whole(s).crop_to_frame(SIDE), ..(*s).clone() }.crop();
+    let backgrounds: Vec<Vec<f32>> = scenes.iter().filter(|s| !s.is_face()).map(background).collect();
+    for share in [0.12, 0.25, 0.5, 0.95] {
+        let mut found = Vec::new();
+        for degrees in [-45f32, -20., 0., 20., 45.] {
+            let (mut hits, mut faces) = (0u32, 0u32);
+            for (i, scene) in scenes.iter().filter(|s| s.is_face()).enumerate() {
+                let corners: Vec<_> = scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect();
+                let face = CropBox::of_corners(&corners);
+                let size = face.size / share;
+                // Seven places in the frame, the farthest with the face's middle at three quarters of the way to the edge.
+                let place = |n: usize| (n % 7) as f32 / 6. - 0.5;
+                let (dx, dy) = (0.75 * (1. - share) * place(i) * size, 0.75 * (1. - share) * place(i / 7) * size);
+                let view = CropBox { x: face.x + dx, y: face.y + dy, size, roll: degrees.to_radians() };
+                let view = Face { to_picture: view.crop_to_frame(SIDE), ..(*scene).clone() };
+                let inverse = view.to_picture.inverse().context("a frame without a side")?;
+                let view = Face { points: corners.iter().map(|p| inverse.apply(*p)).collect(), ..view };
+                let mut crop = view.crop();
+                if !backgrounds.is_empty() {
+                    for (k, (pixel, other)) in crop.iter_mut().zip(&backgrounds[i % backgrounds.len()]).enumerate() {
+                        let place = view.to_picture.apply([(k % SIDE) as f32, (k / SIDE) as f32]);
+                        if !view.picture.contains(place) {
+                            *pixel = *other;
+                        }
+                    }
+                }
+                let boxes: Vec<CropBox> = finder.find_grey(&crop)?.iter().map(|b| b.square()).collect();
+                hits += u32::from(best_overlap(&view, &boxes).is_some_and(|best| best >= 0.5));
+                faces += 1;
+            }
+            found.push(format!("{:.1}", 100. * f64::from(hits) / f64::from(faces.max(1u32))));
+        }
+        let shares = found.join(", ");
+        text += &format!(
+            "faces of {:2.0} % of the frame, turned by -45, -20, 0, 20, 45 degrees: {shares} % found\n",
+            100. * share
+        );
+    }
+    Ok(text)
+}
+
+/// How well the best of some boxes covers a scene's face, both in pixels of the letterboxed frame; nothing where the scene
+/// has none.
+fn best_overlap(scene: &Face, boxes: &[CropBox]) -> Option<f32> {
+    let label = scene.is_face().then(|| CropBox::of_corners(&scene.points))?;
+    Some(boxes.iter().map(|b| b.iou(&label)).fold(0., f32::max))
+}
+
+/// The same counts, faces found and pictures with a false one, by finder and keypoint net together, as the page looks at a
+/// picture.
+fn with_keypoints(finder: &mut Finder, weights: &Weights, scenes: &[&Face]) -> Result<(usize, usize)> {
+    let mut net = Detector::new(weights)?;
+    let presence = !net.plan().presence().is_empty();
+    let settings = Settings { max_faces: MAX_FACES, ..Settings::default() };
+    let mut tracker = Tracker::new(&weights.meta, presence, settings);
+    let stride = FACE_HEADER + 3 * weights.meta.schema.len();
+    let (mut hits, mut false_alarms) = (0, 0);
+    for scene in scenes {
+        let picture = &scene.picture;
+        let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
+        let faces = tracker.see(&luma, Frame::Still, &mut net, Some(finder))?;
+        let inverse = scene.to_picture.inverse().context("a scene without a side")?;
+        let in_frame = |face: &[f32]| {
+            let square = CropBox { x: face[2], y: face[3], size: face[4], roll: face[5] };
+            CropBox::of_corners(&square.corners().map(|p| inverse.apply(p)))
+        };
+        let boxes: Vec<CropBox> = faces.chunks_exact(stride).map(in_frame).collect();
+        let best = best_overlap(scene, &boxes);
+        hits += usize::from(best.is_some_and(|best| best >= 0.5));
+        false_alarms += usize::from(best.is_none() && !boxes.is_empty());
+    }
+    Ok((hits, false_alarms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_read_from_utkfaces_names_only() {
+        let mut face = face96::data::load("synthetic:1", Default::default()).unwrap().faces.remove(0);
+        face.name = "img/26_1_3_20170112213500903.jpg".into();
+        assert!(groups(&face).is_empty());
+        face.source = "utk".into();
+        assert_eq!(groups(&face), ["age 20 to 39", "sex female", "origin Indian"]);
+        for name in ["img/26_1_20170112213500903.jpg", "img/26_2_0_2017.jpg", "face.jpg", ""] {
+            face.name = name.into();
+            assert!(groups(&face).is_empty(), "{name}");
+        }
+    }
+}
