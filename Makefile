@@ -62,7 +62,7 @@ card: native
 	  --data '$(FACES)/scenes'
 	@echo '== where it fails, on drawn faces'
 	@target/release/face96 plot --augmented --count 32 --weights pkg/weights/compact.safetensors --data synthetic:32 \
-	  --set augment.roll=30 --set augment.occlusion=1 --set augment.edge=0.5 --set augment.spoil=0 --out docs/failures.png
+	  --set augment.roll=30 --set augment.occlusion=1 --set augment.edge=0.5 --set augment.spoil=0 --out docs/failures.jpg
 
 test:
 	@tools/setup.sh test

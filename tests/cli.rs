@@ -111,7 +111,7 @@ fn the_shipped_nets_find_drawn_faces_in_whole_pictures() {
         let mut grey = vec![0f32; 320 * 240];
         face96::picture::grey_from_rgba(rgba, &mut grey).unwrap();
         let picture = face96::picture::Gray::new(320, 240, grey.iter().map(|p| *p as u8).collect()).unwrap();
-        face96::train::report::write_png(
+        face96::train::report::write_picture(
             Path::new(&path(name)),
             &face96::train::report::annotate(&picture, 1, &[], &[]),
         )
@@ -191,7 +191,7 @@ fn image_like(w: u32, h: u32, seed: u32) -> Vec<u8> {
             .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.png");
-    face96::train::report::write_png(&path, &face96::train::report::annotate(&picture, 1, &[], &[])).unwrap();
+    face96::train::report::write_picture(&path, &face96::train::report::annotate(&picture, 1, &[], &[])).unwrap();
     std::fs::read(path).unwrap()
 }
 

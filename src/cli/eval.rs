@@ -35,7 +35,7 @@ pub(super) struct EvalArgs {
     /// Write how often keypoints are right by their confidence to this SVG
     #[arg(long)]
     reliability: Option<PathBuf>,
-    /// Write a sheet of the worst predictions to this PNG
+    /// Write a sheet of the worst predictions to this PNG or JPEG
     #[arg(long)]
     worst: Option<PathBuf>,
     /// Also begin with boxes that are off by 15 % or 20 degrees, and crop anew around the keypoints, as tracking does
@@ -145,7 +145,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
             let face = evaluation.faces[*i];
             (grey(&face.crop()), face.points.clone(), evaluation.found[*i].1.clone())
         };
-        report::write_png(path, &report::sheet(&order.iter().take(48).map(cell).collect::<Vec<_>>(), 8, 2))?;
+        report::write_picture(path, &report::sheet(&order.iter().take(48).map(cell).collect::<Vec<_>>(), 8, 2))?;
     }
     let said = match nets.weights() {
         [weights] => nets::confidences(weights, &data.schema, &evaluation.faces)?,
@@ -192,6 +192,12 @@ const BOXES_OFF: [[f32; 4]; 9] = [
 /// Looks from a wrong box until the crop stands still.
 const LOOKS: usize = 4;
 
+/// The mean distance between the points of two answers, in units.
+fn apart(a: &[[f32; 2]], b: &[[f32; 2]], unit: f32) -> f64 {
+    let far = |(a, b): (&[f32; 2], &[f32; 2])| f64::from((a[0] - b[0]).hypot(a[1] - b[1]));
+    a.iter().zip(b).map(far).sum::<f64>() / a.len() as f64 / f64::from(unit)
+}
+
 /// The error after each look that begins with a wrong box, and how far the last look still moves the points.
 fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
     let mean = nets.mean_shape().context("these weights have no mean shape to crop by")?;
@@ -224,12 +230,8 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
             let pairs = labels.zip(in_crop.iter().map(Vec::as_slice));
             scores.push(Score::of(evaluation.schema, &evaluation.places, pairs));
             if look + 1 == LOOKS {
-                let unit = |i: usize| f64::from(evaluation.schema.unit(&evaluation.faces[i].points));
-                let far = |a: &[f32; 2], b: &[f32; 2]| f64::from((a[0] - b[0]).hypot(a[1] - b[1]));
-                let of_face = |(i, (a, b)): (usize, (&Vec<[f32; 2]>, &Vec<[f32; 2]>))| {
-                    a.iter().zip(b).map(|(a, b)| far(a, b)).sum::<f64>() / a.len() as f64 / unit(i)
-                };
-                let all = in_crop.iter().zip(&last).enumerate().map(of_face);
+                let both = in_crop.iter().zip(&last).enumerate();
+                let all = both.map(|(i, (a, b))| apart(a, b, evaluation.schema.unit(&evaluation.faces[i].points)));
                 moved = 100. * all.sum::<f64>() / in_crop.len() as f64;
             }
             last = in_crop;

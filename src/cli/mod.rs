@@ -269,7 +269,7 @@ fn predict(args: PredictArgs) -> Result<()> {
             let zoom = (320 / face.picture.width.max(1)).clamp(1, 4);
             let name = face.name.replace(['/', ' '], "_");
             let path = folder.join(Path::new(&name).with_extension("png"));
-            report::write_png(&path, &report::annotate(&face.picture, zoom, &labels, points))?;
+            report::write_picture(&path, &report::annotate(&face.picture, zoom, &labels, points))?;
         }
     }
     println!("{} faces", faces.len());

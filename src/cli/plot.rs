@@ -93,5 +93,5 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
         };
         cells.sort_by(|a, b| error(b).total_cmp(&error(a)));
     }
-    Ok(report::write_png(out, &report::sheet(&cells, 8, 2))?)
+    Ok(report::write_picture(out, &report::sheet(&cells, 8, 2))?)
 }

@@ -389,7 +389,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
         let model = state.averaged(config.average)?;
         let found = train::predict(&model, config.normalisation, &sample)?;
         let cells: Vec<_> = sample.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p)).collect();
-        report::write_png(&path("samples.png"), &report::sheet(&cells, 8, 2))?;
+        report::write_picture(&path("samples.png"), &report::sheet(&cells, 8, 2))?;
         if let Some(e) = state.history.last() {
             let figures = [
                 ("train/loss", e.train_loss),

@@ -122,11 +122,11 @@ fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds:
         let faces = data.split(split, config.seed).into_iter().map(|i| &data.faces[i]);
         faces.filter(|f: &&Face| f.is_face()).count()
     };
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = rayon::current_num_threads();
     let mut text = format!(
         "# The tutorial's nets, {} each\n\n\
          Written by `face96 tutorial`: every net trained for the same time on the same {} faces with all {} keypoints (`{}`) and\n\
-         measured on {} others, on one machine ({cores} cores). RMSE in pixels of the 96x96 crop, of the best epoch. The tutorial \
+         measured on {} others, on one machine ({threads} threads). RMSE in pixels of the 96x96 crop, of the best epoch. The tutorial \
          had\n1,712 of Kaggle's faces to train on and 428 to validate, and as many epochs as its table says. Both columns come\n\
          from different faces: compare the order, not the figures.\n\n\
          | net | what it is | epochs, the tutorial's | training RMSE, the tutorial's | validation RMSE, the tutorial's |\n\

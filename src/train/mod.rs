@@ -100,7 +100,7 @@ impl Config {
             keypoints: vec![],
             init: String::new(),
             seed: 42,
-            epochs: 30,
+            epochs: 50,
             patience: 0,
             seconds: 0.,
             batch: 64,

@@ -172,15 +172,16 @@ fn dot(picture: &mut RgbImage, [cx, cy]: [f32; 2], radius: f32, colour: [u8; 3])
     }
 }
 
-/// Writes a picture as PNG, whole or not at all.
+/// Writes a picture in the format that the file's name says (PNG unless it ends in .jpg or .jpeg), whole or not at all.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
-pub fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {
+pub fn write_picture(path: &Path, picture: &RgbImage) -> Result<()> {
+    let kind = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    let format =
+        if matches!(kind.as_str(), "jpg" | "jpeg") { image::ImageFormat::Jpeg } else { image::ImageFormat::Png };
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture
-        .write_to(&mut bytes, image::ImageFormat::Png)
-        .map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+    picture.write_to(&mut bytes, format).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
     super::checkpoint::write_atomically(path, bytes.get_ref())
 }
 
