@@ -19,12 +19,12 @@ export const html = (id) => byId(id, HTMLElement);
 export const button = (id) => byId(id, HTMLButtonElement);
 
 /**
- * @param {HTMLCanvasElement} canvas
+ * @param {HTMLCanvasElement | OffscreenCanvas} canvas
  * @param {CanvasRenderingContext2DSettings} [options]
- * @returns {CanvasRenderingContext2D}
+ * @returns {CanvasRenderingContext2D} or that of an OffscreenCanvas, which has all that is used here
  */
 export function context2d(canvas, options) {
   const context = canvas.getContext('2d', options);
   if (!context) throw new Error('this browser gave no 2D canvas');
-  return context;
+  return /** @type {CanvasRenderingContext2D} */ (context);
 }

@@ -12,6 +12,7 @@ import { context2d } from './dom.js';
  * @property {number} y upper edge
  * @property {number} scale canvas pixels for one of the frame
  * @property {number} width of the frame, in its own pixels
+ * @property {{ width: number, height: number }} canvas of which letters stay inside
  * @property {boolean} mirrored
  * @property {number} pixel canvas pixels for one of the page: lines and letters are that much thicker
  */
@@ -43,6 +44,48 @@ export function drawScale(canvas) {
   }
 }
 
+/** From pixels of the frame to those of the canvas. @param {View} view */
+const placing = (view) => (/** @type {{ x: number, y: number }} */ p) => ({
+  // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
+  x: view.x + (view.mirrored ? view.width - p.x - 0.5 : p.x + 0.5) * view.scale,
+  y: view.y + (p.y + 0.5) * view.scale,
+});
+
+/** Half the thickness of things, in canvas pixels: a face's own measure, so that a small face is not hidden by its points.
+ * @param {Face} face @param {View} view */
+const unitOf = (face, view) => Math.max(0.7 * view.pixel, Math.min(2.2 * view.pixel, (face.box.size * view.scale) / 150));
+
+/**
+ * A part of the canvas that holds all that {@link drawFaces} draws: whole pixels, none of them outside.
+ * @param {Face[]} faces
+ * @param {View} view
+ * @param {Pick<Settings, 'labels' | 'boxes'>} show
+ * @returns {{ x: number, y: number, width: number, height: number } | null} null where that is nothing
+ */
+export function extent(faces, view, show) {
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  const reach = (/** @type {{ x: number, y: number }} */ { x, y }, /** @type {number} */ far) => {
+    [left, top] = [Math.min(left, x - far), Math.min(top, y - far)];
+    [right, bottom] = [Math.max(right, x + far), Math.max(bottom, y + far)];
+  };
+  const place = placing(view);
+  for (const face of faces) {
+    const unit = unitOf(face, view);
+    for (const keypoint of face.keypoints) reach(place(keypoint), 3 * unit);
+    // Half of its diagonal, and the number on top.
+    if (show.boxes) reach(place(face.box), 0.71 * face.box.size * view.scale + 16 * unit);
+    if (show.labels) {
+      const ys = face.keypoints.map((keypoint) => place(keypoint).y);
+      const middle = (Math.min(...ys) + Math.max(...ys)) / 2;
+      // Names go to the sides, as far as they have to.
+      for (const x of [0, view.canvas.width]) reach({ x, y: middle }, (LINE_HEIGHT * view.pixel * (ys.length + 3)) / 4);
+    }
+  }
+  const [x, y] = [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top))];
+  const [width, height] = [Math.min(view.canvas.width, Math.ceil(right)) - x, Math.min(view.canvas.height, Math.ceil(bottom)) - y];
+  return width > 0 && height > 0 ? { x, y, width, height } : null;
+}
+
 /**
  * @param {CanvasRenderingContext2D} context
  * @param {Face[]} faces in pixels of the frame
@@ -52,15 +95,10 @@ export function drawScale(canvas) {
  */
 export function drawFaces(context, faces, edges, view, show) {
   context.lineCap = context.lineJoin = 'round';
+  const place = placing(view);
   for (const [n, face] of faces.entries()) {
-    // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
-    const place = (/** @type {{ x: number, y: number }} */ p) => ({
-      x: view.x + (view.mirrored ? view.width - p.x - 0.5 : p.x + 0.5) * view.scale,
-      y: view.y + (p.y + 0.5) * view.scale,
-    });
     const points = face.keypoints.map(place);
-    // A face's own measure, so that a small face is not hidden by its points.
-    const unit = Math.max(0.7 * view.pixel, Math.min(2.2 * view.pixel, (face.box.size * view.scale) / 150));
+    const unit = unitOf(face, view);
     if (show.boxes) drawBox(context, face.box, String(face.trackId ?? n + 1), place, unit);
     if (show.lines) {
       context.beginPath();
@@ -72,20 +110,29 @@ export function drawFaces(context, faces, edges, view, show) {
       context.lineWidth = unit;
       context.stroke();
     }
-    if (show.labels) drawLabels(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view.pixel);
+    if (show.labels) drawLabels(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view);
     if (show.points) {
+      // Lines of no length with round ends: half the time of arcs. The dark rim keeps the points visible on light skin.
+      context.beginPath();
+      for (const { x, y } of points) dot(context, x, y);
       context.strokeStyle = SHADOW;
-      context.lineWidth = 0.7 * unit;
+      context.lineWidth = 4.7 * unit;
+      context.stroke();
+      context.lineWidth = 3.3 * unit;
       points.forEach(({ x, y }, k) => {
         context.beginPath();
-        context.arc(x, y, 2 * unit, 0, 2 * Math.PI);
-        context.fillStyle = show.colours ? confidenceColour(face.keypoints[k].confidence) : POINT;
-        context.fill();
-        // The dark rim keeps the point visible on light skin.
+        dot(context, x, y);
+        context.strokeStyle = show.colours ? confidenceColour(face.keypoints[k].confidence) : POINT;
         context.stroke();
       });
     }
   }
+}
+
+/** @param {CanvasRenderingContext2D} context @param {number} x @param {number} y */
+function dot(context, x, y) {
+  context.moveTo(x, y);
+  context.lineTo(x, y);
 }
 
 /**
@@ -126,9 +173,9 @@ const labelOf = ({ name }) => name.replaceAll('_', ' ');
  * @param {Keypoint[]} keypoints
  * @param {{ x: number, y: number }[]} points on the canvas
  * @param {number} reach from the middle of the points to the columns, in canvas pixels
- * @param {number} pixel
+ * @param {View} view
  */
-function drawLabels(context, keypoints, points, reach, pixel) {
+function drawLabels(context, keypoints, points, reach, { pixel, canvas }) {
   const xs = points.map(({ x }) => x);
   const ys = points.map(({ y }) => y);
   const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
@@ -141,7 +188,7 @@ function drawLabels(context, keypoints, points, reach, pixel) {
     context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
     const widest = Math.max(...group.map((k) => context.measureText(labelOf(keypoints[k])).width)) + 6 * pixel;
     // Rather over the face than beyond the edge.
-    const x = side < 0 ? Math.max(widest, middle - reach) : Math.min(context.canvas.width - widest, middle + reach);
+    const x = side < 0 ? Math.max(widest, middle - reach) : Math.min(canvas.width - widest, middle + reach);
     let y = (top + bottom - gap * (group.length - 1)) / 2;
     for (const k of group) {
       context.beginPath();
@@ -173,25 +220,4 @@ function write(context, text, x, y, size, align) {
   context.strokeText(text, x, y);
   context.fillStyle = '#fff';
   context.fillText(text, x, y);
-}
-
-/**
- * Draws what the net sees of a face: the box, upright, in grey.
- * @param {CanvasRenderingContext2D} context of a small square canvas
- * @param {CanvasImageSource} frame
- * @param {Face['box']} box
- */
-export function drawCrop(context, frame, { x, y, size, roll }) {
-  const side = context.canvas.width;
-  context.resetTransform();
-  context.filter = 'none';
-  context.fillStyle = '#000';
-  context.fillRect(0, 0, side, side);
-  context.filter = 'grayscale(1)';
-  context.imageSmoothingQuality = 'high';
-  context.translate(side / 2, side / 2);
-  context.scale(side / size, side / size);
-  context.rotate(-roll);
-  context.translate(-x - 0.5, -y - 0.5);
-  context.drawImage(frame, 0, 0);
 }

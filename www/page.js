@@ -2,14 +2,14 @@
 import { Face96Error, createDetector } from './pkg/index.js';
 import { listCameras } from './pkg/camera.js';
 import { SILENCE, openSource } from './camera.js';
-import { button, byId, context2d, html } from './dom.js';
-import { drawCrop, drawScale } from './draw.js';
+import { button, byId, html } from './dom.js';
+import { drawScale } from './draw.js';
 import { KeypointLog } from './log.js';
 import { Meter } from './meter.js';
 import { keepOffline } from './offline.js';
 import { Recording, download, snapshot } from './save.js';
 import { MAX_FACES, SMOOTHING, bindControls, onSetting, set, settings } from './settings.js';
-import { openFile, openSample } from './sources.js';
+import { openFile, openSample, release, sizeOf } from './sources.js';
 import * as stage from './stage.js';
 
 /** @typedef {import('./sources.js').Source} Source */
@@ -18,6 +18,8 @@ import * as stage from './stage.js';
 
 /** Readings are renewed this often, in ms: numbers that change each frame cannot be read. */
 const TICK = 250;
+/** And the crops, in ms. */
+const CROP_TICK = 100;
 /** A count of faces is told once it has stood for so long, in ms. */
 const STEADY = 1000;
 
@@ -39,6 +41,8 @@ const log = new KeypointLog();
 
 /** What was found in the newest frame, and when; `any` before there was one. */
 let latest = { any: false, faces: /** @type {Face[]} */ ([]), at: 0 };
+/** Who waits for the next frame, to have it together with its points. @type {(() => void)[]} */
+const awaited = [];
 /** The count of faces that was told last, and the one that is being waited for. */
 let told = { count: -1, next: -1, since: 0 };
 
@@ -132,9 +136,9 @@ async function loadDetector() {
  */
 async function follow(detector, from, signal) {
   const { schema, net, version } = detector.info;
-  const frame = document.createElement('canvas');
   let started = false;
   let crashes = 0;
+  let cropped = -Infinity;
   detector.reset();
   latest = { any: false, faces: [], at: performance.now() };
   told = { count: -1, next: -1, since: 0 };
@@ -148,23 +152,14 @@ async function follow(detector, from, signal) {
     await awake(detector, signal);
     const next = await from.next();
     if (!next) break;
-    const options = next.timestamp === undefined ? {} : { timestamp: next.timestamp };
-    // Where the frame itself can be handed over, the worker computes while it is painted here.
-    const taken = from.take?.() ?? null;
-    const found = taken && detector.detect(taken, options);
-    const scale = from.paint(frame, taken);
-    taken?.close();
-    if (!scale) continue;
-    if (!started) {
-      started = true;
-      html('stage').classList.toggle('guided', from.kind === 'camera');
-      const [width, height] = [Math.round(frame.width * scale), Math.round(frame.height * scale)];
-      log.start(schema.keypoints, { program: 'face96', net, version, source: from.name, kind: from.kind, width, height });
-    }
+    const begun = performance.now();
+    const frame = from.take(recording !== null || awaited.length > 0);
+    if (!frame) continue;
     let result;
     try {
-      result = await (found ?? detector.detect(frame, options));
+      result = await detector.detect(frame, next.timestamp === undefined ? {} : { timestamp: next.timestamp });
     } catch (error) {
+      release(frame);
       signal.throwIfAborted();
       const code = error instanceof Face96Error ? error.code : '';
       // The package starts a crashed worker again, once.
@@ -174,16 +169,29 @@ async function follow(detector, from, signal) {
       loading = null;
       throw error;
     }
+    if (signal.aborted) release(frame);
     signal.throwIfAborted();
     const { faces, timings } = result;
+    if (!started) {
+      started = true;
+      html('stage').classList.toggle('guided', from.kind === 'camera');
+      html('welcome').hidden = true;
+      const [width, height] = sizeOf(frame).map((side) => Math.round(side * from.scale));
+      log.start(schema.keypoints, { program: 'face96', net, version, source: from.name, kind: from.kind, width, height });
+    }
     latest = { any: true, faces, at: performance.now() };
-    meter.add(timings.total, timings.find + timings.net, next.skipped);
-    log.add(next.timestamp ?? 0, faces, scale);
+    log.add(next.timestamp ?? 0, faces, from.scale);
     stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
-    html('welcome').hidden = true;
-    if (settings.crop) showCrops(frame, faces);
+    if (begun - cropped >= CROP_TICK) {
+      cropped = begun;
+      showCrops();
+    }
     recording?.frame();
+    for (const resolve of awaited.splice(0)) resolve();
+    meter.add(performance.now() - begun, timings.find + timings.net, next.skipped);
   }
+  stage.freeze();
+  showCrops();
   tick(from);
   say(`${from.name} has ended after ${log.frames} frames.`);
   return true;
@@ -205,6 +213,10 @@ async function awake(detector, signal) {
 
 // ---------------------------------------------------------------------------------------------------- what is shown
 
+function showCrops() {
+  if (settings.crop) stage.showCrops();
+}
+
 /** Sets the controls. @param {boolean} running @param {boolean} [kept] whether the last picture stays on the stage */
 function setRunning(running, kept = false) {
   const focused = document.activeElement;
@@ -220,7 +232,7 @@ function setRunning(running, kept = false) {
     meter.reset();
     meter.draw(byId('chart', HTMLCanvasElement));
     showPoses([]);
-    showCrops(null, []);
+    showCrops();
   }
   showLogged();
   if (running) html('stage').scrollIntoView({ block: 'nearest' });
@@ -230,8 +242,7 @@ function setRunning(running, kept = false) {
 
 /** @param {string} sentence @param {boolean} [alarm] */
 function say(sentence, alarm = false) {
-  // A screen reader would read the same sentence again.
-  if (html('status').textContent !== sentence) html('status').textContent = sentence;
+  write(html('status'), sentence);
   html('status').classList.toggle('error', alarm);
 }
 
@@ -240,19 +251,26 @@ function sayMuted(muted) {
   say(muted ? 'The camera gives no picture; another program may have taken it, or its cover is shut.' : 'The camera is back.', muted);
 }
 
+/** Writes a text where it is another one: the browser lays out anew what is written, and a screen reader reads it again.
+ * @param {Element} element @param {string} text */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Renews what is read by people. @param {Source} from */
 function tick(from) {
   const now = performance.now();
   const round = (/** @type {number | null} */ ms, digits = 1) => ms?.toFixed(digits) ?? '–';
-  html('fps').textContent = round(meter.rate, 0);
-  html('total').textContent = html('p50').textContent = round(meter.percentile('total', 0.5));
-  html('p95').textContent = round(meter.percentile('total', 0.95));
-  html('net').textContent = round(meter.percentile('net', 0.5));
-  html('dropped').textContent = String(meter.dropped);
+  // First, since it asks for sizes and colours: after a change these would have to be found anew.
   meter.draw(byId('chart', HTMLCanvasElement));
+  write(html('fps'), round(meter.rate, 0));
+  for (const id of ['total', 'p50']) write(html(id), round(meter.percentile('total', 0.5)));
+  write(html('p95'), round(meter.percentile('total', 0.95)));
+  write(html('net'), round(meter.percentile('net', 0.5)));
+  write(html('dropped'), String(meter.dropped));
   showPoses(latest.faces);
   showLogged();
-  if (recording) html('recorded').textContent = clock(recording.seconds);
+  if (recording) write(html('recorded'), clock(recording.seconds));
   if (document.hidden) latest.at = now;
   if (from.kind === 'camera' && now - latest.at > SILENCE) {
     sayMuted(true);
@@ -281,29 +299,14 @@ function showPoses(faces) {
   while (body.rows.length > rows.length) body.deleteRow(-1);
   rows.forEach((row, r) => {
     const line = body.rows[r] ?? body.insertRow();
-    row.forEach((text, c) => ((line.cells[c] ?? line.insertCell()).textContent = text));
-  });
-}
-
-/** @param {HTMLCanvasElement | null} frame @param {Face[]} faces */
-function showCrops(frame, faces) {
-  const list = html('crop-list');
-  while (list.childElementCount < MAX_FACES) {
-    list.append(Object.assign(document.createElement('canvas'), { width: 96, height: 96, hidden: true }));
-  }
-  Array.from(list.children).forEach((element, n) => {
-    const canvas = /** @type {HTMLCanvasElement} */ (element);
-    canvas.hidden = n >= Math.max(faces.length, 1);
-    const context = context2d(canvas);
-    if (frame && faces[n]) drawCrop(context, frame, faces[n].box);
-    else context.reset();
+    row.forEach((text, c) => write(line.cells[c] ?? line.insertCell(), text));
   });
 }
 
 function showLogged() {
   const { rows, frames } = log;
   button('json').disabled = button('csv').disabled = rows === 0;
-  if (rows) html('logged').textContent = `${rows} faces in ${frames} frames of the last run.`;
+  if (rows) write(html('logged'), `${rows} faces in ${frames} frames of the last run.`);
 }
 
 /** @param {number} seconds */
@@ -339,6 +342,8 @@ const live = () => !button('stop').hidden && html('welcome').hidden;
 
 const takeSnapshot = telling(async () => {
   if (!live()) return;
+  // A video goes on while its frame is looked at: the next one is kept until its points are there.
+  if (source?.kind !== 'image') await new Promise((resolve) => awaited.push(() => resolve(null)));
   await snapshot(settings.snapshotPoints);
   say('The snapshot was saved to your downloads.');
 });
@@ -451,7 +456,10 @@ document.addEventListener('drop', (event) => {
 /** @param {keyof typeof settings} name */
 function apply(name) {
   if (name === 'theme') showTheme();
-  if (name === 'crop') html('crops').hidden = !settings.crop;
+  if (name === 'crop') {
+    html('crops').hidden = !settings.crop;
+    showCrops();
+  }
   if (name === 'colours') html('legend').hidden = !settings.colours;
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
   if (name === 'faces' && !source) showPoses([]);
@@ -467,7 +475,6 @@ onSetting(apply);
 for (const name of /** @type {(keyof typeof settings)[]} */ (Object.keys(settings))) apply(name);
 
 drawScale(byId('scale', HTMLCanvasElement));
-showCrops(null, []);
 showPoses([]);
 showCameras();
 keepOffline();

@@ -1,5 +1,5 @@
-// Where frames come from. Camera (camera.js), sample and files look the same from outside: a picture that changes, and a
-// promise for its next frame.
+// Where frames come from. Camera (camera.js), sample and files look the same from outside: a promise for the next frame, and
+// the frame.
 import { createSyntheticFace } from './pkg/synthetic.js';
 import { context2d } from './dom.js';
 
@@ -8,18 +8,28 @@ import { context2d } from './dom.js';
  * @property {number} [timestamp] milliseconds on the source's own clock; none for a still picture
  * @property {number} skipped frames that were shown since the one before and that nobody took
  *
+ * @typedef {VideoFrame | HTMLVideoElement | HTMLCanvasElement} Picture
+ *
  * @typedef {object} Source
  * @property {'camera' | 'sample' | 'image' | 'video'} kind
  * @property {string} name for people
  * @property {string} greeting said when it is open
+ * @property {number} scale pixels of the original for one of its frames': above 1 where a big picture was shrunk
  * @property {() => Promise<Frame | null>} next waits for a new frame; null at the end. Rejects when the source fails, with
  *   a sentence, and when its signal is aborted
- * @property {() => VideoFrame | null} [take] the current frame of a video, without a copy; null where that cannot be had
- * @property {(canvas: HTMLCanvasElement, taken: VideoFrame | null) => number} paint draws the current frame, or the one that was
- *   taken, on a canvas, which gets the frame's size. Returns how many pixels of the original one of the canvas is, above 1
- *   where a big picture was shrunk; 0 without a picture
+ * @property {(keep: boolean) => Picture | null} take the current frame; null without a picture. What a video element has is a VideoFrame
+ *   if it is to be kept, which the caller closes, and else the element, whose frames go on; a canvas changes with the next call
  * @property {() => void} [again] gives a still picture's frame once more, for other settings
  */
+
+/** Width and height of a frame. @param {Picture} p */
+export const sizeOf = (p) =>
+  'displayWidth' in p ? [p.displayWidth, p.displayHeight] : 'videoWidth' in p ? [p.videoWidth, p.videoHeight] : [p.width, p.height];
+
+/** Gives a frame's memory back. @param {Picture | null} picture */
+export function release(picture) {
+  if (picture && 'close' in picture) picture.close();
+}
 
 /** Hands frames to the one who waits, until the source ends, fails or is stopped. */
 export class FrameGate {
@@ -39,8 +49,8 @@ export class FrameGate {
   wait() {
     return new Promise((resolve, reject) => {
       this.#reader = { resolve, reject };
-      if (this.#ended) this.end(this.#ended.error);
-      else if (this.#kept) this.give(this.#kept);
+      if (this.#kept) this.give(this.#kept);
+      else if (this.#ended) this.end(this.#ended.error);
     });
   }
 
@@ -54,14 +64,15 @@ export class FrameGate {
   /** @param {unknown} error null at the natural end */
   end(error) {
     this.#ended ??= { error };
+    if (error !== null) this.#kept = null;
     if (error === null) this.#reader?.resolve(null);
     else this.#reader?.reject(error);
     this.#reader = null;
   }
 }
 
-/** The longer side that bigger frames are shrunk to: a face in them keeps more than the net's 96 pixels. */
-const MAX_SIDE = 1600;
+/** The longer side that bigger pictures are shrunk to: a face in them keeps more than the net's 96 pixels. */
+export const MAX_SIDE = 1600;
 
 /**
  * Gives a canvas the shape of a picture, and no more than MAX_SIDE pixels.
@@ -72,9 +83,7 @@ const MAX_SIDE = 1600;
  */
 function fit(canvas, width, height) {
   const scale = Math.max(1, Math.max(width, height) / MAX_SIDE);
-  const [w, h] = [Math.max(1, Math.round(width / scale)), Math.max(1, Math.round(height / scale))];
-  // Setting a size clears the canvas and takes new memory: only when it changes.
-  if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
+  Object.assign(canvas, { width: Math.max(1, Math.round(width / scale)), height: Math.max(1, Math.round(height / scale)) });
   return scale;
 }
 
@@ -85,44 +94,33 @@ const frameContext = (canvas) => context2d(canvas, { willReadFrequently: true, a
  * What a source does for a video element: each new frame once, and of several that passed only the last.
  * @param {HTMLVideoElement} video
  * @param {FrameGate} gate
- * @returns {Pick<Source, 'next' | 'take' | 'paint'>}
+ * @returns {Pick<Source, 'next' | 'take' | 'scale'>}
  */
 export function videoFrames(video, gate) {
   let presented = 0;
   return {
+    scale: 1,
     next() {
       if ('requestVideoFrameCallback' in video) {
-        video.requestVideoFrameCallback((_, { mediaTime, presentedFrames }) => {
+        video.requestVideoFrameCallback((now, { mediaTime, captureTime, presentedFrames }) => {
           const skipped = presented ? Math.max(0, presentedFrames - presented - 1) : 0;
           presented = presentedFrames;
-          gate.give({ timestamp: mediaTime * 1000, skipped });
+          // A camera's mediaTime stands still in some browsers; captureTime is its own clock where there is one.
+          gate.give({ timestamp: video.srcObject ? (captureTime ?? now) : mediaTime * 1000, skipped });
         });
       } else {
         requestAnimationFrame((timestamp) => gate.give({ timestamp, skipped: 0 }));
       }
       return gate.wait();
     },
-    take() {
-      // A bigger one is shrunk first, and then the net looks at that.
-      if (typeof VideoFrame !== 'function' || Math.max(video.videoWidth, video.videoHeight) > MAX_SIDE) return null;
-      try {
-        return new VideoFrame(video);
-      } catch {
-        return null; // no picture yet
-      }
-    },
-    paint(canvas, taken) {
-      if (taken) {
-        fit(canvas, taken.displayWidth, taken.displayHeight);
-        context2d(canvas, { alpha: false }).drawImage(taken, 0, 0);
-        return 1;
-      }
-      const { videoWidth, videoHeight, readyState } = video;
+    take(keep) {
       // A camera that changes its resolution has no picture for a moment.
-      if (!videoWidth || readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return 0;
-      const scale = fit(canvas, videoWidth, videoHeight);
-      frameContext(canvas).drawImage(video, 0, 0, canvas.width, canvas.height);
-      return scale;
+      if (!video.videoWidth || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
+      try {
+        return keep ? new VideoFrame(video) : video;
+      } catch {
+        return video; // a browser without them
+      }
     },
   };
 }
@@ -139,6 +137,9 @@ export async function openSample({ width, height }, signal) {
   if (signal.aborted) face.close();
   signal.throwIfAborted();
   const gate = new FrameGate(signal);
+  const canvas = document.createElement('canvas');
+  fit(canvas, width, height);
+  const context = frameContext(canvas);
   /** Time since the first frame, in ms. A pause of the page is no time. */
   let clock = 0;
   let last = NaN;
@@ -146,6 +147,7 @@ export async function openSample({ width, height }, signal) {
     kind: 'sample',
     name: 'sample',
     greeting: 'Playing the sample: a face drawn by the program itself.',
+    scale: 1,
     next() {
       requestAnimationFrame((now) => {
         if (now - last < 250) clock += now - last;
@@ -154,10 +156,9 @@ export async function openSample({ width, height }, signal) {
       });
       return gate.wait();
     },
-    paint(canvas) {
-      fit(canvas, width, height);
-      frameContext(canvas).putImageData(face.draw(clock / 1000), 0, 0);
-      return 1;
+    take() {
+      context.putImageData(face.draw(clock / 1000), 0, 0);
+      return canvas;
     },
   };
 }
@@ -212,12 +213,9 @@ async function openPicture(file, signal) {
       kind: 'image',
       name: file.name,
       greeting: `Showing ${file.name}.`,
+      scale,
       next: () => gate.wait(),
-      paint(canvas) {
-        fit(canvas, shrunk.width, shrunk.height);
-        frameContext(canvas).drawImage(shrunk, 0, 0);
-        return scale;
-      },
+      take: () => shrunk,
       again: () => gate.give({ skipped: 0 }),
     };
   } finally {
@@ -230,7 +228,11 @@ async function openVideo(file, video, signal) {
   const url = URL.createObjectURL(file);
   const gate = new FrameGate(signal);
   const broken = () => new Error(`${file.name} is damaged, or a kind of video that this browser cannot play.`);
-  video.addEventListener('ended', () => gate.end(null), { signal });
+  video.addEventListener('ended', () => {
+    // It stays on the stage, and may have come while the one before was looked at.
+    gate.give({ timestamp: video.currentTime * 1000, skipped: 0 });
+    gate.end(null);
+  }, { signal });
   video.addEventListener('error', () => gate.end(broken()), { signal });
   signal.addEventListener('abort', () => {
     video.pause();

@@ -1,96 +1,178 @@
-// The stage: the frame that was looked at last, and what was found in it, drawn sharp at the screen's own resolution.
-// Frame and points are shown together, so that a point always lies on the picture it was found in.
+// The stage: the frame that was looked at last, and over it what was found in it, drawn sharp at the screen's own resolution.
+//
+// A video shows itself: the browser puts its frames on the screen without the page's thread, and a worker draws the points over them
+// (painter.js). They follow their frame by the time that the nets take, and come with the next refresh of the screen; a camera's frame
+// stays for two of these or more. Painting each frame on a canvas together with its points showed them at once, but both late, and
+// cost the page's thread another 4 ms. Where points and frame must belong together, in snapshots and recordings, the frame is kept.
+// Pictures that are no video are painted.
 import { byId, context2d, html } from './dom.js';
 import { drawFaces } from './draw.js';
-import { settings } from './settings.js';
+import { startPainter } from './painter.js';
+import { MAX_FACES, settings } from './settings.js';
+import { MAX_SIDE, release, sizeOf } from './sources.js';
 
 /** @typedef {import('./pkg/index.js').Face} Face */
+/** @typedef {import('./sources.js').Picture} Picture */
 
 const stage = html('stage');
 const picture = byId('picture', HTMLCanvasElement);
 const overlay = byId('overlay', HTMLCanvasElement);
 const guide = byId('guide', SVGSVGElement);
 
+/** The frame in which the faces were found; null on an empty stage. @type {Picture | null} */
+let frame = null;
+let [width, height] = [0, 0];
 /** @type {Face[]} */
 let faces = [];
 /** @type {[number, number][]} */
 let edges = [];
 let mirrored = false;
+/** The stage in pixels of the screen. */
+const screen = { width: 1, height: 1 };
+
+const crops = Array.from({ length: MAX_FACES }, () => document.createElement('canvas'));
+html('crop-list').replaceChildren(...crops);
+/** @type {Awaited<ReturnType<typeof startPainter>> | null} */
+let painter = null;
+startPainter(overlay, crops).then((started) => {
+  painter = started;
+  redraw();
+  showCrops();
+});
+/** Whether something is drawn on the overlay. */
+let drawn = false;
+/** Counts calls of showCrops: one that has been overtaken shows nothing. */
+let cropTurn = 0;
 
 /**
  * Shows a frame and what was found in it.
- * @param {HTMLCanvasElement} frame
+ * @param {Picture} next is the stage's from now on if it is a VideoFrame; a canvas is copied, a video shows itself
  * @param {Face[]} found in pixels of the frame
  * @param {[number, number][]} lines pairs of keypoints to join
  * @param {boolean} mirror
  */
-export function show(frame, found, lines, mirror) {
+export function show(next, found, lines, mirror) {
   [faces, edges, mirrored] = [found, lines, mirror];
-  if (picture.width !== frame.width || picture.height !== frame.height) {
-    Object.assign(picture, { width: frame.width, height: frame.height });
-    const [x, y, short] = [frame.width / 2, frame.height / 2, Math.min(frame.width, frame.height)];
-    guide.setAttribute('viewBox', `0 0 ${frame.width} ${frame.height}`);
+  const [w, h] = sizeOf(next);
+  if (w !== width || h !== height) {
+    [width, height] = [w, h];
+    const [x, y, short] = [width / 2, height / 2, Math.min(width, height)];
+    guide.setAttribute('viewBox', `0 0 ${width} ${height}`);
     const oval = Object.entries({ cx: x, cy: y, rx: 0.29 * short, ry: 0.37 * short });
     for (const [name, value] of oval) guide.firstElementChild?.setAttribute(name, String(value));
   }
-  context2d(picture, { alpha: false }).drawImage(frame, 0, 0);
-  picture.hidden = false;
-  stage.classList.toggle('mirrored', mirrored);
-  stage.classList.toggle('found', faces.length > 0);
+  if (next instanceof HTMLCanvasElement) paint(next);
+  else hold(next);
+  mark('mirrored', mirrored);
+  mark('found', faces.length > 0);
   redraw();
+}
+
+/** @param {string} name of a class of the stage @param {boolean} on */
+function mark(name, on) {
+  // Writing what is there already would cost a style pass with each frame.
+  if (stage.classList.contains(name) !== on) stage.classList.toggle(name, on);
+}
+
+/** Takes a frame into care in place of the one before. @param {Picture | null} next */
+function hold(next) {
+  if (frame !== next) release(frame);
+  frame = next;
+}
+
+/** Copies a frame to the canvas in the stage, which covers the video. @param {Picture} source */
+function paint(source) {
+  if (picture.width !== width || picture.height !== height) Object.assign(picture, { width, height });
+  context2d(picture, { alpha: false }).drawImage(source, 0, 0, width, height);
+  picture.hidden = false;
+  hold(picture);
 }
 
 /** Draws the points again, for other settings or another size of the stage. */
 export function redraw() {
-  const context = context2d(overlay);
-  context.clearRect(0, 0, overlay.width, overlay.height);
-  if (picture.hidden) return;
-  const scale = Math.min(overlay.width / picture.width, overlay.height / picture.height);
-  drawFaces(context, faces, edges, {
-    x: (overlay.width - picture.width * scale) / 2,
-    y: (overlay.height - picture.height * scale) / 2,
+  const empty = !frame || !faces.length;
+  if (empty && !drawn) return;
+  drawn = !empty;
+  const scale = Math.min(screen.width / width, screen.height / height);
+  const view = {
+    x: (screen.width - width * scale) / 2,
+    y: (screen.height - height * scale) / 2,
     scale,
-    width: picture.width,
+    width,
     mirrored,
+    canvas: screen,
     pixel: devicePixelRatio || 1,
-  }, settings);
+  };
+  const { points, lines, labels, boxes, colours } = settings;
+  painter?.draw(empty ? null : { faces, edges, view, show: { points, lines, labels, boxes, colours } });
 }
 
-/** Takes the picture off the stage. */
+/** Takes everything off the stage. */
 export function clear() {
   faces = [];
-  picture.hidden = true;
   // The last picture must not stay in memory: it may be of a person.
+  hold(null);
+  picture.hidden = true;
   picture.width = picture.height = 1;
+  [width, height] = [0, 0];
   stage.classList.remove('found', 'mirrored');
   redraw();
 }
 
+/** Keeps the last frame on the stage when its video goes. */
+export function freeze() {
+  if (frame) paint(frame);
+}
+
 /**
- * Draws what the stage shows on another canvas, in the frame's own resolution or to fit.
+ * Draws what the stage shows on another canvas, to fit.
  * @param {CanvasRenderingContext2D} context
  * @param {boolean} withPoints
  */
 export function compose(context, withPoints) {
-  const { width, height } = context.canvas;
-  const scale = Math.min(width / picture.width, height / picture.height);
-  const [x, y] = [(width - picture.width * scale) / 2, (height - picture.height * scale) / 2];
+  if (!frame) return;
+  const { canvas } = context;
+  const scale = Math.min(canvas.width / width, canvas.height / height);
+  const [x, y] = [(canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2];
   context.resetTransform();
-  context.clearRect(0, 0, width, height);
-  context.setTransform(mirrored ? -scale : scale, 0, 0, scale, mirrored ? width - x : x, y);
-  context.drawImage(picture, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.setTransform(mirrored ? -scale : scale, 0, 0, scale, mirrored ? canvas.width - x : x, y);
+  context.drawImage(frame, 0, 0, width, height);
   context.resetTransform();
   // Letters as large, in the picture, as on a screen that shows it 800 pixels wide.
-  const view = { x, y, scale, width: picture.width, mirrored, pixel: Math.max(1, width / 800) };
+  const view = { x, y, scale, width, mirrored, canvas, pixel: Math.max(1, canvas.width / 800) };
   if (withPoints) drawFaces(context, faces, edges, view, settings);
 }
 
-/** @returns {{ width: number, height: number }} of the frame that is shown */
-export const frameSize = () => ({ width: picture.width, height: picture.height });
+/** @returns {{ width: number, height: number }} of the frame that is shown, no side being larger than MAX_SIDE */
+export function frameSize() {
+  const scale = Math.max(1, Math.max(width, height) / MAX_SIDE);
+  return { width: Math.round(width / scale), height: Math.round(height / scale) };
+}
+
+/** Shows what the net saw of each face of the stage; an empty square where there is none. */
+export async function showCrops() {
+  for (const [n, canvas] of crops.entries()) {
+    const hidden = n >= Math.max(faces.length, 1);
+    if (canvas.hidden !== hidden) canvas.hidden = hidden;
+  }
+  const turn = ++cropTurn;
+  const boxes = faces.map(({ box }) => box);
+  // A camera that changes its resolution has no picture for a moment.
+  const picture = frame && boxes.length ? await copyOf(frame).catch(() => null) : null;
+  if (turn === cropTurn && painter) painter.crop(picture, boxes);
+  else picture?.close();
+}
+
+/** @param {Picture} picture @returns {Promise<VideoFrame | ImageBitmap>} that the caller closes */
+async function copyOf(picture) {
+  if ('clone' in picture) return picture.clone();
+  if ('videoWidth' in picture && typeof VideoFrame === 'function') return new VideoFrame(picture);
+  return createImageBitmap(picture);
+}
 
 new ResizeObserver(() => {
   const ratio = devicePixelRatio || 1;
-  overlay.width = Math.round(stage.clientWidth * ratio);
-  overlay.height = Math.round(stage.clientHeight * ratio);
+  Object.assign(screen, { width: Math.round(stage.clientWidth * ratio), height: Math.round(stage.clientHeight * ratio) });
   redraw();
 }).observe(stage);

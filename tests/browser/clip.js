@@ -86,6 +86,30 @@ export async function writeSyntheticClip(page, path) {
 }
 
 /**
+ * One synthetic face that moves: three seconds there and back again, so that the clip can be repeated.
+ * @param {import('playwright-core').Page} page
+ * @param {string} path of the clip to write
+ */
+export async function writeMovingClip(page, path) {
+  const jpegs = await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const [width, height] = [640, 480];
+    const face = await createSyntheticFace({ seed: 3, width, height });
+    const canvas = new OffscreenCanvas(width, height);
+    const jpegs = [];
+    for (let i = 0; i < 90; i++) {
+      canvas.getContext('2d').putImageData(face.draw(i / 30), 0, 0);
+      const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/jpeg', quality: 0.9 })).arrayBuffer());
+      jpegs.push(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+    }
+    face.close();
+    return jpegs.map(btoa);
+  });
+  const frames = jpegs.map((jpeg) => Buffer.from(jpeg, 'base64'));
+  writeFileSync(path, Buffer.concat([...frames, ...frames.slice(1, -1).reverse()]));
+}
+
+/**
  * @param {import('playwright-core').Page} page
  * @param {string} path of the clip to write
  * @param {{ jpeg: string, points: Point[] }[]} crops 160x160 crops in the shared format, base64

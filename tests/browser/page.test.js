@@ -21,13 +21,23 @@ after(async () => {
 
 const open = (t, options) => openPage(t, browser, url, options);
 
-/** Sum of what is drawn over the picture: changes with every change of the drawing. */
-const ink = (page) =>
-  page.evaluate(() => {
-    const { width, height } = document.querySelector('#overlay');
-    const bytes = document.querySelector('#overlay').getContext('2d').getImageData(0, 0, width, height).data;
-    return bytes.reduce((sum, byte, i) => sum + byte * ((i % 251) + 1), 0);
-  });
+/** Sum of what a canvas shows, which a worker may have drawn: changes with every change of the drawing. */
+const inkOf = (selector) => {
+  const shown = document.querySelector(selector);
+  const context = new OffscreenCanvas(shown.width, shown.height).getContext('2d');
+  context.drawImage(shown, 0, 0);
+  return context.getImageData(0, 0, shown.width, shown.height).data.reduce((sum, byte, i) => sum + byte * ((i % 251) + 1), 0);
+};
+const ink = (page) => page.evaluate(inkOf, '#overlay');
+
+/** What is drawn over the picture, once it is something else than before. */
+const otherInk = async (page, before) => {
+  for (const end = Date.now() + 5000; Date.now() < end; await page.waitForTimeout(30)) {
+    const now = await ink(page);
+    if (now !== before) return now;
+  }
+  return before;
+};
 
 /** A PNG of the sample, as bytes. */
 const sampleImage = (page, width = 320, height = 240) =>
@@ -45,10 +55,11 @@ const sampleImage = (page, width = 320, height = 240) =>
 test('the sample plays with keypoints on the face, and stops', async (t) => {
   const { page, faults } = await open(t);
   await playSample(page);
-  assert.ok((await ink(page)) > 0, 'nothing is drawn over the sample');
+  assert.ok((await otherInk(page, 0)) > 0, 'nothing is drawn over the sample');
   await page.click('#stop');
   await page.waitForSelector('#start:visible');
   assert.equal(await page.isVisible('#picture'), false);
+  await page.waitForTimeout(200);
   assert.equal(await ink(page), 0);
   assert.deepEqual(faults, []);
 });
@@ -227,13 +238,13 @@ test('a camera that changes its resolution is followed', async (t) => {
     setInterval(() => canvas.getContext('2d').putImageData(face.draw((performance.now() - start) / 1000), 0, 0), 40);
     navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(25);
   });
-  const shown = () => page.evaluate(() => [document.querySelector('#picture').width, document.querySelector('#picture').height]);
+  const shown = () => page.evaluate(() => [document.querySelector('#video').videoWidth, document.querySelector('#video').videoHeight]);
   await page.click('#start');
   await page.waitForSelector('.stage.found', { timeout: 20_000 });
   assert.deepEqual(await shown(), [320, 240]);
   for (const size of [[240, 320], [640, 480]]) {
     await page.evaluate((size) => globalThis.resize(...size), size);
-    await page.waitForFunction((width) => document.querySelector('#picture').width === width, size[0], { timeout: 10_000 });
+    await page.waitForFunction((width) => document.querySelector('#video').videoWidth === width, size[0], { timeout: 10_000 });
     assert.deepEqual(await shown(), size);
     await page.waitForSelector('.stage.found');
   }
@@ -288,7 +299,7 @@ test('weights for other keypoints are drawn and saved as they are', async (t) =>
   const { page, context, faults } = await open(t, { serviceWorkers: 'block' });
   await context.route('**/compact.safetensors', (route) => route.fulfill({ body: fewerKeypoints(4) }));
   await playSample(page);
-  assert.ok((await ink(page)) > 0);
+  assert.ok((await otherInk(page, 0)) > 0);
   await page.click('label:has([data-setting="labels"])');
   await page.click('summary:has-text("Save")');
   await page.waitForTimeout(600);
@@ -589,15 +600,14 @@ test('each choice of the view changes what is drawn', async (t) => {
   const { page } = await open(t);
   await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: await sampleImage(page) });
   await status(page, 'face.png: 1 face found');
-  let last = await ink(page);
+  let last = await otherInk(page, 0);
   for (const setting of ['points', 'points', 'lines', 'labels', 'boxes', 'colours']) {
     await page.click(`label:has([data-setting="${setting}"])`);
-    const now = await ink(page);
+    const now = await otherInk(page, last);
     assert.notEqual(now, last, setting);
     last = now;
   }
-  const crop = () => page.evaluate(() => document.querySelector('#crop-list canvas').getContext('2d').getImageData(48, 48, 1, 1).data[0]);
-  assert.ok((await crop()) > 0, 'the crop shows the face');
+  assert.ok((await page.evaluate(inkOf, '#crop-list canvas')) > 0, 'the crop shows the face');
   await page.click('label:has([data-setting="crop"])');
   assert.equal(await page.isVisible('#crops'), false);
 });

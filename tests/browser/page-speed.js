@@ -1,0 +1,127 @@
+// What a camera frame of 640x480 costs the page beyond its nets, in Chromium without a GPU, the slowest way there is to draw.
+//   node tests/browser/page-speed.js [--seconds 20] [--rounds 1] [FOLDER that holds www and pkg ...]
+// prints milliseconds a frame; several folders are measured in turns, which is how two versions are compared.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { writeMovingClip } from './clip.js';
+import { launch, root, serve } from './harness.js';
+import { open, running } from './visitor.js';
+
+/** A reading is taken this often, in ms. */
+const INTERVAL = 1000;
+/** Frames in a reading that counts: with fewer of the camera's 30, other work held back the browser, and what it does by the second
+ * falls on few frames. */
+const ENOUGH = 24;
+
+/**
+ * Milliseconds a frame, each the median of all readings.
+ * @typedef {object} Cost
+ * @property {number} frames that were measured; 0 where the machine was too busy all the time
+ * @property {number} page processor time of the page's thread, all of it: being told of the frame, taking it, messages, smoothing's
+ *   results, layout, painting, readings, log. Chromium's own part, for a page that is told of frames and does nothing, is 0.8
+ * @property {number} worker what the detector's worker does besides the nets: the frame's luma, the crop
+ * @property {number} detector from the call of detect() to its result, less the nets: the package by itself
+ * @property {number} nets finder and keypoints, for comparison
+ */
+
+/**
+ * Lets the page follow a drawn face at 640x480 from the camera, with the settings that a visitor meets.
+ * @param {{ after: (f: () => unknown) => void }} t ends browser and server
+ * @param {{ clip: string, seconds: number, folder?: string }} options clip: see {@link writeMovingClip}; seconds: that count, for
+ *   which it goes on four times as long at most
+ * @returns {Promise<Cost>}
+ */
+export async function pageCost(t, { clip, seconds, folder = root }) {
+  const url = await serve(t, folder);
+  const { page, context } = await open(t, await launch(t, { clip }), url);
+  await page.evaluate(async () => {
+    const { FaceDetector } = await import('/pkg/index.js');
+    const { detect } = FaceDetector.prototype;
+    globalThis.seen = [];
+    FaceDetector.prototype.detect = async function (...args) {
+      const result = await detect.apply(this, args);
+      globalThis.seen.push(result.timings);
+      return result;
+    };
+  });
+  await page.click('#start');
+  await page.waitForSelector('.stage.found', { timeout: 20_000 });
+  await running(page);
+  const session = await context.newCDPSession(page);
+  await session.send('Performance.enable');
+  const read = async () => {
+    const { metrics } = await session.send('Performance.getMetrics');
+    const timings = await page.evaluate(() => globalThis.seen.splice(0));
+    return { busy: 1000 * metrics.find(({ name }) => name === 'ThreadTime').value, timings };
+  };
+  await page.waitForTimeout(2 * INTERVAL); // code gets compiled
+  let before = await read();
+  const pages = [];
+  const all = [];
+  for (let n = 0; n < 4 * seconds && pages.length < seconds; n++) {
+    await page.waitForTimeout(INTERVAL);
+    const now = await read();
+    if (now.timings.length >= ENOUGH) {
+      pages.push((now.busy - before.busy) / now.timings.length);
+      all.push(...now.timings);
+    }
+    before = now;
+  }
+  return {
+    frames: all.length,
+    page: median(pages),
+    worker: median(all.map(({ crop }) => crop)),
+    detector: median(all.map(({ total, net, find }) => total - net - find)),
+    nets: median(all.map(({ net, find }) => net + find)),
+  };
+}
+
+/** @param {number[]} values */
+const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/**
+ * Writes the clip that the camera plays.
+ * @param {{ after: (f: () => unknown) => void }} t
+ * @param {string} folder
+ * @returns {Promise<string>} its path
+ */
+export async function makeClip(t, folder) {
+  const clip = join(folder, 'camera.mjpeg');
+  const studio = await launch(t);
+  const page = await studio.newPage();
+  await page.goto(`${await serve(t)}pkg/package.json`);
+  await writeMovingClip(page, clip);
+  await studio.close();
+  return clip;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { values, positionals } = parseArgs({ options: { seconds: { type: 'string', default: '20' }, rounds: { type: 'string', default: '1' } }, allowPositionals: true });
+  const folders = positionals.length ? positionals : [root];
+  const endings = [];
+  const t = { after: (f) => endings.push(f) };
+  const end = async () => {
+    for (const f of endings.splice(0).reverse()) await f();
+  };
+  const home = mkdtempSync(join(tmpdir(), 'face96-'));
+  try {
+    const clip = await makeClip(t, home);
+    await end();
+    console.log('  frames   page   worker   together   detector   nets');
+    const ms = (value, width) => `${value.toFixed(2)}`.padStart(width);
+    for (let round = 0; round < Number(values.rounds); round++) {
+      for (const folder of folders) {
+        const c = await pageCost(t, { clip, folder, seconds: Number(values.seconds) });
+        if (!c.frames) console.log(`  the machine was too busy   ${folder}`);
+        else console.log(String(c.frames).padStart(8) + ms(c.page, 7) + ms(c.worker, 9) + ms(c.page + c.worker, 11) + ms(c.detector, 11) + ms(c.nets, 7) + `   ${folder}`);
+        await end();
+      }
+    }
+  } finally {
+    await end();
+    rmSync(home, { recursive: true });
+  }
+}
