@@ -185,24 +185,35 @@ async function startBackend(worker, files, onProgress, signal) {
  */
 async function loadHere(files, onProgress, signal) {
   const { Engine } = await import('./engine.js');
+  const { giveUpWasm, wasmInstance } = await import('./wasm.js');
   const engine = await Engine.load(files, onProgress, signal);
+  const instance = wasmInstance();
   let freed = false;
+  // It may have been the engine of other files that trapped: they share the instance.
+  const gone = () => freed || instance !== wasmInstance();
   return {
     kind: 'main',
     info: engine.info,
-    dead: false,
-    configure: (stream, settings) => engine.configure(stream, settings),
-    reset: (stream) => engine.reset(stream),
-    shut: (stream) => freed || engine.shut(stream),
+    get dead() {
+      return !freed && gone();
+    },
+    configure: (stream, settings) => gone() || engine.configure(stream, settings),
+    reset: (stream) => gone() || engine.reset(stream),
+    shut: (stream) => gone() || engine.shut(stream),
     async detect(stream, frame, kind) {
       try {
         return await engine.detect(stream, frame, kind);
+      } catch (error) {
+        if (freed || !(error instanceof WebAssembly.RuntimeError || gone())) throw error;
+        if (!gone()) giveUpWasm();
+        const why = error instanceof Error ? error.message : String(error);
+        throw new Face96Error('wasm-crashed', `The wasm stopped: ${why}.`, { cause: error });
       } finally {
         frame.close();
       }
     },
     close() {
-      if (!freed) engine.free();
+      if (!gone()) engine.free();
       freed = true;
     },
   };

@@ -368,10 +368,10 @@ export class FaceKeypointsElement extends Base {
       } catch (error) {
         if (signal.aborted) return;
         const { code } = asFace96Error(error, 'internal');
-        // A camera that changes its resolution has no picture for a moment. A crash is forgiven once: the next frame starts a
-        // new worker.
+        // A camera that changes its resolution has no picture for a moment. A crash is forgiven once: the next frame starts
+        // the nets afresh.
         if (code === 'empty-frame' || code === 'superseded') continue;
-        if (code === 'worker-crashed' && !crashed) {
+        if ((code === 'worker-crashed' || code === 'wasm-crashed') && !crashed) {
           crashed = true;
           continue;
         }

@@ -14,6 +14,7 @@
  * | `aborted` | the `signal` was aborted |
  * | `closed` | `close()` was called |
  * | `worker-crashed` | the worker died; the next `detect()` starts another, once |
+ * | `wasm-crashed` | the same without a worker: the wasm trapped; the next `detect()` starts it afresh, once |
  * | `camera-denied` | the user or a policy refused the camera |
  * | `camera-missing` | there is no camera |
  * | `camera-in-use` | another program holds the camera |
@@ -25,7 +26,7 @@
  * | `internal` | a fault of this package; please report it |
  *
  * @typedef {'bad-option' | 'weights-fetch' | 'weights-invalid' | 'wasm-fetch' | 'wasm-compile' | 'empty-frame'
- *   | 'bad-frame' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed'
+ *   | 'bad-frame' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed' | 'wasm-crashed'
  *   | 'camera-denied' | 'camera-missing' | 'camera-in-use' | 'camera-unplugged' | 'camera-size' | 'camera-insecure'
  *   | 'camera-unsupported' | 'camera-failed' | 'internal'} ErrorCode
  */

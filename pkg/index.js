@@ -181,7 +181,8 @@ export class FaceDetector {
    *   1000` of requestVideoFrameCallback. Default: a VideoFrame's own timestamp, a video file's playing time, and for a camera the
    *   time of the call
    * @returns {Promise<Detection>} box and keypoints in frame pixels, the centre of the first pixel being (0, 0)
-   * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `superseded`, `aborted`, `closed`, `worker-crashed`
+   * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `superseded`, `aborted`, `closed`, `worker-crashed`,
+   *   `wasm-crashed`
    */
   async detect(source, { box, timestamp } = {}) {
     if (this.#ended) throw this.#ended;
@@ -277,7 +278,11 @@ export class FaceDetector {
 
   /** One crash may be bad luck; a second one says that starting again does not help. */
   async #revive() {
-    if (this.#restarts === 1) throw new Face96Error('worker-crashed', 'The worker stopped twice; create a new detector.');
+    if (this.#restarts === 1) {
+      throw this.runsIn === 'worker'
+        ? new Face96Error('worker-crashed', 'The worker stopped twice; create a new detector.')
+        : new Face96Error('wasm-crashed', 'The wasm stopped twice; create a new detector.');
+    }
     const stream = await this.#open(this.#settings);
     this.#restarts++;
     if (this.#ended) return stream.close();

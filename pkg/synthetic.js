@@ -1,7 +1,7 @@
 // The program's own animated face: a sample where there is no camera, and test data with exact keypoints.
 import { SyntheticFace } from './dist/face96.js';
 import { defaultWasmUrl } from './simd.js';
-import { loadWasm } from './wasm.js';
+import { loadWasm, wasmInstance } from './wasm.js';
 
 /** @typedef {import('./crop.js').Box} Box */
 
@@ -21,6 +21,7 @@ import { loadWasm } from './wasm.js';
 export async function createSyntheticFace({ seed = 1, width = 640, height = 480, wasmUrl } = {}) {
   const base = globalThis.document?.baseURI ?? import.meta.url;
   await loadWasm((wasmUrl ? new URL(wasmUrl, base) : defaultWasmUrl()).href);
+  const instance = wasmInstance();
   const face = new SyntheticFace(seed, width, height);
   return {
     draw: (seconds) => new ImageData(new Uint8ClampedArray(face.draw(seconds)), width, height),
@@ -32,6 +33,6 @@ export async function createSyntheticFace({ seed = 1, width = 640, height = 480,
       const [x, y, size, roll] = face.box(seconds);
       return { x, y, size, roll };
     },
-    close: () => face.free(),
+    close: () => void (instance === wasmInstance() && face.free()),
   };
 }

@@ -1,5 +1,5 @@
 // Fetching, and the one wasm instance of this thread.
-import init from './dist/face96.js';
+import init, { __wbg_reset_state as makeInstance } from './dist/face96.js';
 import { Face96Error, asFace96Error } from './errors.js';
 
 /**
@@ -12,9 +12,22 @@ import { Face96Error, asFace96Error } from './errors.js';
 
 /** @type {Promise<unknown> | null} */
 let ready = null;
+/** Counts the instances that trapped: a trap leaves their memory in an unknown state, so that what lives there is lost. */
+let trapped = 0;
+/** Whether the next load has to make an instance. */
+let broken = false;
+
+/** What a part of the engine keeps, to know whether the instance that it was made in is still there. */
+export const wasmInstance = () => trapped;
+
+/** Gives this thread's instance up; the next {@link loadWasm} makes another. Nothing that was made in it may be used again, or freed. */
+export function giveUpWasm() {
+  trapped++;
+  broken = true;
+}
 
 /**
- * Fetches and compiles the wasm, once a thread: later calls share the first one's instance, whatever their address.
+ * Fetches and compiles the wasm, once a thread: later calls share the first one's instance, whatever their address, until it traps.
  * A failure is forgotten, so that the next call tries again.
  * @param {string} url
  * @param {(progress: Progress) => void} [onProgress]
@@ -30,6 +43,8 @@ export async function loadWasm(url, onProgress) {
   );
   try {
     await ready;
+    if (broken) makeInstance();
+    broken = false;
   } catch (error) {
     ready = null;
     throw error;

@@ -39,7 +39,8 @@ else
   finish() (
     out=$1/dist
     rm -rf "$out"
-    target/tools/bin/wasm-bindgen "$(raw "$1")" --target web --out-dir "$out" --out-name face96
+    # Where there is no worker to replace, a trap asks for another instance: pkg/wasm.js.
+    target/tools/bin/wasm-bindgen "$(raw "$1")" --target web --out-dir "$out" --out-name face96 --experimental-reset-state-function
     node_modules/.bin/wasm-opt -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
       --enable-mutable-globals --enable-reference-types --enable-multivalue $2 "$out/face96_bg.wasm" -o "$out/opt.wasm"
     mv "$out/opt.wasm" "$out/face96_bg.wasm"

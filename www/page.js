@@ -162,8 +162,8 @@ async function follow(detector, from, signal) {
       release(frame);
       signal.throwIfAborted();
       const code = error instanceof Face96Error ? error.code : '';
-      // The package starts a crashed worker again, once.
-      if (code === 'superseded' || (code === 'worker-crashed' && crashes++ === 0)) continue;
+      // The package starts again after a crash, once.
+      if (code === 'superseded' || (code.endsWith('-crashed') && crashes++ === 0)) continue;
       // A detector that failed is made anew at the next start.
       detector.close();
       loading = null;

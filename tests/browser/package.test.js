@@ -412,6 +412,51 @@ test('a crashed worker is told and replaced once', async (t) => {
   assert.equal(await own.evaluate(() => globalThis.detect()), 'worker-crashed');
 });
 
+test('a wasm trap without a worker is told, forgiven once, and leaves other detectors working', async (t) => {
+  const own = await browser.newPage();
+  t.after(() => own.close());
+  await own.goto(page.url());
+  const seen = await own.evaluate(async () => {
+    const { createDetector } = await import('/pkg/index.js');
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const { default: init, Tracker } = await import('/pkg/dist/face96.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const picture = face.draw(0);
+    const [one, other] = [await createDetector({ worker: false }), await createDetector({ worker: false, finderUrl: false })];
+    const detect = (detector) => detector.detect(picture).then(({ faces }) => faces.length, ({ code, message }) => `${code}: ${message}`);
+    const seen = [await detect(one), await detect(other)];
+    /** Lets the next frame trap: a real one, by an address outside of the memory. */
+    const trap = async () => {
+      const exports = await init();
+      const { look } = Tracker.prototype;
+      Tracker.prototype.look = function () {
+        Tracker.prototype.look = look;
+        exports.detector_forward(0xfffffff0, 1);
+      };
+    };
+    await trap();
+    seen.push(await detect(one), await detect(one), await detect(other), await detect(other));
+    await trap();
+    seen.push(await detect(one), await detect(one));
+    one.close();
+    other.close();
+    face.close();
+    const fresh = await createDetector({ worker: false });
+    seen.push(await detect(fresh));
+    fresh.close();
+    return seen;
+  });
+  t.diagnostic(JSON.stringify(seen));
+  const [first, second, trapped, again, shared, sharedAgain, trappedAgain, twice, fresh] = seen;
+  assert.deepEqual([first, second], [1, 1]);
+  assert.match(trapped, /^wasm-crashed: The wasm stopped: /);
+  assert.equal(again, 1, 'it starts afresh by itself');
+  assert.deepEqual([shared, sharedAgain], [1, 1], 'so does one that shared the instance');
+  assert.match(trappedAgain, /^wasm-crashed: /);
+  assert.equal(twice, 'wasm-crashed: The wasm stopped twice; create a new detector.');
+  assert.equal(fresh, 1);
+});
+
 test('the crop is close to an exact area average at every scale', async (t) => {
   const errors = await page.evaluate(async () => {
     const { Cropper } = await import('/pkg/crop.js');
