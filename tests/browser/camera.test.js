@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { measureCamera, writeCropClip, writeSyntheticClip } from './clip.js';
-import { launch, readCsv, root, serve, temporaryFolder } from './harness.js';
+import { launch, makeClip, readCsv, root, serve, temporaryFolder } from './harness.js';
 
 /** Mean error allowed on drawn faces, in pixels of the 96 crop: 1.3 times the 2.00 that the shipped weights reach. */
 const SYNTHETIC_BOUND = 2.6;
@@ -20,11 +20,7 @@ const mean = (numbers) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 async function playClip(t, write) {
   const url = await serve(t);
   const path = join(temporaryFolder(t), 'camera.mjpeg');
-  const studio = await launch(t);
-  const page = await studio.newPage();
-  await page.goto(url);
-  const labels = await write(page, path);
-  await studio.close();
+  const labels = await makeClip(t, url, path, write);
   const browser = await launch(t, { clip: path });
   const viewer = await browser.newPage();
   await viewer.goto(url);

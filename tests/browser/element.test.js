@@ -1,32 +1,16 @@
 // <face-keypoints>: attributes and properties, start and stop, events, faults, and what a page may do to it.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { launch, root, serve, temporaryFolder } from './harness.js';
+import { test } from 'node:test';
+import { root, suite } from './harness.js';
 import { writeSyntheticClip } from './clip.js';
+import { audit } from './visitor.js';
 
-/** @type {import('playwright-core').Browser} */
-let browser;
-let url = '';
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  url = await serve(suite);
-  const clip = join(temporaryFolder(suite), 'camera.mjpeg');
-  const studio = await launch(suite);
-  const page = await studio.newPage();
-  await page.goto(`${url}pkg/package.json`);
-  await writeSyntheticClip(page, clip);
-  await studio.close();
-  browser = await launch(suite, { clip });
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
-});
+const shared = suite({ clip: writeSyntheticClip });
 
 /** A page without anything of ours; the server's policy holds on it. */
 async function open(t) {
-  const context = await browser.newContext();
+  const context = await shared.browser.newContext();
   t.after(() => context.close());
   const page = await context.newPage();
   const faults = [];
@@ -35,7 +19,7 @@ async function open(t) {
     // The browser looks for an icon by itself.
     if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) faults.push(message.text());
   });
-  await page.goto(`${url}pkg/package.json`);
+  await page.goto(`${shared.url}pkg/package.json`);
   await page.evaluate(() => {
     document.body.textContent = '';
     /** The next event of a type, and the code of one that must not come. */
@@ -425,3 +409,36 @@ test('weights that do not arrive are told, and other weights work', async (t) =>
   });
   assert.deepEqual(seen, ['weights-fetch', true, true]);
 });
+
+/** What the element may show: name, and how to get there. */
+const STATES = {
+  idle: () => void make({ camera: '' }),
+  'waiting for the camera': async () => {
+    navigator.mediaDevices.getUserMedia = () => new Promise(() => {});
+    const e = make({ camera: '' });
+    e.start();
+    while (!e.shadowRoot.querySelector('[role=status]').textContent) await new Promise((resolve) => setTimeout(resolve, 20));
+  },
+  running: async () => {
+    const e = make({ camera: '', mirror: '', autostart: '' });
+    await next(e, 'facefound');
+  },
+  'an error': async () => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      throw new DOMException('made by the test', 'NotAllowedError');
+    };
+    await make({ camera: '' }).start();
+  },
+};
+for (const colorScheme of ['light', 'dark']) {
+  test(`axe finds nothing in the element: ${colorScheme}`, async (t) => {
+    for (const [state, enter] of Object.entries(STATES)) {
+      const { page, context } = await open(t);
+      await page.emulateMedia({ colorScheme });
+      await define(page);
+      await page.evaluate(enter);
+      assert.deepEqual(await audit(page, 'face-keypoints'), [], state);
+      await context.close();
+    }
+  });
+}

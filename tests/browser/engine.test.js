@@ -1,21 +1,9 @@
 // The wasm itself: which of the two files a page loads, that both agree, and that frames leave the memory as it is.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launch, serve } from './harness.js';
+import { test } from 'node:test';
+import { suite } from './harness.js';
 
-/** @type {import('playwright-core').Browser} */
-let browser;
-/** @type {string} */
-let url;
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  url = await serve(suite);
-  browser = await launch(suite);
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
-});
+const shared = suite();
 
 /**
  * Loads the package in a fresh page and returns the wasm files it fetched and whether the browser has relaxed-simd.
@@ -23,13 +11,13 @@ after(async () => {
  * @param {object} [options] for createDetector
  */
 async function loaded(prelude = '', options = {}) {
-  const page = await browser.newPage();
+  const page = await shared.browser.newPage();
   const fetched = [];
   page.on('request', (request) => {
     if (request.url().endsWith('.wasm')) fetched.push(new URL(request.url()).pathname.split('/').at(-1));
   });
   await page.addInitScript(prelude);
-  await page.goto(url);
+  await page.goto(shared.url);
   const relaxed = await page.evaluate(async (options) => {
     const { createDetector } = await import('/pkg/index.js');
     const { hasRelaxedSimd } = await import('/pkg/simd.js');
@@ -63,8 +51,8 @@ test('a wasmUrl that the caller gives wins', async () => {
 });
 
 test('both wasm files find the same keypoints, and 10,000 frames leave their memory as the first one did', async () => {
-  const page = await browser.newPage();
-  await page.goto(url);
+  const page = await shared.browser.newPage();
+  await page.goto(shared.url);
   const results = await page.evaluate(async () => {
     const bytes = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
     const weights = await bytes('/pkg/weights/compact.safetensors');

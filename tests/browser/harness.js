@@ -3,12 +3,14 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const program = process.env.FACE96 ?? join(root, 'target/release/face96');
 export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
+export const finderPath = join(root, 'pkg/weights/finder.safetensors');
 
 /**
  * Starts `face96 serve` on a free port. The test context ends it.
@@ -49,6 +51,50 @@ export async function launch(t, { clip } = {}) {
   });
   t.after(() => browser.close());
   return browser;
+}
+
+/**
+ * A server and a browser for all tests of a file, which end with it.
+ * @param {object} [options]
+ * @param {(studio: import('playwright-core').Page, path: string) => Promise<unknown>} [options.clip] writes the one that plays as the
+ *   camera, in a page of another browser
+ * @param {() => Promise<void>} [options.ready] done before the first test, when both are there
+ * @returns {{ url: string, browser: import('playwright-core').Browser }} filled in before the first test
+ */
+export function suite({ clip, ready } = {}) {
+  const shared = /** @type {any} */ ({});
+  /** @type {(() => unknown)[]} */
+  const endings = [];
+  const t = { after: (f) => endings.push(f) };
+  before(async () => {
+    shared.url = await serve(t);
+    const path = clip && join(temporaryFolder(t), 'camera.mjpeg');
+    if (clip) await makeClip(t, shared.url, path, clip);
+    shared.browser = await launch(t, { clip: path });
+    await ready?.();
+  });
+  after(async () => {
+    for (const end of endings.reverse()) await end();
+  });
+  return shared;
+}
+
+/**
+ * Has a clip made in a browser of its own.
+ * @param {{ after: (f: () => unknown) => void }} t
+ * @param {string} url the server's
+ * @param {string} path of the clip
+ * @param {(studio: import('playwright-core').Page, path: string) => Promise<T>} write
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function makeClip(t, url, path, write) {
+  const studio = await launch(t);
+  const page = await studio.newPage();
+  await page.goto(`${url}pkg/package.json`);
+  const made = await write(page, path);
+  await studio.close();
+  return made;
 }
 
 /** A folder that is deleted at the end of the test. */

@@ -3,31 +3,24 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { fewerKeypoints, launch, program, root, serve, temporaryFolder, weightsPath } from './harness.js';
+import { test } from 'node:test';
+import { fewerKeypoints, program, root, suite, temporaryFolder, weightsPath } from './harness.js';
 
-/** @type {import('playwright-core').Browser} */
-let browser;
 /** @type {import('playwright-core').Page} */
 let page;
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  const url = await serve(suite);
-  browser = await launch(suite);
-  page = await browser.newPage();
-  await page.goto(url);
-  await page.evaluate(async () => {
-    const { createDetector, guideBox } = await import('/pkg/index.js');
-    const { createSyntheticFace } = await import('/pkg/synthetic.js');
-    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
-    /** How a promise ends, as something that leaves the page. */
-    const outcome = (promise) => promise.then(() => 'done', (error) => error.code ?? String(error));
-    Object.assign(globalThis, { createDetector, guideBox, face, outcome });
-  });
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
+const shared = suite({
+  async ready() {
+    page = await shared.browser.newPage();
+    await page.goto(`${shared.url}pkg/package.json`);
+    await page.evaluate(async () => {
+      const { createDetector, guideBox } = await import('/pkg/index.js');
+      const { createSyntheticFace } = await import('/pkg/synthetic.js');
+      const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+      /** How a promise ends, as something that leaves the page. */
+      const outcome = (promise) => promise.then(() => 'done', (error) => error.code ?? String(error));
+      Object.assign(globalThis, { createDetector, guideBox, face, outcome });
+    });
+  },
 });
 
 test('imports in Node without a DOM', async () => {
@@ -206,7 +199,7 @@ test('smoothing can be set, changed and turned off; odd options are refused', as
 });
 
 test('detectors of the same files share one worker, each with its own tracks', async (t) => {
-  const own = await browser.newPage();
+  const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());
   const ids = await own.evaluate(async () => {
@@ -248,7 +241,7 @@ test('a long-lived signal keeps nothing of a closed detector', async () => {
 });
 
 test('weights of another schema work: names come from the file', async (t) => {
-  const own = await browser.newPage();
+  const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.route('**/four.safetensors', (route) => route.fulfill({ body: fewerKeypoints(4) }));
   await own.goto(page.url());
@@ -391,7 +384,7 @@ test('progress reaches the size of both files', async () => {
 });
 
 test('a crashed worker is told and replaced once', async (t) => {
-  const own = await browser.newPage();
+  const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());
   await own.evaluate(async () => {
@@ -413,7 +406,7 @@ test('a crashed worker is told and replaced once', async (t) => {
 });
 
 test('a wasm trap without a worker is told, forgiven once, and leaves other detectors working', async (t) => {
-  const own = await browser.newPage();
+  const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());
   const seen = await own.evaluate(async () => {
@@ -447,11 +440,11 @@ test('a wasm trap without a worker is told, forgiven once, and leaves other dete
     return seen;
   });
   t.diagnostic(JSON.stringify(seen));
-  const [first, second, trapped, again, shared, sharedAgain, trappedAgain, twice, fresh] = seen;
+  const [first, second, trapped, again, beside, besideAgain, trappedAgain, twice, fresh] = seen;
   assert.deepEqual([first, second], [1, 1]);
   assert.match(trapped, /^wasm-crashed: The wasm stopped: /);
   assert.equal(again, 1, 'it starts afresh by itself');
-  assert.deepEqual([shared, sharedAgain], [1, 1], 'so does one that shared the instance');
+  assert.deepEqual([beside, besideAgain], [1, 1], 'so does one that shared the instance');
   assert.match(trappedAgain, /^wasm-crashed: /);
   assert.equal(twice, 'wasm-crashed: The wasm stopped twice; create a new detector.');
   assert.equal(fresh, 1);

@@ -1,32 +1,19 @@
 // The page's manners: accessible in every state and theme, without a mouse, on small screens, offline, and small.
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
 import { brotliCompressSync } from 'node:zlib';
 import { WASM, pageFiles, writeOfflineFiles } from '../../tools/offline-files.js';
-import { launch, root, serve, temporaryFolder } from './harness.js';
-import { countRequests, open as openPage, playSample, running, status } from './visitor.js';
+import { root, serve, suite, temporaryFolder } from './harness.js';
+import { audit, countRequests, open as openPage, playSample, running } from './visitor.js';
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SIZES = { phone: { width: 360, height: 740 }, tablet: { width: 768, height: 1024 }, desktop: { width: 1280, height: 800 } };
 /** What a visitor downloads, compressed as servers do. */
 const MAX_BYTES = 900_000;
 
-/** @type {import('playwright-core').Browser} */
-let browser;
-let url = '';
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  url = await serve(suite);
-  browser = await launch(suite);
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
-});
-const open = (t, options) => openPage(t, browser, url, options);
+const shared = suite();
+const open = (t, options) => openPage(t, shared.browser, shared.url, options);
 
 /** Everything on, every panel open. */
 async function unfold(page) {
@@ -64,15 +51,7 @@ for (const theme of ['light', 'dark']) {
       for (const [state, enter] of Object.entries(STATES)) {
         const { page, context } = await open(t, { viewport: SIZES[size], colorScheme: theme });
         await enter(page);
-        // A transition half-way has other colours.
-        await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished.catch(() => {}))));
-        await page.evaluate(axe);
-        const found = await page.evaluate(async () => {
-          const run = { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] };
-          const { violations } = await globalThis.axe.run(document, run);
-          return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.target.join(' ')).join(', ')}`);
-        });
-        assert.deepEqual(found, [], state);
+        assert.deepEqual(await audit(page), [], state);
         await context.close();
       }
     });
@@ -260,8 +239,8 @@ test('the whole page, net and all, is small', (t) => {
 });
 
 test('works offline after the first visit, in a folder of a site too', async (t) => {
-  const counted = await countRequests(t, url, '/demos/face/');
-  const { page, faults } = await openPage(t, browser, counted.url);
+  const counted = await countRequests(t, shared.url, '/demos/face/');
+  const { page, faults } = await openPage(t, shared.browser, counted.url);
   await page.waitForFunction(() => document.querySelector('#offline').textContent.includes('offline'));
   assert.match(await page.textContent('#offline'), /also works offline/);
   assert.deepEqual(counted.requests.filter((path) => !path.startsWith('/demos/face/')), []);
@@ -274,16 +253,21 @@ test('works offline after the first visit, in a folder of a site too', async (t)
   assert.deepEqual(faults, []);
 });
 
-test('a new version is offered, comes whole, and the old one is forgotten', async (t) => {
+/** The page's files in a folder of their own, to be changed. */
+function copyOfPage(t) {
   const folder = temporaryFolder(t);
-  for (const [, path] of pageFiles(root)) {
+  for (const path of [...pageFiles(root).values(), join(root, 'www/sw.js')]) {
     const copy = join(folder, path.slice(root.length));
-    mkdirSync(join(copy, '..'), { recursive: true });
+    mkdirSync(dirname(copy), { recursive: true });
     cpSync(path, copy);
   }
-  cpSync(join(root, 'www/sw.js'), join(folder, 'www/sw.js'));
   writeOfflineFiles(folder);
-  const { page, faults } = await openPage(t, browser, await serve(t, folder));
+  return folder;
+}
+
+test('a new version is offered, comes whole, and the old one is forgotten', async (t) => {
+  const folder = copyOfPage(t);
+  const { page, faults } = await openPage(t, shared.browser, await serve(t, folder));
   await page.waitForFunction(() => document.querySelector('#offline').textContent.includes('offline'));
   const index = join(folder, 'www/index.html');
   writeFileSync(index, readFileSync(index, 'utf8').replace('<title>face96', '<title>newer face96'));
@@ -304,15 +288,8 @@ test('a new version is offered, comes whole, and the old one is forgotten', asyn
 });
 
 test('a copy that was uploaded by halves is not kept for offline use, and still works', async (t) => {
-  const { page, context } = await openPage(t, browser, 'about:blank');
-  const folder = temporaryFolder(t);
-  for (const [, path] of pageFiles(root)) {
-    const copy = join(folder, path.slice(root.length));
-    mkdirSync(join(copy, '..'), { recursive: true });
-    cpSync(path, copy);
-  }
-  cpSync(join(root, 'www/sw.js'), join(folder, 'www/sw.js'));
-  writeOfflineFiles(folder);
+  const { page, context } = await openPage(t, shared.browser, 'about:blank');
+  const folder = copyOfPage(t);
   writeFileSync(join(folder, 'www/style.css'), '/* another */', { flag: 'a' });
   await page.goto(await serve(t, folder));
   await page.waitForFunction(() => document.querySelector('#offline').textContent !== '');

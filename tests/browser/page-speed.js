@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { writeMovingClip } from './clip.js';
-import { launch, root, serve } from './harness.js';
+import { launch, makeClip, root, serve } from './harness.js';
 import { open, running } from './visitor.js';
 
 /** A reading is taken this often, in ms. */
@@ -82,22 +82,6 @@ export async function pageCost(t, { clip, seconds, folder = root }) {
 /** @param {number[]} values */
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
-/**
- * Writes the clip that the camera plays.
- * @param {{ after: (f: () => unknown) => void }} t
- * @param {string} folder
- * @returns {Promise<string>} its path
- */
-export async function makeClip(t, folder) {
-  const clip = join(folder, 'camera.mjpeg');
-  const studio = await launch(t);
-  const page = await studio.newPage();
-  await page.goto(`${await serve(t)}pkg/package.json`);
-  await writeMovingClip(page, clip);
-  await studio.close();
-  return clip;
-}
-
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values, positionals } = parseArgs({ options: { seconds: { type: 'string', default: '20' }, rounds: { type: 'string', default: '1' } }, allowPositionals: true });
   const folders = positionals.length ? positionals : [root];
@@ -108,7 +92,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   };
   const home = mkdtempSync(join(tmpdir(), 'face96-'));
   try {
-    const clip = await makeClip(t, home);
+    const clip = join(home, 'camera.mjpeg');
+    await makeClip(t, await serve(t), clip, writeMovingClip);
     await end();
     console.log('  frames   page   worker   together   detector   nets');
     const ms = (value, width) => `${value.toFixed(2)}`.padStart(width);

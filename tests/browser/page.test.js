@@ -1,25 +1,14 @@
 // The page: what a visitor meets, with and without a camera, and how each fault is told.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { deflateSync, crc32 } from 'node:zlib';
-import { fewerKeypoints, foreignWeights, launch, serve, weightsPath } from './harness.js';
+import { fewerKeypoints, finderPath, foreignWeights, suite, weightsPath } from './harness.js';
 import { countRequests, open as openPage, playSample, running, saved, status } from './visitor.js';
 
-/** @type {import('playwright-core').Browser} */
-let browser;
-let url = '';
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  url = await serve(suite);
-  browser = await launch(suite);
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
-});
+const shared = suite();
 
-const open = (t, options) => openPage(t, browser, url, options);
+const open = (t, options) => openPage(t, shared.browser, shared.url, options);
 
 /** Sum of what a canvas shows, which a worker may have drawn: changes with every change of the drawing. */
 const inkOf = (selector) => {
@@ -64,6 +53,20 @@ test('the sample plays with keypoints on the face, and stops', async (t) => {
   assert.deepEqual(faults, []);
 });
 
+test('the sample shows as many faces as are looked for, and all are followed', async (t) => {
+  const { page, faults } = await open(t);
+  await page.click('summary:has-text("Tracking")');
+  await page.click('#play');
+  const followed = (n) => page.waitForFunction((n) => Array.from(document.querySelector('#poses').rows).filter((row) => row.cells[1].textContent !== '–').length === n, n, { timeout: 20_000 });
+  for (const n of [1, 4, 2, 3]) {
+    await page.click(`label:has([data-setting="faces"][value="${n}"])`);
+    await followed(n);
+    assert.equal(await page.locator('#crop-list canvas:visible').count(), n);
+  }
+  await page.click('#stop');
+  assert.deepEqual(faults, []);
+});
+
 test('the camera starts, stops and starts again; Stop switches it off', async (t) => {
   const { page, faults } = await open(t);
   for (let round = 0; round < 2; round++) {
@@ -105,15 +108,15 @@ test('the camera is chosen from a list, and the choice is remembered', async (t)
   // There is no such camera, so the browser took the one that is there: that one is remembered.
   const kept = await page.inputValue('#camera');
   const again = await context.newPage();
-  await again.goto(url);
+  await again.goto(shared.url);
   await again.waitForFunction((kept) => document.querySelector('#camera').value === kept, kept);
 });
 
 // ------------------------------------------------------------------------------------------- privacy
 
 test('nothing is requested after loading, by the page, its worker or the service worker', async (t) => {
-  const counted = await countRequests(t, url);
-  const { page } = await openPage(t, browser, counted.url);
+  const counted = await countRequests(t, shared.url);
+  const { page } = await openPage(t, shared.browser, counted.url);
   await playSample(page);
   await page.waitForFunction(() => document.querySelector('#offline').textContent !== '');
   const loaded = counted.requests.length;
@@ -259,6 +262,9 @@ for (const [what, pattern, answer, sentence] of [
   ['truncated weights', '**/compact.safetensors', { body: () => readFileSync(weightsPath).subarray(0, 100_000) }, 'cannot be used'],
   ['empty weights', '**/compact.safetensors', { body: '' }, 'cannot be used'],
   ['foreign weights', '**/compact.safetensors', { body: foreignWeights }, 'cannot be used'],
+  ['finder 404', '**/finder.safetensors', { status: 404, body: '' }, /finder\.safetensors: the server answered 404/],
+  ['truncated finder', '**/finder.safetensors', { body: () => readFileSync(finderPath).subarray(0, 10_000) }, /finder\.safetensors cannot be used/],
+  ['keypoints in the place of the finder', '**/finder.safetensors', { body: () => readFileSync(weightsPath) }, /finder\.safetensors cannot be used/],
   ['wasm 404', '**/face96*_bg.wasm', { status: 404, body: '' }, 'answered 404'],
   ['damaged wasm', '**/face96*_bg.wasm', { body: 'not wasm' }, 'The browser refused'],
 ]) {
@@ -268,8 +274,10 @@ for (const [what, pattern, answer, sentence] of [
     const body = typeof answer.body === 'function' ? answer.body() : answer.body;
     await context.route(pattern, (route) => route.fulfill({ ...answer, body }));
     await page.click('#start');
-    await status(page, sentence);
-    t.diagnostic(await page.textContent('#status'));
+    await page.waitForSelector('.status.error', { timeout: 20_000 });
+    const said = await page.textContent('#status');
+    t.diagnostic(said);
+    assert.match(said, new RegExp(sentence));
     await context.unroute(pattern);
     await page.click('#start');
     await running(page);
@@ -308,6 +316,34 @@ test('weights for other keypoints are drawn and saved as they are', async (t) =>
   const [header, row] = (await saved(page, '#csv')).bytes.toString().split('\n').map((line) => line.split(','));
   assert.equal(header.length, row.length);
   assert.equal(row[header.indexOf('yaw')], '', 'what is not known is empty');
+  assert.deepEqual(faults, []);
+});
+
+test('without a canvas for workers and without video frames, all is drawn by the page', async (t) => {
+  const { page, context, faults } = await open(t);
+  const older = await context.newPage();
+  await page.close();
+  older.on('pageerror', (error) => faults.push(error.message));
+  await older.addInitScript(() => {
+    delete HTMLCanvasElement.prototype.transferControlToOffscreen;
+    delete window.VideoFrame;
+    // The camera shows the sample.
+    navigator.mediaDevices.getUserMedia = async () => {
+      const { createSyntheticFace } = await import('/pkg/synthetic.js');
+      const face = await createSyntheticFace({ seed: 7, width: 320, height: 240 });
+      const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+      setInterval(() => canvas.getContext('2d').putImageData(face.draw(performance.now() / 1000), 0, 0), 40);
+      return canvas.captureStream(25);
+    };
+  });
+  await older.goto(shared.url);
+  await older.click('#start');
+  await older.waitForSelector('.stage.found', { timeout: 20_000 });
+  assert.ok((await otherInk(older, 0)) > 0);
+  await older.waitForTimeout(300);
+  assert.ok((await older.evaluate(inkOf, '#crop-list canvas')) > 0, 'the crop shows the face');
+  assert.equal((await saved(older, '#snapshot')).bytes.readUInt32BE(16), 320);
+  assert.equal(older.workers().some((worker) => worker.url().includes('painter')), false);
   assert.deepEqual(faults, []);
 });
 
@@ -620,7 +656,7 @@ test('settings outlive the visit', async (t) => {
   await page.fill('#smoothing', '3');
   await page.click('#theme');
   const again = await context.newPage();
-  await again.goto(url);
+  await again.goto(shared.url);
   assert.ok(await again.isChecked('[data-setting="labels"]'));
   assert.ok(await again.isChecked('[data-setting="faces"][value="3"]'));
   assert.equal(await again.inputValue('#smoothing'), '3');

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { launch, readCsv, root, serve } from './harness.js';
+import { test } from 'node:test';
+import { readCsv, root, suite } from './harness.js';
 
 /** Photographs with one face, evenly spaced over the validation rows of each source. */
 const PER_SOURCE = 60;
@@ -12,43 +12,38 @@ const scenes = join(root, '../shared/data/scenes');
 
 /** @type {import('playwright-core').Page} */
 let page;
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  const url = await serve(suite);
-  const browser = await launch(suite);
-  page = await browser.newPage();
-  await page.goto(`${url}pkg/package.json`);
-  await page.evaluate(async () => {
-    const { createDetector } = await import('/pkg/index.js');
-    const { createSyntheticFace } = await import('/pkg/synthetic.js');
-    const faces = await Promise.all([3, 7, 12, 21].map((seed) => createSyntheticFace({ seed, width: 320, height: 240 })));
-    const canvas = new OffscreenCanvas(640, 480);
-    const context = canvas.getContext('2d', { willReadFrequently: true });
-    /** Draws some of the faces, each in its quarter, at a time; returns the picture and where their points are. */
-    globalThis.draw = (shown, seconds) => {
-      context.fillStyle = '#8a8f94';
-      context.fillRect(0, 0, 640, 480);
-      const points = shown.map((n) => {
-        const [x, y] = [320 * (n % 2), 240 * Math.floor(n / 2)];
-        context.putImageData(faces[n].draw(seconds), x, y);
-        return faces[n].keypoints(seconds).map((p) => ({ x: p.x + x, y: p.y + y }));
-      });
-      return { picture: context.getImageData(0, 0, 640, 480), points };
-    };
-    /** Mean distance of a face's keypoints from the nearest of some faces, over the box's side. */
-    globalThis.off = (face, points) =>
-      Math.min(
-        ...points.map((want) => {
-          const distances = face.keypoints.map((p, k) => Math.hypot(p.x - want[k].x, p.y - want[k].y));
-          return distances.reduce((a, b) => a + b) / distances.length / face.box.size;
-        }),
-      );
-    Object.assign(globalThis, { createDetector });
-  });
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
+const shared = suite({
+  async ready() {
+    page = await shared.browser.newPage();
+    await page.goto(`${shared.url}pkg/package.json`);
+    await page.evaluate(async () => {
+      const { createDetector } = await import('/pkg/index.js');
+      const { createSyntheticFace } = await import('/pkg/synthetic.js');
+      const faces = await Promise.all([3, 7, 12, 21].map((seed) => createSyntheticFace({ seed, width: 320, height: 240 })));
+      const canvas = new OffscreenCanvas(640, 480);
+      const context = canvas.getContext('2d', { willReadFrequently: true });
+      /** Draws some of the faces, each in its quarter, at a time; returns the picture and where their points are. */
+      globalThis.draw = (shown, seconds) => {
+        context.fillStyle = '#8a8f94';
+        context.fillRect(0, 0, 640, 480);
+        const points = shown.map((n) => {
+          const [x, y] = [320 * (n % 2), 240 * Math.floor(n / 2)];
+          context.putImageData(faces[n].draw(seconds), x, y);
+          return faces[n].keypoints(seconds).map((p) => ({ x: p.x + x, y: p.y + y }));
+        });
+        return { picture: context.getImageData(0, 0, 640, 480), points };
+      };
+      /** Mean distance of a face's keypoints from the nearest of some faces, over the box's side. */
+      globalThis.off = (face, points) =>
+        Math.min(
+          ...points.map((want) => {
+            const distances = face.keypoints.map((p, k) => Math.hypot(p.x - want[k].x, p.y - want[k].y));
+            return distances.reduce((a, b) => a + b) / distances.length / face.box.size;
+          }),
+        );
+      Object.assign(globalThis, { createDetector });
+    });
+  },
 });
 
 test('a still picture: every face at the first call, and none in an empty one', async (t) => {

@@ -1,5 +1,9 @@
-// What the tests of the page share: opening it, and waiting for what a visitor would see.
+// What the tests of the page share: opening it, waiting for what a visitor would see, and auditing that.
+import { readFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
+import { createRequire } from 'node:module';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /**
  * Opens the page in a context of its own, so that no cache hides a routed fault.
@@ -69,4 +73,21 @@ export async function countRequests(t, url, folder = '/') {
   };
   t.after(close);
   return { url: `http://127.0.0.1:${server.address().port}${folder}`, requests, close };
+}
+
+/**
+ * What axe finds, by the rules of WCAG 2.2 A and AA and its own.
+ * @param {import('playwright-core').Page} page
+ * @param {string} [selector] of the part that is looked at, shadow roots included; default is the whole document
+ * @returns {Promise<string[]>}
+ */
+export async function audit(page, selector) {
+  // A transition half-way has other colours.
+  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished.catch(() => {}))));
+  await page.evaluate(axe);
+  return page.evaluate(async (selector) => {
+    const run = { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] };
+    const { violations } = await globalThis.axe.run(selector ?? document, run);
+    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.target.join(' ')).join(', ')}`);
+  }, selector);
 }

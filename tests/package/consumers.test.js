@@ -6,34 +6,19 @@ import { cpSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { after, before, test } from 'node:test';
-import { launch, root, serve, temporaryFolder } from '../browser/harness.js';
+import { root, suite, temporaryFolder } from '../browser/harness.js';
 import { writeSyntheticClip } from '../browser/clip.js';
 
 const vite = join(root, 'node_modules/vite/bin/vite.js');
 const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'";
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.wasm': 'application/wasm', '.css': 'text/css' };
 
-/** @type {import('playwright-core').Browser} */
-let browser;
-let folder = '';
+const shared = suite({ clip: writeSyntheticClip });
+const folder = temporaryFolder({ after });
 let tarball = '';
-const endings = [];
-before(async () => {
-  const suite = { after: (f) => endings.push(f) };
-  folder = temporaryFolder(suite);
+before(() => {
   const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { cwd: join(root, 'pkg'), stdio: 'pipe' });
   tarball = join(folder, JSON.parse(packed.toString())[0].filename);
-  const clip = join(folder, 'camera.mjpeg');
-  const url = await serve(suite);
-  const studio = await launch(suite);
-  const page = await studio.newPage();
-  await page.goto(`${url}pkg/package.json`);
-  await writeSyntheticClip(page, clip);
-  await studio.close();
-  browser = await launch(suite, { clip });
-});
-after(async () => {
-  for (const end of endings.reverse()) await end();
 });
 
 /** Copies an example to an empty folder and installs the tarball there, with the example's other dependencies. */
@@ -82,7 +67,7 @@ function develop(t, project) {
 
 /** Opens a page and waits until its <output> says something that begins as expected. */
 async function expectOutput(t, url, beginning) {
-  const page = await browser.newPage();
+  const page = await shared.browser.newPage();
   t.after(() => page.close());
   const faults = [];
   page.on('pageerror', (error) => faults.push(error.message));
