@@ -91,7 +91,7 @@ const playSample = () => {
   const { clientWidth, clientHeight } = html('stage');
   // As wide as the stage is, in what a slow laptop draws between two frames.
   const size = { width: Math.round((360 * clientWidth) / clientHeight), height: 360 };
-  return begin((signal) => openSample(size, signal), 'Loading the sample.');
+  return begin((signal) => openSample(size, () => settings.faces, signal), 'Loading the sample.');
 };
 
 /** @param {File[]} files */

@@ -125,30 +125,54 @@ export function videoFrames(video, gate) {
   };
 }
 
+/** Who plays in the sample: the first where there is one face. */
+const SEEDS = [7, 3, 12, 21];
+
 /**
- * The face that the program draws itself.
+ * Faces that the program draws itself, each in its part of the picture, as in a video call.
  * @param {{ width: number, height: number }} size in pixels
+ * @param {() => number} count of faces, 1 to 4; may change while it plays
  * @param {AbortSignal} signal
  * @returns {Promise<Source>}
  */
-export async function openSample({ width, height }, signal) {
-  const face = await createSyntheticFace({ seed: 7, width, height });
-  signal.addEventListener('abort', () => face.close());
-  if (signal.aborted) face.close();
-  signal.throwIfAborted();
+export async function openSample({ width, height }, count, signal) {
   const gate = new FrameGate(signal);
   const canvas = document.createElement('canvas');
   fit(canvas, width, height);
   const context = frameContext(canvas);
+  /** @type {{ x: number, y: number, face: import('./pkg/synthetic.js').FaceAnimation }[]} */
+  let cast = [];
+  const dismiss = () => cast.splice(0).forEach(({ face }) => face.close());
+  /** @param {number} n */
+  const gather = async (n) => {
+    const rows = Math.ceil(n / 2);
+    const next = await Promise.all(
+      SEEDS.slice(0, n).map(async (seed, i) => {
+        const row = Math.floor(i / 2);
+        // One alone in its row has all of it.
+        const columns = Math.min(2, n - 2 * row);
+        const [x, right] = [i % 2, (i % 2) + 1].map((column) => Math.round((width * column) / columns));
+        const [y, bottom] = [row, row + 1].map((row) => Math.round((height * row) / rows));
+        return { x, y, face: await createSyntheticFace({ seed, width: right - x, height: bottom - y }) };
+      }),
+    );
+    dismiss();
+    cast = next;
+    if (signal.aborted) dismiss();
+  };
+  await gather(count());
+  signal.throwIfAborted();
+  signal.addEventListener('abort', dismiss);
   /** Time since the first frame, in ms. A pause of the page is no time. */
   let clock = 0;
   let last = NaN;
   return {
     kind: 'sample',
     name: 'sample',
-    greeting: 'Playing the sample: a face drawn by the program itself.',
+    greeting: 'Playing the sample, drawn by the program itself: as many faces as are looked for.',
     scale: 1,
-    next() {
+    async next() {
+      if (cast.length !== count()) await gather(count());
       requestAnimationFrame((now) => {
         if (now - last < 250) clock += now - last;
         last = now;
@@ -157,7 +181,7 @@ export async function openSample({ width, height }, signal) {
       return gate.wait();
     },
     take() {
-      context.putImageData(face.draw(clock / 1000), 0, 0);
+      for (const { x, y, face } of cast) context.putImageData(face.draw(clock / 1000), x, y);
       return canvas;
     },
   };
