@@ -18,7 +18,7 @@ export class CropView {
   #image = new ImageData(SIDE, SIDE);
   #bytes = new Uint8Array(0);
 
-  /** @param {HTMLCanvasElement | OffscreenCanvas} canvas the style sheet takes the colours of what is drawn there */
+  /** @param {HTMLCanvasElement | OffscreenCanvas} canvas */
   constructor(canvas) {
     Object.assign(canvas, { width: SIDE, height: SIDE });
     this.#context = context2d(canvas);
@@ -94,9 +94,10 @@ export class CropView {
   /** @param {CanvasImageSource} picture @param {Box} box */
   #draw(picture, { x, y, size, roll }) {
     const context = this.#context;
-    context.resetTransform();
+    context.reset();
     context.fillStyle = '#000';
     context.fillRect(0, 0, SIDE, SIDE);
+    context.filter = 'grayscale(1)';
     context.imageSmoothingQuality = 'high';
     context.translate(SIDE / 2, SIDE / 2);
     context.scale(SIDE / size, SIDE / size);

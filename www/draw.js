@@ -112,27 +112,18 @@ export function drawFaces(context, faces, edges, view, show) {
     }
     if (show.labels) drawLabels(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view);
     if (show.points) {
-      // Lines of no length with round ends: half the time of arcs. The dark rim keeps the points visible on light skin.
-      context.beginPath();
-      for (const { x, y } of points) dot(context, x, y);
       context.strokeStyle = SHADOW;
-      context.lineWidth = 4.7 * unit;
-      context.stroke();
-      context.lineWidth = 3.3 * unit;
+      context.lineWidth = 0.7 * unit;
       points.forEach(({ x, y }, k) => {
         context.beginPath();
-        dot(context, x, y);
-        context.strokeStyle = show.colours ? confidenceColour(face.keypoints[k].confidence) : POINT;
+        context.arc(x, y, 2 * unit, 0, 2 * Math.PI);
+        context.fillStyle = show.colours ? confidenceColour(face.keypoints[k].confidence) : POINT;
+        context.fill();
+        // The dark rim keeps the point visible on light skin.
         context.stroke();
       });
     }
   }
-}
-
-/** @param {CanvasRenderingContext2D} context @param {number} x @param {number} y */
-function dot(context, x, y) {
-  context.moveTo(x, y);
-  context.lineTo(x, y);
 }
 
 /**
