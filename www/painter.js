@@ -49,11 +49,14 @@ export class Painter {
    * @param {Face['box'][]} boxes in its pixels
    */
   async crop(picture, boxes) {
-    for (const [n, view] of this.#crops.entries()) {
-      if (picture && boxes[n]) await view.show(picture, boxes[n]);
-      else view.clear();
+    try {
+      for (const [n, view] of this.#crops.entries()) {
+        if (picture && boxes[n]) await view.show(picture, boxes[n]);
+        else view.clear();
+      }
+    } finally {
+      picture?.close();
     }
-    picture?.close();
   }
 }
 

@@ -319,33 +319,62 @@ test('weights for other keypoints are drawn and saved as they are', async (t) =>
   assert.deepEqual(faults, []);
 });
 
-test('without a canvas for workers and without video frames, all is drawn by the page', async (t) => {
-  const { page, context, faults } = await open(t);
-  const older = await context.newPage();
-  await page.close();
-  older.on('pageerror', (error) => faults.push(error.message));
-  await older.addInitScript(() => {
-    delete HTMLCanvasElement.prototype.transferControlToOffscreen;
-    delete window.VideoFrame;
-    // The camera shows the sample.
-    navigator.mediaDevices.getUserMedia = async () => {
+for (const [what, older] of [['as browsers are', false], ['without canvases for workers and video frames', true]]) {
+  test(`a live camera is shown by the video itself, ${what}: points over it, crop, snapshot, recording`, async (t) => {
+    const { page, context, faults } = await open(t);
+    await page.close();
+    const own = await context.newPage();
+    own.on('pageerror', (error) => faults.push(error.message));
+    own.on('console', (message) => faults.push(message.text())); // such as a video frame that nobody closed
+    await own.addInitScript((older) => {
+      if (older) {
+        delete HTMLCanvasElement.prototype.transferControlToOffscreen;
+        delete window.VideoFrame;
+      }
+      // The camera shows a drawn face, which stands still.
+      navigator.mediaDevices.getUserMedia = async () => {
+        const { createSyntheticFace } = await import('/pkg/synthetic.js');
+        const face = await createSyntheticFace({ seed: 7, width: 320, height: 240 });
+        const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+        setInterval(() => canvas.getContext('2d').putImageData(face.draw(0), 0, 0), 40);
+        return canvas.captureStream(25);
+      };
+    }, older);
+    await own.goto(shared.url);
+    await own.click('#start');
+    await own.waitForSelector('.stage.found', { timeout: 20_000 });
+    assert.ok((await otherInk(own, 0)) > 0, 'points are drawn');
+    assert.equal(await own.isVisible('#picture'), false, 'nothing paints the frame');
+    const [video, stage] = await Promise.all(['#video', '#stage'].map((selector) => own.locator(selector).boundingBox()));
+    assert.deepEqual(video, stage);
+    assert.equal(await own.evaluate(() => new DOMMatrix(getComputedStyle(document.querySelector('#video')).transform).a), -1, 'mirrored');
+    await own.waitForTimeout(300);
+    assert.ok((await own.evaluate(inkOf, '#crop-list canvas')) > 0, 'the crop shows the face');
+    assert.equal(own.workers().some((worker) => worker.url().includes('painter')), !older);
+    const { bytes } = await saved(own, '#snapshot');
+    assert.deepEqual([bytes.readUInt32BE(16), bytes.readUInt32BE(20)], [320, 240]);
+    // Seen as in a mirror, as on the stage; but for the points it is the drawn picture.
+    const same = await own.evaluate(async (bytes) => {
       const { createSyntheticFace } = await import('/pkg/synthetic.js');
-      const face = await createSyntheticFace({ seed: 7, width: 320, height: 240 });
-      const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
-      setInterval(() => canvas.getContext('2d').putImageData(face.draw(performance.now() / 1000), 0, 0), 40);
-      return canvas.captureStream(25);
-    };
+      const want = (await createSyntheticFace({ seed: 7, width: 320, height: 240 })).draw(0).data;
+      const context = new OffscreenCanvas(320, 240).getContext('2d');
+      context.drawImage(await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: 'image/png' })), 0, 0);
+      const { data } = context.getImageData(0, 0, 320, 240);
+      let same = 0;
+      for (let y = 0; y < 240; y++) {
+        for (let x = 0; x < 320; x++) same += Number(Math.abs(data[4 * (y * 320 + x)] - want[4 * (y * 320 + 319 - x)]) < 24);
+      }
+      return same / (320 * 240);
+    }, [...bytes]);
+    assert.ok(same > 0.9 && same < 0.9999, `${same} of the snapshot is the picture`);
+    await own.click('#record');
+    await own.waitForTimeout(1200);
+    const film = await saved(own, '#record');
+    assert.match(film.name, /\.webm$/);
+    assert.ok(film.bytes.length > 1000);
+    assert.deepEqual(faults, []);
   });
-  await older.goto(shared.url);
-  await older.click('#start');
-  await older.waitForSelector('.stage.found', { timeout: 20_000 });
-  assert.ok((await otherInk(older, 0)) > 0);
-  await older.waitForTimeout(300);
-  assert.ok((await older.evaluate(inkOf, '#crop-list canvas')) > 0, 'the crop shows the face');
-  assert.equal((await saved(older, '#snapshot')).bytes.readUInt32BE(16), 320);
-  assert.equal(older.workers().some((worker) => worker.url().includes('painter')), false);
-  assert.deepEqual(faults, []);
-});
+}
 
 test('loading shows how far it is', async (t) => {
   const { page, context } = await open(t, { serviceWorkers: 'block' });
