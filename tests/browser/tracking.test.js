@@ -41,7 +41,7 @@ const shared = suite({
             return distances.reduce((a, b) => a + b) / distances.length / face.box.size;
           }),
         );
-      Object.assign(globalThis, { createDetector });
+      Object.assign(globalThis, { createDetector, createSyntheticFace });
     });
   },
 });
@@ -129,16 +129,12 @@ test('photographs with one face', { skip: existsSync(scenes) ? false : 'no ../sh
   }
 });
 
-const photographs = join(root, '../shared/data/helen_afw');
-
-test('photographs held still and moved: jitter and lag', { skip: existsSync(photographs) ? false : 'no ../shared/data', timeout: 120_000 }, async (t) => {
-  // Faces of people not trained on, large enough that the picture is sharp.
-  const rows = readCsv(join(photographs, 'labels.csv')).filter((row) => row.split === 'val' && Number(row.src_box_px) > 120);
-  const names = Object.keys(rows[0]).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
-  const pictures = [1, 4, 7, 10].map((n) => rows[Math.floor((n * rows.length) / 12)]).map((row) => ({
-    jpeg: readFileSync(join(photographs, row.file)).toString('base64'),
-    points: names.map((name) => ({ x: Number(row[`${name}_x`]), y: Number(row[`${name}_y`]) })),
-  }));
+/**
+ * Films pictures of 160x160 pixels with known points, held still and moved in a known way; checks jitter and lag.
+ * @param {import('node:test').TestContext} t
+ * @param {{ picture: string, points: { x: number, y: number }[] }[]} pictures base64
+ */
+async function film(t, pictures) {
   const measured = await page.evaluate(async (pictures) => {
     const [width, height] = [640, 480];
     const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
@@ -146,9 +142,9 @@ test('photographs held still and moved: jitter and lag', { skip: existsSync(phot
     const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
     const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
     const measured = [];
-    for (const { jpeg, points } of pictures) {
-      const bytes = Uint8Array.from(atob(jpeg), (c) => c.charCodeAt(0));
-      const photograph = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+    for (const { picture: file, points } of pictures) {
+      const bytes = Uint8Array.from(atob(file), (c) => c.charCodeAt(0));
+      const photograph = await createImageBitmap(new Blob([bytes]));
       /** The photograph at a time, swaying as far as `reach` says, with a sensor's noise (deviation 4 grey levels). */
       const frame = (seconds, reach) => {
         const wave = (speed) => reach * Math.sin(speed * seconds);
@@ -212,4 +208,32 @@ test('photographs held still and moved: jitter and lag', { skip: existsSync(phot
     assert.ok(jitter < 0.003, `jitter ${jitter}`);
     assert.ok(fast < 1 && slow < 1, `lag ${fast}, ${slow}`);
   }
+}
+
+test('drawn faces held still and moved: jitter and lag', { timeout: 120_000 }, async (t) => {
+  const pictures = await page.evaluate(async () => {
+    const pictures = [];
+    for (const seed of [3, 7]) {
+      const face = await createSyntheticFace({ seed, width: 160, height: 160 });
+      const canvas = new OffscreenCanvas(160, 160);
+      canvas.getContext('2d').putImageData(face.draw(0), 0, 0);
+      const bytes = new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
+      pictures.push({ picture: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')), points: face.keypoints(0) });
+      face.close();
+    }
+    return pictures;
+  });
+  await film(t, pictures);
+});
+
+const photographs = join(root, '../shared/data/helen_afw');
+
+test('photographs held still and moved: jitter and lag', { skip: existsSync(photographs) ? false : 'no ../shared/data', timeout: 120_000 }, async (t) => {
+  // Faces of people not trained on, large enough that the picture is sharp.
+  const rows = readCsv(join(photographs, 'labels.csv')).filter((row) => row.split === 'val' && Number(row.src_box_px) > 120);
+  const names = Object.keys(rows[0]).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
+  await film(t, [1, 4, 7, 10].map((n) => rows[Math.floor((n * rows.length) / 12)]).map((row) => ({
+    picture: readFileSync(join(photographs, row.file)).toString('base64'),
+    points: names.map((name) => ({ x: Number(row[`${name}_x`]), y: Number(row[`${name}_y`]) })),
+  })));
 });
