@@ -57,6 +57,7 @@ async function begin(open, waiting) {
   session.abort();
   const mine = (session = new AbortController());
   const { signal } = mine;
+  awaited.length = 0; // a snapshot of what ran before
   await endRecording();
   stage.clear();
   setRunning(true);

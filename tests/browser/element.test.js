@@ -208,6 +208,67 @@ test('a canvas as the source, without a camera; with neither, an error', async (
   assert.ok(seen[2] < 5, `${seen[2]} px off`);
 });
 
+test('parts, custom properties and the slot are there and work; a snapshot is with or without points, mirrored or not', async (t) => {
+  const { page, faults } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+    const drawn = face.draw(0);
+    canvas.getContext('2d').putImageData(drawn, 0, 0);
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(`face-keypoints { width: 400px; --face-keypoints-aspect-ratio: 2 / 1; --face-keypoints-background: rgb(1, 2, 3);
+      --face-keypoints-color: rgb(4, 5, 6); --face-keypoints-accent: rgb(7, 8, 9); --face-keypoints-accent-color: rgb(10, 11, 12);
+      --face-keypoints-point: rgb(255 0 0); --face-keypoints-edge: rgb(0 0 255); --face-keypoints-point-size: 0.04; }
+      face-keypoints::part(status) { font-style: italic; }`);
+    document.adoptedStyleSheets = [sheet];
+    const e = make({});
+    e.append(Object.assign(document.createElement('span'), { slot: 'button', textContent: 'Los' }));
+    const part = (name) => e.shadowRoot.querySelector(`[part="${name}"]`);
+    const parts = ['video', 'overlay', 'front', 'button', 'status'].filter((name) => !part(name));
+    const [own, button] = [getComputedStyle(e), getComputedStyle(part('button'))];
+    const style = [e.offsetHeight, own.backgroundColor, own.color, button.backgroundColor, button.color, getComputedStyle(part('status')).fontStyle];
+    const words = part('button').querySelector('slot').assignedNodes()[0].textContent;
+    e.source = canvas;
+    const found = next(e, 'facefound');
+    await e.start();
+    await found;
+    await next(e, 'keypoints');
+    const pixels = async (blob) => {
+      const context = new OffscreenCanvas(320, 240).getContext('2d');
+      context.drawImage(await createImageBitmap(blob), 0, 0);
+      return context.getImageData(0, 0, 320, 240).data;
+    };
+    const count = (data, test) => {
+      let n = 0;
+      for (let i = 0; i < data.length; i += 4) n += Number(test(...data.subarray(i, i + 3)));
+      return n;
+    };
+    const [plain, mirrored, points] = await Promise.all([{ overlay: false }, { overlay: false, mirror: true }, {}].map(async (o) => pixels(await e.snapshot(o))));
+    let [same, turned] = [0, 0];
+    for (let y = 0; y < 240; y++) {
+      for (let x = 0; x < 320; x++) {
+        const at = 4 * (320 * y + x);
+        same += Number(plain[at] === drawn.data[at]);
+        turned += Number(mirrored[at] === drawn.data[4 * (320 * y + 319 - x)]);
+      }
+    }
+    const red = (r, g, b) => r > 150 && g < 90 && b < 90;
+    const seen = { parts, style, words, same, turned, red: [count(plain, red), count(points, red)], result: e.result.faces.length };
+    e.stop();
+    const { code } = await e.snapshot().catch((error) => error);
+    return { ...seen, code };
+  });
+  assert.deepEqual(seen.parts, [], 'missing parts');
+  assert.deepEqual(seen.style, [200, 'rgb(1, 2, 3)', 'rgb(4, 5, 6)', 'rgb(7, 8, 9)', 'rgb(10, 11, 12)', 'italic']);
+  assert.equal(seen.words, 'Los');
+  assert.deepEqual([seen.same, seen.turned], [320 * 240, 320 * 240]);
+  assert.ok(seen.red[1] > seen.red[0] + 100, `red pixels: ${seen.red}`);
+  assert.deepEqual([seen.result, seen.code], [1, 'empty-frame']);
+  assert.deepEqual(faults, []);
+});
+
 test('a hidden element takes no place', async (t) => {
   const { page } = await open(t);
   await define(page);
