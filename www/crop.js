@@ -26,6 +26,9 @@ export class CropView {
 
   clear() {
     this.#context.reset();
+    // Nothing of a person stays.
+    this.#bytes = new Uint8Array(0);
+    this.#image.data.fill(0);
   }
 
   /** @param {VideoFrame | ImageBitmap} picture @param {Box} box in its pixels */
