@@ -17,6 +17,7 @@ export class CropView {
   #context;
   #image = new ImageData(SIDE, SIDE);
   #bytes = new Uint8Array(0);
+  #shown = false;
 
   /** @param {HTMLCanvasElement | OffscreenCanvas} canvas */
   constructor(canvas) {
@@ -25,6 +26,8 @@ export class CropView {
   }
 
   clear() {
+    if (!this.#shown) return;
+    this.#shown = false;
     this.#context.reset();
     // Nothing of a person stays.
     this.#bytes = new Uint8Array(0);
@@ -33,6 +36,7 @@ export class CropView {
 
   /** @param {VideoFrame | ImageBitmap} picture @param {Box} box in its pixels */
   async show(picture, box) {
+    this.#shown = true;
     const luma = 'format' in picture ? await this.#luma(picture, box).catch(() => null) : null;
     if (luma) this.#fill(luma, box);
     else this.#draw(picture, box);
@@ -47,7 +51,8 @@ export class CropView {
   async #luma(frame, box) {
     const { format, visibleRect, displayWidth, displayHeight, colorSpace } = frame;
     const plain = visibleRect?.width === displayWidth && visibleRect.height === displayHeight;
-    if (!plain || !WITH_LUMA.test(format ?? '')) return null;
+    const { rotation, flip } = /** @type {{ rotation?: number, flip?: boolean }} */ (/** @type {unknown} */ (frame));
+    if (!plain || rotation || flip || !WITH_LUMA.test(format ?? '')) return null;
     // Colours have half of the pixels or fewer, so that a part has to begin and end at even ones.
     const within = (/** @type {number} */ v, /** @type {number} */ side) => 2 * Math.round(Math.min(side, Math.max(0, v)) / 2);
     const reach = box.size * Math.SQRT1_2;
