@@ -61,7 +61,8 @@ test('the sample shows as many faces as are looked for, and all are followed', a
   for (const n of [1, 4, 2, 3]) {
     await page.click(`label:has([data-setting="faces"][value="${n}"])`);
     await followed(n);
-    assert.equal(await page.locator('#crop-list canvas:visible').count(), n);
+    // The crops come with a later frame.
+    await page.waitForFunction((n) => Array.from(document.querySelectorAll('#crop-list canvas')).filter((canvas) => canvas.checkVisibility()).length === n, n);
   }
   await page.click('#stop');
   assert.deepEqual(faults, []);
