@@ -72,10 +72,14 @@ fn nhwc(t: &Tensor) -> Tensor {
 fn convolution_equals_candles_forward_and_backward() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for case in 0..40 {
-        let (b, c, o) = (rng.random_range(1..20), rng.random_range(1..6), rng.random_range(1..9));
-        let kernel = rng.random_range(1..4);
+        let (b, mut c, mut o) = (rng.random_range(1..20), rng.random_range(1..6), rng.random_range(1..9));
+        let mut kernel = rng.random_range(1..4);
         let (h, w) = (rng.random_range(kernel..14), rng.random_range(kernel..14));
-        let (stride, padding) = (rng.random_range(1..3), rng.random_range(0..2));
+        let (mut stride, padding) = (rng.random_range(1..3), rng.random_range(0..2));
+        if case % 4 > 1 && h.min(w) > 2 {
+            // Whole vectors of channels: Winograd's way.
+            (c, o, kernel, stride) = (rng.random_range(16..40), rng.random_range(16..40), 3, 1);
+        }
         let relu = case % 2 == 0;
         let what =
             format!("conv b{b} {h}x{w}x{c} -> {o}, kernel {kernel}, stride {stride}, padding {padding}, relu {relu}");

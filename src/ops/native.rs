@@ -14,7 +14,23 @@
 //! **Tiling.** A tile is 6 places (or 6 weights of a run) by 2 vectors of channels: 12 sums, which hide the four cycles of a
 //! fused multiply-add's latency on two ports; 2 registers for the vectors and 1 for the repeated value leave room in the 16
 //! registers of AVX2. A step of 12 multiply-adds makes 8 loads, 6 of them of one float. Vectors are AVX-512 or AVX2
-//! where the processor has them (asked at run time), otherwise eight plain floats.
+//! where the processor has them (asked at run time), otherwise eight plain floats. With the 32 registers of AVX-512, tiles of
+//! 8 places are no faster.
+//!
+//! **Winograd** for 3 x 3 and stride 1 (Lavin and Gray 2015, F(4 x 4, 3 x 3)): the output is cut into squares of 4 x 4. A
+//! square's 6 x 6 inputs are taken to 36 points, B^T d B, the kernel to as many, G g G^T; the products are made point by
+//! point, 36 for a square in place of 144, and taken back, A^T m A. Between the transforms these are 36 matrix products, of
+//! (squares, inputs) and (inputs, outputs), by the tiles above. Of the three passes,
+//!
+//! - the gradient of the input is the convolution of `dy` with the kernel turned;
+//! - the gradient of the weights is the transpose of the forward pass: G^T ((B^T d B) (A dy A^T)) G, with the products summed
+//!   over all squares of a group of pictures before they are taken back.
+//!
+//! The transforms work on a vector of channels: its 6 x 6 values are taken down the columns, which fills 36 registers'
+//! worth of stack, and then along the rows, straight to where they are stored. Inputs are read where they lie, zeros
+//! outside; only squares over an edge are copied first. Measured on one core with AVX-512 against the direct way it takes
+//! 0.38 to 0.6 of the time (24 x 24 x 32 to 6 x 6 x 104, `docs/engine.md`). The largest difference to the direct way is 7e-6 of
+//! the largest value.
 //!
 //! Measured against im2col in blocks of the second-level cache with the products by `gemm`: copying 9 values for each one
 //! took as long as the products themselves at 32 channels.
@@ -26,6 +42,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Most runs of pictures that a batch is split into.
 const GROUPS: usize = 8;
@@ -37,8 +54,8 @@ const ROWS: usize = 6;
 const BAND: usize = 6 * 1024;
 
 thread_local! {
-    /// Pictures with their border, kept between steps: the input's and the gradient's.
-    static PADDED: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    /// Pictures with their border, or squares' points, kept between steps: the input's, the gradient's, and sums.
+    static SCRATCH: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
 }
 
 thread_local! {
@@ -198,6 +215,14 @@ impl ConvShape {
         self.batch.div_ceil(GROUPS).max(1)
     }
 
+    /// The convolution that takes the outputs' gradients to the inputs', with the kernel turned by 180 degrees and its
+    /// inputs and outputs swapped: of a stride of 1.
+    fn turned(&self) -> Option<Self> {
+        let (height, width) = self.out_size();
+        let padding = (self.kernel - 1).checked_sub(self.padding).filter(|_| self.stride == 1)?;
+        Some(Self { height, width, inputs: self.outputs, outputs: self.inputs, padding, ..*self })
+    }
+
     /// The input with its border, and the product that gives the output.
     fn forward(&self) -> (Border, Product) {
         let (oh, ow) = self.out_size();
@@ -327,6 +352,24 @@ struct Product {
 }
 
 impl Product {
+    /// Of a matrix of `places` x `run` and one of `run` x `columns`, each with its rows next to each other.
+    fn plain(places: usize, run: usize, columns: usize) -> Self {
+        Self {
+            h: 1,
+            w: places,
+            taps: 1,
+            run,
+            line: 0,
+            from: 0,
+            next_row: 0,
+            next: run,
+            to: 0,
+            to_row: 0,
+            to_next: columns,
+            columns,
+        }
+    }
+
     /// One past the last float that is read, and that is written.
     fn ends(&self) -> (usize, usize) {
         let last = |from: usize, row: usize, next: usize| from + (self.h - 1) * row + (self.w - 1) * next;
@@ -380,13 +423,15 @@ trait Vector: Copy {
     /// # Safety
     /// `LANES` floats at `p` are writable.
     unsafe fn store(self, p: *mut f32);
+    unsafe fn add(self, x: Self) -> Self;
+    unsafe fn sub(self, x: Self) -> Self;
     /// `self + x * y`.
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
     unsafe fn max(self, x: Self) -> Self;
 }
 
 macro_rules! x86_vector {
-    ($name:ident, $register:ident, $lanes:expr, $splat:ident, $load:ident, $store:ident, $fma:ident, $max:ident) => {
+    ($name:ident, $register:ident, $lanes:expr, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident, $max:ident) => {
         #[cfg(target_arch = "x86_64")]
         #[derive(Clone, Copy)]
         struct $name(core::arch::x86_64::$register);
@@ -407,6 +452,14 @@ macro_rules! x86_vector {
                 core::arch::x86_64::$store(p, self.0)
             }
             #[inline(always)]
+            unsafe fn add(self, x: Self) -> Self {
+                Self(core::arch::x86_64::$add(self.0, x.0))
+            }
+            #[inline(always)]
+            unsafe fn sub(self, x: Self) -> Self {
+                Self(core::arch::x86_64::$sub(self.0, x.0))
+            }
+            #[inline(always)]
             unsafe fn add_product(self, x: Self, y: Self) -> Self {
                 Self(core::arch::x86_64::$fma(x.0, y.0, self.0))
             }
@@ -418,8 +471,30 @@ macro_rules! x86_vector {
     };
 }
 
-x86_vector!(Avx512, __m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_max_ps);
-x86_vector!(Avx2, __m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_max_ps);
+x86_vector!(
+    Avx512,
+    __m512,
+    16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_fmadd_ps,
+    _mm512_max_ps
+);
+x86_vector!(
+    Avx2,
+    __m256,
+    8,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_fmadd_ps,
+    _mm256_max_ps
+);
 
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
@@ -434,6 +509,14 @@ impl Vector for [f32; 8] {
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         p.cast::<[f32; 8]>().write_unaligned(self)
+    }
+    #[inline(always)]
+    unsafe fn add(self, x: Self) -> Self {
+        std::array::from_fn(|i| self[i] + x[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(self, x: Self) -> Self {
+        std::array::from_fn(|i| self[i] - x[i])
     }
     #[inline(always)]
     unsafe fn add_product(self, x: Self, y: Self) -> Self {
@@ -516,15 +599,14 @@ unsafe fn product_tile<V: Vector, const M: usize, const N: usize>(
 /// # Safety
 /// The processor has the vector's instructions.
 #[inline(always)]
-unsafe fn product<V: Vector>(g: &Product, x: &[f32], w: &Packed, floor: f32, y: &mut [f32]) {
-    let (reads, writes) = g.ends();
-    let filled = w.bias.len();
-    assert!(reads <= x.len() && writes <= y.len() && w.rows == g.taps * g.run);
-    assert!(w.values.len() == w.rows * filled && filled >= g.columns && filled.is_multiple_of(V::LANES));
+unsafe fn product<V: Vector>(g: &Product, x: &[f32], w: &[f32], bias: &[f32], floor: f32, y: &mut [f32]) {
+    let ((reads, writes), rows, filled) = (g.ends(), g.taps * g.run, bias.len());
+    assert!(reads <= x.len() && writes <= y.len());
+    assert!(w.len() == rows * filled && filled >= g.columns && filled.is_multiple_of(V::LANES));
     // SAFETY (of the tiles): all that they read and write lies between the ends, which were just checked; a block's
-    // matrix ends with `values`, and a block that reaches past `columns` stores no more than these.
+    // matrix ends with `w`, and a block that reaches past `columns` stores no more than these.
     for (from, vectors) in blocks(filled, V::LANES) {
-        let (block, bias) = (w.values.as_ptr().add(w.rows * from), w.bias.as_ptr().add(from));
+        let (block, bias) = (w.as_ptr().add(rows * from), bias.as_ptr().add(from));
         for row in 0..g.h {
             let (x, y) = (x.as_ptr().add(g.from + row * g.next_row), y.as_mut_ptr().add(g.to + row * g.to_row + from));
             for place in (0..g.w).step_by(ROWS) {
@@ -598,6 +680,381 @@ unsafe fn weights<V: Vector>(g: &Product, x: &[f32], border: &Border, dy: &[f32]
     }
 }
 
+/// Points that a square is taken to.
+const POINTS: usize = 36;
+
+/// Floats of points that are worked on at a time: 256 KiB each for those of inputs and outputs, in a second-level cache.
+/// A quarter and twice as many take the same time.
+const SQUARES: usize = 64 * 1024;
+
+/// A convolution cut into squares of 4 x 4 outputs.
+struct Squares {
+    shape: ConvShape,
+    /// Squares of a picture.
+    down: usize,
+    across: usize,
+    /// Squares that are worked on at a time.
+    at_once: usize,
+}
+
+impl Squares {
+    /// Nothing where the direct way is to be taken: where Winograd's does not fit, or a picture's last squares are so empty
+    /// that it would not save half of the products.
+    fn new(shape: ConvShape, lanes: usize) -> Option<Self> {
+        let ConvShape { kernel, stride, padding, inputs, outputs, .. } = shape;
+        let (oh, ow) = shape.out_size();
+        let (down, across) = (oh.div_ceil(4), ow.div_ceil(4));
+        let fits = kernel == 3 && stride == 1 && padding <= 2 && inputs.min(outputs) >= lanes;
+        let pays = 2 * POINTS * down * across <= 9 * oh * ow;
+        let widest = inputs.max(outputs).next_multiple_of(lanes);
+        let at_once = (SQUARES / (POINTS * widest)).next_multiple_of(ROWS);
+        (fits && pays).then_some(Self { shape, down, across, at_once })
+    }
+
+    /// The squares of so many pictures in runs.
+    fn runs(&self, pictures: usize) -> impl Iterator<Item = Range<usize>> {
+        let (all, n) = (pictures * self.down * self.across, self.at_once);
+        (0..all).step_by(n).map(move |from| from..(from + n).min(all))
+    }
+
+    /// The picture that a square lies in, and its first output.
+    fn place(&self, square: usize) -> (usize, usize, usize) {
+        let (row, column) = (square / self.across, square % self.across);
+        (row / self.down, row % self.down * 4, column * 4)
+    }
+
+    /// Floats between the points of a run of `row` floats a square: an odd number of cache lines, so that the points do not
+    /// fall into the same sets of the cache.
+    fn between(&self, row: usize) -> usize {
+        ((self.at_once * row).div_ceil(16) | 1) * 16
+    }
+}
+
+/// Values along an axis of a square, taken to its six points.
+trait ToPoints<V> {
+    /// # Safety
+    /// The processor has the vector's instructions.
+    unsafe fn to_points(self) -> [V; 6];
+}
+
+/// Values along an axis of a square, gathered from its six points: the transpose of [`ToPoints`] for what is summed up.
+trait FromPoints<V> {
+    /// # Safety
+    /// The processor has the vector's instructions.
+    unsafe fn from_points(points: [V; 6]) -> Self;
+}
+
+impl<V: Vector> ToPoints<V> for [V; 6] {
+    /// Inputs: B^T d.
+    #[inline(always)]
+    unsafe fn to_points(self) -> [V; 6] {
+        let [d0, d1, d2, d3, d4, d5] = self;
+        let [two, minus_two, four, minus_four, minus_five] = [2., -2., 4., -4., -5.].map(|k| V::splat(k));
+        let (even, odd) = (d4.add_product(d2, minus_four), d3.add_product(d1, minus_four));
+        let (even2, odd2) = (d4.sub(d2), d3.sub(d1));
+        [
+            d4.add_product(d2, minus_five).add_product(d0, four),
+            even.add(odd),
+            even.sub(odd),
+            even2.add_product(odd2, two),
+            even2.add_product(odd2, minus_two),
+            d5.add_product(d3, minus_five).add_product(d1, four),
+        ]
+    }
+}
+
+impl<V: Vector> FromPoints<V> for [V; 4] {
+    /// Outputs: A^T m.
+    #[inline(always)]
+    unsafe fn from_points([m0, m1, m2, m3, m4, m5]: [V; 6]) -> Self {
+        let [two, four, eight] = [2., 4., 8.].map(|k| V::splat(k));
+        let (even, odd, even2, odd2) = (m1.add(m2), m1.sub(m2), m3.add(m4), m3.sub(m4));
+        [
+            m0.add(even).add(even2),
+            odd.add_product(odd2, two),
+            even.add_product(even2, four),
+            odd.add_product(odd2, eight).add(m5),
+        ]
+    }
+}
+
+impl<V: Vector> ToPoints<V> for [V; 4] {
+    /// Gradients of outputs: A d.
+    #[inline(always)]
+    unsafe fn to_points(self) -> [V; 6] {
+        let [d0, d1, d2, d3] = self;
+        let [two, minus_two, four] = [2., -2., 4.].map(|k| V::splat(k));
+        let (even, odd) = (d0.add(d2), d1.add(d3));
+        let (even2, odd2) = (d0.add_product(d2, four), d1.add_product(d3, four));
+        [d0, even.add(odd), even.sub(odd), even2.add_product(odd2, two), even2.add_product(odd2, minus_two), d3]
+    }
+}
+
+impl<V: Vector> ToPoints<V> for [V; 3] {
+    /// A kernel: G g.
+    #[inline(always)]
+    unsafe fn to_points(self) -> [V; 6] {
+        let [g0, g1, g2] = self;
+        let times = |x, k: f32| V::splat(0.).add_product(x, V::splat(k));
+        let (even, odd) = (times(g0.add(g2), -1. / 6.), times(g1, 1. / 6.));
+        let (even2, odd2) = (times(g0, 1. / 24.).add_product(g2, V::splat(1. / 6.)), times(g1, 1. / 12.));
+        [times(g0, 0.25), even.sub(odd), even.add(odd), even2.add(odd2), even2.sub(odd2), g2]
+    }
+}
+
+impl<V: Vector> FromPoints<V> for [V; 3] {
+    /// The gradient of a kernel: G^T u.
+    #[inline(always)]
+    unsafe fn from_points([u0, u1, u2, u3, u4, u5]: [V; 6]) -> Self {
+        let times = |x, k: f32| V::splat(0.).add_product(x, V::splat(k));
+        let (even, odd, even2, odd2) = (times(u1.add(u2), -1. / 6.), u2.sub(u1), u3.add(u4), u3.sub(u4));
+        [
+            even.add_product(u0, V::splat(0.25)).add_product(even2, V::splat(1. / 24.)),
+            times(odd, 1. / 6.).add_product(odd2, V::splat(1. / 12.)),
+            even.add_product(even2, V::splat(1. / 6.)).add(u5),
+        ]
+    }
+}
+
+/// The 36 points of `I` x `I` values, `next_row` and `next` floats apart, down the columns and then along the rows, stored
+/// `between` floats apart.
+///
+/// # Safety
+/// The processor has the vector's instructions; the values are readable and the points writable.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // Loops over indices are unrolled; iterators are not, and take twice the time.
+unsafe fn to_points<V: Vector, const I: usize>(
+    values: *const f32,
+    (next_row, next): (usize, usize),
+    points: *mut f32,
+    between: usize,
+) where
+    [V; I]: ToPoints<V>,
+{
+    let mut half = [[V::splat(0.); I]; 6];
+    for j in 0..I {
+        let mut column = [V::splat(0.); I];
+        for i in 0..I {
+            column[i] = V::load(values.add(i * next_row + j * next));
+        }
+        let column = column.to_points();
+        for i in 0..6 {
+            half[i][j] = column[i];
+        }
+    }
+    for i in 0..6 {
+        let row = half[i].to_points();
+        for j in 0..6 {
+            row[j].store(points.add((6 * i + j) * between));
+        }
+    }
+}
+
+/// The way back: from 36 points, `between` floats apart.
+///
+/// # Safety
+/// The processor has the vector's instructions; the points are readable.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // As above.
+unsafe fn from_points<V: Vector, const O: usize>(points: *const f32, between: usize) -> [[V; O]; O]
+where
+    [V; O]: FromPoints<V>,
+{
+    let mut half = [[V::splat(0.); 6]; O];
+    for j in 0..6 {
+        let mut column = [V::splat(0.); 6];
+        for i in 0..6 {
+            column[i] = V::load(points.add((6 * i + j) * between));
+        }
+        let column: [V; O] = FromPoints::from_points(column);
+        for i in 0..O {
+            half[i][j] = column[i];
+        }
+    }
+    let mut values = [[V::splat(0.); O]; O];
+    for i in 0..O {
+        values[i] = FromPoints::from_points(half[i]);
+    }
+    values
+}
+
+/// Where the vectors of `c` channels begin: the last is the last whole one, whose first channels others have too.
+fn whole_vectors(c: usize, lanes: usize) -> impl Iterator<Item = usize> {
+    (0..c).step_by(lanes).map(move |from| from.min(c - lanes))
+}
+
+/// The matrices of the points of a kernel, each in blocks as [`Packed`] has them, one after the other.
+struct Points {
+    values: Buffer,
+    bias: Vec<f32>,
+    /// The bias of the points' products.
+    zeros: Vec<f32>,
+}
+
+impl Points {
+    /// From the kernel's matrix of 9 * inputs rows.
+    fn new(kernel: &Packed, vectors: Vectors) -> Self {
+        let mut values = Buffer::new(kernel.values.len() / 9 * POINTS);
+        vectors.kernel_to_points(kernel, &mut values);
+        Self { values, bias: kernel.bias.clone(), zeros: vec![0.; kernel.bias.len()] }
+    }
+}
+
+/// See [`Points::new`].
+///
+/// # Safety
+/// The processor has the vector's instructions.
+#[inline(always)]
+unsafe fn kernel_to_points<V: Vector>(kernel: &Packed, points: &mut [f32]) {
+    let (inputs, filled) = (kernel.rows / 9, kernel.bias.len());
+    assert!(kernel.values.len() == 9 * inputs * filled && points.len() == POINTS * inputs * filled);
+    for (from, vectors) in blocks(filled, V::LANES) {
+        // SAFETY: a block has nine times `tap` floats in the kernel, and `tap` in each point.
+        let tap = inputs * vectors * V::LANES;
+        for i in (0..tap).step_by(V::LANES) {
+            let g = kernel.values.as_ptr().add(9 * inputs * from + i);
+            let points = points.as_mut_ptr().add(inputs * from + i);
+            to_points::<V, 3>(g, (3 * tap, tap), points, inputs * filled);
+        }
+    }
+}
+
+/// The points of a run of squares: `I` x `I` places of the pictures `x` (h, w, c) each, the first `before` places before the
+/// square's first output. `between` floats lie between a point and the next, `row` between a square and the next.
+///
+/// # Safety
+/// The processor has the vector's instructions.
+#[inline(always)]
+unsafe fn squares_to_points<V: Vector, const I: usize>(
+    (s, squares): (&Squares, Range<usize>),
+    (x, (h, w, c), before): (&[f32], (usize, usize, usize), usize),
+    (points, between, row): (&mut [f32], usize, usize),
+) where
+    [V; I]: ToPoints<V>,
+{
+    assert!(squares.end.div_ceil(s.down * s.across) * h * w * c <= x.len() && c >= V::LANES);
+    assert!(points.len() >= POINTS * between && between >= squares.len() * row && row >= c);
+    // SAFETY: of the pictures only places inside are read, and all points were just checked to be there.
+    for (n, square) in squares.enumerate() {
+        let (picture, y, x0) = s.place(square);
+        let picture = x.as_ptr().add(picture * h * w * c);
+        // Places before the picture wrap to numbers that are not inside it either.
+        let (y, x0) = (y.wrapping_sub(before), x0.wrapping_sub(before));
+        let inside = |from: usize, side: usize| from < side && from + I <= side;
+        let whole = inside(y, h) && inside(x0, w);
+        let out = points.as_mut_ptr().add(n * row);
+        for channel in whole_vectors(c, V::LANES) {
+            let out = out.add(channel);
+            if whole {
+                let from = picture.add((y * w + x0) * c + channel);
+                to_points::<V, I>(from, (w * c, c), out, between);
+                continue;
+            }
+            let mut patch = [[V::splat(0.); I]; I];
+            for (i, patch) in patch.iter_mut().enumerate() {
+                for (j, patch) in patch.iter_mut().enumerate() {
+                    let (y, x) = (y.wrapping_add(i), x0.wrapping_add(j));
+                    if y < h && x < w {
+                        *patch = V::load(picture.add((y * w + x) * c + channel));
+                    }
+                }
+            }
+            to_points::<V, I>(patch.as_ptr().cast(), (I * V::LANES, V::LANES), out, between);
+        }
+    }
+}
+
+/// `y = max(bias + convolution, floor)` for all of the pictures `x`: the points of a run of squares, their products, and
+/// back.
+///
+/// # Safety
+/// The processor has the vector's instructions.
+#[inline(always)]
+unsafe fn squares_product<V: Vector>(
+    s: &Squares,
+    x: &[f32],
+    kernel: &Points,
+    floor: f32,
+    y: &mut [f32],
+    [from, to]: [&mut Vec<f32>; 2],
+) {
+    let ConvShape { height: h, width: w, inputs: c, outputs: o, padding, .. } = s.shape;
+    let ((oh, ow), filled) = (s.shape.out_size(), kernel.bias.len());
+    let pictures = x.len() / (h * w * c);
+    assert!(y.len() >= pictures * oh * ow * o && filled >= o && o >= V::LANES);
+    assert!(kernel.values.len() == POINTS * c * filled);
+    let [from_between, to_between] = [c, filled].map(|row| s.between(row));
+    from.resize(POINTS * from_between, 0.);
+    to.resize(POINTS * to_between, 0.);
+    let floor = V::splat(floor);
+    for squares in s.runs(pictures) {
+        squares_to_points::<V, 6>((s, squares.clone()), (x, (h, w, c), padding), (from, from_between, c));
+        let g = Product::plain(squares.len(), c, filled);
+        for point in 0..POINTS {
+            let (x, y) = (&from[point * from_between..], &mut to[point * to_between..]);
+            let w = &kernel.values[point * c * filled..][..c * filled];
+            product::<V>(&g, x, w, &kernel.zeros, f32::NEG_INFINITY, y);
+        }
+        // SAFETY: `to` has all points of these squares, and only places inside of the pictures are written.
+        for (n, square) in squares.enumerate() {
+            let (picture, y0, x0) = s.place(square);
+            for channel in whole_vectors(o, V::LANES) {
+                let sums = from_points::<V, 4>(to.as_ptr().add(n * filled + channel), to_between);
+                let bias = V::load(kernel.bias.as_ptr().add(channel));
+                let y = y.as_mut_ptr().add(((picture * oh + y0) * ow + x0) * o + channel);
+                for (i, line) in sums.into_iter().enumerate() {
+                    for (j, sum) in line.into_iter().enumerate() {
+                        if i < oh - y0 && j < ow - x0 {
+                            sum.add(bias).max(floor).store(y.add((i * ow + j) * o));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `dw (3, 3, inputs, filled)`, the gradient of the kernel, summed over the pictures `x` with the gradients `dy` of their
+/// outputs: products of both's points, taken back at the end.
+///
+/// # Safety
+/// The processor has the vector's instructions.
+#[inline(always)]
+unsafe fn squares_weights<V: Vector>(
+    s: &Squares,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    [from, to, sums]: [&mut Vec<f32>; 3],
+) {
+    let ConvShape { height: h, width: w, inputs: c, outputs: o, padding, .. } = s.shape;
+    let ((oh, ow), filled) = (s.shape.out_size(), o.next_multiple_of(V::LANES));
+    let pictures = x.len() / (h * w * c);
+    assert!(dw.len() == 9 * c * filled);
+    let [from_between, to_between] = [c, filled].map(|row| s.between(row));
+    from.resize(POINTS * from_between, 0.);
+    to.resize(POINTS * to_between, 0.);
+    sums.clear();
+    sums.resize(POINTS * c * filled, 0.);
+    for squares in s.runs(pictures) {
+        let n = squares.len();
+        squares_to_points::<V, 6>((s, squares.clone()), (x, (h, w, c), padding), (from, from_between, c));
+        squares_to_points::<V, 4>((s, squares), (dy, (oh, ow, o), 0), (to, to_between, filled));
+        let g = Product::plain(n, c, filled);
+        let border = Border { h: 1, w: n, c: o, stride: filled, top: 0, left: 0, bottom: 0, right: 0 };
+        for (point, sums) in sums.chunks_exact_mut(c * filled).enumerate() {
+            weights::<V>(&g, &from[point * from_between..], &border, &to[point * to_between..], sums);
+        }
+    }
+    // SAFETY: both have `c * filled` floats for each point or tap, whole vectors.
+    for at in (0..c * filled).step_by(V::LANES) {
+        let sums = from_points::<V, 3>(sums.as_ptr().add(at), c * filled);
+        for (tap, sum) in sums.into_iter().flatten().enumerate() {
+            sum.store(dw.as_mut_ptr().add(tap * c * filled + at));
+        }
+    }
+}
+
 /// The vectors that this processor has.
 #[derive(Clone, Copy, PartialEq)]
 enum Vectors {
@@ -608,28 +1065,42 @@ enum Vectors {
     Plain,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn product_avx512(g: &Product, x: &[f32], w: &Packed, floor: f32, y: &mut [f32]) {
-    product::<Avx512>(g, x, w, floor, y)
+/// Makes functions that call those of the same name for the vectors given, compiled for these.
+macro_rules! for_vectors {
+    ($(fn $name:ident($($arg:ident: $type:ty),*);)*) => {
+        impl Vectors {
+            $(fn $name(self, $($arg: $type),*) {
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx512f")]
+                unsafe fn avx512($($arg: $type),*) {
+                    $name::<Avx512>($($arg),*)
+                }
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn avx2($($arg: $type),*) {
+                    $name::<Avx2>($($arg),*)
+                }
+                // SAFETY: `here` gives only what the processor has.
+                unsafe {
+                    match self {
+                        #[cfg(target_arch = "x86_64")]
+                        Self::Avx512 => avx512($($arg),*),
+                        #[cfg(target_arch = "x86_64")]
+                        Self::Avx2 => avx2($($arg),*),
+                        Self::Plain => $name::<[f32; 8]>($($arg),*),
+                    }
+                }
+            })*
+        }
+    };
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn product_avx2(g: &Product, x: &[f32], w: &Packed, floor: f32, y: &mut [f32]) {
-    product::<Avx2>(g, x, w, floor, y)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn weights_avx512(g: &Product, x: &[f32], border: &Border, dy: &[f32], dw: &mut [f32]) {
-    weights::<Avx512>(g, x, border, dy, dw)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn weights_avx2(g: &Product, x: &[f32], border: &Border, dy: &[f32], dw: &mut [f32]) {
-    weights::<Avx2>(g, x, border, dy, dw)
+for_vectors! {
+    fn product(g: &Product, x: &[f32], w: &[f32], bias: &[f32], floor: f32, y: &mut [f32]);
+    fn weights(g: &Product, x: &[f32], border: &Border, dy: &[f32], dw: &mut [f32]);
+    fn kernel_to_points(kernel: &Packed, points: &mut [f32]);
+    fn squares_product(s: &Squares, x: &[f32], kernel: &Points, floor: f32, y: &mut [f32], scratch: [&mut Vec<f32>; 2]);
+    fn squares_weights(s: &Squares, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: [&mut Vec<f32>; 3]);
 }
 
 impl Vectors {
@@ -655,50 +1126,109 @@ impl Vectors {
             Self::Plain => <[f32; 8]>::LANES,
         }
     }
+}
 
-    fn product(self, g: &Product, x: &[f32], w: &Packed, floor: f32, y: &mut [f32]) {
-        // SAFETY: `here` gives only what the processor has.
-        unsafe {
-            match self {
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => product_avx512(g, x, w, floor, y),
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => product_avx2(g, x, w, floor, y),
-                Self::Plain => product::<[f32; 8]>(g, x, w, floor, y),
-            }
+/// A convolution over pictures, or the one that takes its outputs' gradients back to its inputs.
+enum Pass {
+    /// Products of each picture, laid out with its border; together they write the result, or what of it is not zero.
+    Direct(Border, Vec<(Product, Packed)>),
+    Squares(Squares, Points),
+}
+
+impl Pass {
+    fn forward(shape: ConvShape, w: &[f32], bias: &[f32], vectors: Vectors) -> Self {
+        let (lanes, o) = (vectors.lanes(), shape.outputs);
+        let packed = Packed::new(shape.depth(), o, lanes, bias, |row, column| w[row * o + column]);
+        if let Some(squares) = Squares::new(shape, lanes) {
+            return Self::Squares(squares, Points::new(&packed, vectors));
         }
+        let (border, product) = shape.forward();
+        Self::Direct(border, vec![(product, packed)])
     }
 
-    fn weights(self, g: &Product, x: &[f32], border: &Border, dy: &[f32], dw: &mut [f32]) {
-        // SAFETY: as above.
-        unsafe {
-            match self {
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => weights_avx512(g, x, border, dy, dw),
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => weights_avx2(g, x, border, dy, dw),
-                Self::Plain => weights::<[f32; 8]>(g, x, border, dy, dw),
+    fn backward(shape: ConvShape, w: &[f32], vectors: Vectors) -> Self {
+        let ConvShape { height, width, kernel: k, stride: s, inputs: c, outputs: o, .. } = shape;
+        let lanes = vectors.lanes();
+        if let Some(squares) = shape.turned().and_then(|turned| Squares::new(turned, lanes)) {
+            let value = |row: usize, column: usize| w[((8 - row / o) * c + column) * o + row % o];
+            return Self::Squares(squares, Points::new(&Packed::new(9 * o, c, lanes, &[], value), vectors));
+        }
+        let border = shape.gradient_border(lanes);
+        let filled = border.stride;
+        // The products that give the gradient, one for each pair of remainders by the stride.
+        let mut products: Vec<(Product, Packed)> = Vec::new();
+        for (ry, rx) in (0..s.min(height)).flat_map(|ry| (0..s.min(width)).map(move |rx| (ry, rx))) {
+            let ((h, first_y, taps_y), (w_, first_x, taps_x)) = (shape.phase(ry, height), shape.phase(rx, width));
+            if taps_y.is_empty() || taps_x.is_empty() {
+                continue; // No output sees these places.
             }
+            let from = (border.top as isize + first_y) as usize * border.line()
+                + (border.left as isize + first_x) as usize * filled;
+            let product = Product {
+                h,
+                w: w_,
+                taps: taps_y.len(),
+                run: taps_x.len() * filled,
+                line: border.line(),
+                from,
+                next_row: border.line(),
+                next: filled,
+                to: (ry * width + rx) * c,
+                to_row: s * width * c,
+                to_next: s * c,
+                columns: c,
+            };
+            let value = |row: usize, column: usize| {
+                let (ty, tx, output) = (row / product.run, row % product.run / filled, row % filled);
+                if output < o {
+                    w[((taps_y[ty] * k + taps_x[tx]) * c + column) * o + output]
+                } else {
+                    0.
+                }
+            };
+            products.push((product, Packed::new(product.taps * product.run, c, lanes, &[], value)));
+        }
+        Self::Direct(border, products)
+    }
+
+    /// Whether it writes every place of its result.
+    fn is_whole(&self, shape: &ConvShape) -> bool {
+        let phases = shape.stride.min(shape.height) * shape.stride.min(shape.width);
+        matches!(self, Self::Squares(..)) || matches!(self, Self::Direct(_, products) if products.len() == phases)
+    }
+
+    /// `y = max(result, floor)` for the pictures `x`.
+    fn run(&self, vectors: Vectors, x: &[f32], floor: f32, y: &mut [f32], [from, to]: [&mut Vec<f32>; 2]) {
+        match self {
+            Self::Direct(border, products) => {
+                let picture = border.h * border.w * border.c;
+                let result = y.len() / (x.len() / picture);
+                for (x, y) in x.chunks_exact(picture).zip(y.chunks_exact_mut(result)) {
+                    let x = border.lay(x, from);
+                    for (product, w) in products {
+                        vectors.product(product, x, &w.values, &w.bias, floor, y);
+                    }
+                }
+            }
+            Self::Squares(squares, points) => vectors.squares_product(squares, x, points, floor, y, [from, to]),
         }
     }
 }
 
 /// `y (B, OH, OW, O) = conv(x (B, H, W, C), w (kernel, kernel, C, O)) + bias (O)`, then `max(y, 0)` if `relu`.
 pub fn conv_forward(shape: ConvShape, x: &[f32], w: &[f32], bias: &[f32], relu: bool) -> Buffer {
-    let vectors = Vectors::here();
+    conv_forward_on(Vectors::here(), shape, x, w, bias, relu)
+}
+
+fn conv_forward_on(vectors: Vectors, shape: ConvShape, x: &[f32], w: &[f32], bias: &[f32], relu: bool) -> Buffer {
     let ((oh, ow), o) = (shape.out_size(), shape.outputs);
-    let picture = shape.height * shape.width * shape.inputs;
-    let (border, product) = shape.forward();
-    let packed = Packed::new(shape.depth(), o, vectors.lanes(), bias, |row, column| w[row * o + column]);
+    let pass = Pass::forward(shape, w, bias, vectors);
     let floor = if relu { 0. } else { f32::NEG_INFINITY };
     let mut y = Buffer::new(shape.batch * oh * ow * o);
     let n = shape.pictures_in_group();
+    let picture = shape.height * shape.width * shape.inputs;
     y.par_chunks_mut(n * oh * ow * o).zip(x.par_chunks(n * picture)).for_each(|(y, x)| {
-        PADDED.with_borrow_mut(|[scratch, _]| {
-            for (y, x) in y.chunks_exact_mut(oh * ow * o).zip(x.chunks_exact(picture)) {
-                vectors.product(&product, border.lay(x, scratch), &packed, floor, y);
-            }
-        });
+        SCRATCH.with_borrow_mut(|[from, to, _]| pass.run(vectors, x, floor, y, [from, to]));
     });
     y
 }
@@ -714,60 +1244,29 @@ pub struct ConvGradients {
 }
 
 /// Gradients from `dy`, already zero where a fused ReLU cut off; that of the bias is zero if nobody wants it.
-pub fn conv_backward(
+/// `wanted`: those of the input and of the bias.
+pub fn conv_backward(shape: ConvShape, x: &[f32], w: &[f32], dy: &[f32], wanted: (bool, bool)) -> ConvGradients {
+    conv_backward_on(Vectors::here(), shape, x, w, dy, wanted)
+}
+
+fn conv_backward_on(
+    vectors: Vectors,
     shape: ConvShape,
     x: &[f32],
     w: &[f32],
     dy: &[f32],
     (want_x, want_bias): (bool, bool),
 ) -> ConvGradients {
-    let vectors = Vectors::here();
-    let ((oh, ow), depth, c, o) = (shape.out_size(), shape.depth(), shape.inputs, shape.outputs);
-    let (k, s, width) = (shape.kernel, shape.stride, shape.width);
-    let (n, picture) = (shape.pictures_in_group(), shape.height * width * c);
+    let ((oh, ow), depth, o) = (shape.out_size(), shape.depth(), shape.outputs);
+    let (n, picture) = (shape.pictures_in_group(), shape.height * shape.width * shape.inputs);
     let (border, product) = shape.forward();
     let gradient = shape.gradient_border(vectors.lanes());
     let filled = gradient.stride;
+    let squares = Squares::new(shape, vectors.lanes());
 
-    // The products that give the gradient of the input, one for each pair of remainders by the stride.
-    let mut phases: Vec<(Product, Packed)> = Vec::new();
-    let axes = (0..s.min(shape.height)).flat_map(|ry| (0..s.min(width)).map(move |rx| (ry, rx)));
-    for (ry, rx) in axes.filter(|_| want_x) {
-        let ((h, first_y, taps_y), (w_, first_x, taps_x)) = (shape.phase(ry, shape.height), shape.phase(rx, width));
-        if taps_y.is_empty() || taps_x.is_empty() {
-            continue; // No output sees these places.
-        }
-        let from = (gradient.top as isize + first_y) as usize * gradient.line()
-            + (gradient.left as isize + first_x) as usize * filled;
-        let product = Product {
-            h,
-            w: w_,
-            taps: taps_y.len(),
-            run: taps_x.len() * filled,
-            line: gradient.line(),
-            from,
-            next_row: gradient.line(),
-            next: filled,
-            to: (ry * width + rx) * c,
-            to_row: s * width * c,
-            to_next: s * c,
-            columns: c,
-        };
-        let value = |row: usize, column: usize| {
-            let (ty, tx, output) = (row / product.run, row % product.run / filled, row % filled);
-            if output < o {
-                w[((taps_y[ty] * k + taps_x[tx]) * c + column) * o + output]
-            } else {
-                0.
-            }
-        };
-        phases.push((product, Packed::new(product.taps * product.run, c, vectors.lanes(), &[], value)));
-    }
-
-    // Every place is written by one of the products, if each has one.
-    let whole = phases.len() == s.min(shape.height) * s.min(width);
+    let pass = want_x.then(|| Pass::backward(shape, w, vectors));
     let mut dx = Buffer::new(if want_x { x.len() } else { 0 });
-    if !whole {
+    if pass.as_ref().is_some_and(|pass| !pass.is_whole(&shape)) {
         dx.fill(0.);
     }
     let groups = shape.batch.div_ceil(n);
@@ -783,14 +1282,17 @@ pub fn conv_backward(
             for dy in dy.chunks_exact(o).filter(|_| want_bias) {
                 db.iter_mut().zip(dy).for_each(|(b, d)| *b += d);
             }
-            PADDED.with_borrow_mut(|[scratch_x, scratch_dy]| {
-                for (i, (x, dy)) in x.chunks_exact(picture).zip(dy.chunks_exact(oh * ow * o)).enumerate() {
-                    let (x, dy) = (border.lay(x, scratch_x), gradient.lay(dy, scratch_dy));
-                    vectors.weights(&product, x, &gradient, dy, dw);
-                    for (product, packed) in &phases {
-                        let dx = &mut dx[i * picture..(i + 1) * picture];
-                        vectors.product(product, dy, packed, f32::NEG_INFINITY, dx);
+            SCRATCH.with_borrow_mut(|[from, to, sums]| {
+                match &squares {
+                    Some(squares) => vectors.squares_weights(squares, x, dy, dw, [from, to, sums]),
+                    None => {
+                        for (x, dy) in x.chunks_exact(picture).zip(dy.chunks_exact(oh * ow * o)) {
+                            vectors.weights(&product, border.lay(x, from), &gradient, gradient.lay(dy, to), dw);
+                        }
                     }
+                }
+                if let Some(pass) = &pass {
+                    pass.run(vectors, dy, f32::NEG_INFINITY, dx, [from, to]);
                 }
             });
         });
@@ -1158,4 +1660,97 @@ pub fn soft_argmax_backward(
         },
     );
     dx
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Forward, gradient of the input and of the weights, by the definition.
+    fn by_definition(s: &ConvShape, x: &[f32], w: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
+        let (oh, ow) = s.out_size();
+        let (c, o) = (s.inputs, s.outputs);
+        let (mut y, mut dx, mut dw) = (vec![0f64; dy.len()], vec![0f64; x.len()], vec![0f64; w.len()]);
+        for at in 0..s.batch * oh * ow {
+            let (n, oy, ox) = (at / (oh * ow), at / ow % oh, at % ow);
+            for tap in 0..s.kernel * s.kernel {
+                let iy = (oy * s.stride + tap / s.kernel).wrapping_sub(s.padding);
+                let ix = (ox * s.stride + tap % s.kernel).wrapping_sub(s.padding);
+                if iy >= s.height || ix >= s.width {
+                    continue;
+                }
+                let from = ((n * s.height + iy) * s.width + ix) * c;
+                for (i, k) in (0..c).flat_map(|i| (0..o).map(move |k| (i, k))) {
+                    let weight = (tap * c + i) * o + k;
+                    y[at * o + k] += f64::from(x[from + i] * w[weight]);
+                    dx[from + i] += f64::from(dy[at * o + k] * w[weight]);
+                    dw[weight] += f64::from(x[from + i] * dy[at * o + k]);
+                }
+            }
+        }
+        [y, dx, dw].map(|values| values.into_iter().map(|v| v as f32).collect())
+    }
+
+    fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
+        assert_eq!(ours.len(), theirs.len(), "{what}");
+        let largest = theirs.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+        for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+            assert!((a - b).abs() <= 1e-4 * largest, "{what}: value {i}: {a}, by definition {b}");
+        }
+    }
+
+    /// This processor's vectors, and the lesser ones, which it has too.
+    fn all_vectors() -> Vec<Vectors> {
+        let mut all = vec![Vectors::Plain];
+        #[cfg(target_arch = "x86_64")]
+        match Vectors::here() {
+            Vectors::Avx512 => all.extend([Vectors::Avx512, Vectors::Avx2]),
+            Vectors::Avx2 => all.push(Vectors::Avx2),
+            Vectors::Plain => {}
+        }
+        all
+    }
+
+    #[test]
+    fn convolutions_on_any_vectors_are_their_definition() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let (mut squares, mut direct) = (0, 0);
+        for case in 0..40 {
+            // Every other case may be Winograd's: odd sizes and channels, one picture, one row of squares.
+            let wide = case % 2 == 0;
+            let kernel = if wide { 3 } else { rng.random_range(1..4) };
+            let shape = ConvShape {
+                batch: rng.random_range(1..5),
+                height: rng.random_range(3..15),
+                width: rng.random_range(3..15),
+                inputs: if wide { rng.random_range(8..40) } else { rng.random_range(1..8) },
+                kernel,
+                stride: if wide { 1 } else { rng.random_range(1..3) },
+                padding: rng.random_range(0..3).min(kernel - 1),
+                outputs: if wide { rng.random_range(8..40) } else { rng.random_range(1..8) },
+            };
+            let (oh, ow) = shape.out_size();
+            let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1f32..1.)).collect() };
+            let x = random(shape.batch * shape.height * shape.width * shape.inputs);
+            let w = random(shape.depth() * shape.outputs);
+            let dy = random(shape.batch * oh * ow * shape.outputs);
+            let [y, dx, dw] = by_definition(&shape, &x, &w, &dy);
+            let zero = vec![0.; shape.outputs];
+            for vectors in all_vectors() {
+                let what = format!("{shape:?}, {} lanes", vectors.lanes());
+                match Squares::new(shape, vectors.lanes()) {
+                    Some(_) => squares += 1,
+                    None => direct += 1,
+                }
+                let ours = conv_forward_on(vectors, shape, &x, &w, &zero, false);
+                assert_close(&ours, &y, &format!("{what}: forward"));
+                let ours = conv_backward_on(vectors, shape, &x, &w, &dy, (true, true));
+                assert_close(&ours.x.unwrap(), &dx, &format!("{what}: input"));
+                assert_close(&ours.w, &dw, &format!("{what}: weights"));
+            }
+        }
+        assert!(squares > 10 && direct > 10, "{squares} cases by squares and {direct} directly");
+    }
 }
