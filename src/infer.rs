@@ -523,7 +523,7 @@ pub struct Finder {
 
 /// A finder's score from which on there is a face: of 0.3 to 0.7 the lowest that takes no picture without a face for one, on the
 /// validation people and pictures (`face96 eval` on a finder prints them all).
-pub const FOUND_SCORE: f32 = 0.6;
+pub const FOUND_SCORE: f32 = 0.5;
 
 impl Finder {
     /// Lays out the weights.

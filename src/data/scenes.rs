@@ -184,7 +184,9 @@ impl Scene {
     fn face(&mut self, face: &Face, whole: bool, rng: &mut ChaCha8Rng) {
         let short = 2. * self.half[0].min(self.half[1]);
         for _ in 0..10 {
-            let size = short * (rng.random_range((SMALLEST / short).ln()..0f32)).exp();
+            // All sizes alike by their logarithm, and the small ones, which are the hardest, once more.
+            let most = if rng.random::<f32>() < 0.25 { 20f32 } else { short };
+            let size = rng.random_range(SMALLEST.ln()..most.ln()).exp();
             let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + (half - 0.25 * size) * rng.random_range(-1f32..1.);
             let (x, y) = (at(self.half[0], rng), at(self.half[1], rng));
             // Most heads are nearly upright, but those that are not must be found too.
