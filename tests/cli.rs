@@ -234,6 +234,31 @@ fn bad_input_gets_one_sentence_and_status_2() {
 }
 
 #[test]
+fn a_run_that_ends_while_it_saves_an_epoch_does_that_epoch_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let train = |run: &str| {
+        let args = ["train", "--data", "synthetic:20", "--epochs", "2", "--batch", "8", "--set", SMALL, "--out", run];
+        args.map(String::from)
+    };
+    let (whole, broken) = (train(&path("whole")), train(&path("broken")));
+    ok(&whole.iter().map(String::as_str).collect::<Vec<_>>());
+    for file in ["best.ckpt", "samples.png"] {
+        // What lies in the way of a file ends the run there.
+        let way = path(&format!("broken/{file}"));
+        std::fs::create_dir_all(&way).unwrap();
+        fails(&broken.iter().map(String::as_str).collect::<Vec<_>>(), file);
+        std::fs::remove_dir(&way).unwrap();
+        ok(&["resume", "--run", &path("broken")]);
+        assert_eq!(metrics(Path::new(&path("whole"))), metrics(Path::new(&path("broken"))), "{file}");
+        for left in ["best.safetensors", "best.ckpt", "samples.png", "errors.svg"] {
+            assert!(Path::new(&path(&format!("broken/{left}"))).is_file(), "{left} after {file}");
+        }
+        std::fs::remove_dir_all(path("broken")).unwrap();
+    }
+}
+
+#[test]
 fn killed_at_random_steps_a_run_still_ends_at_the_same_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
@@ -293,7 +318,7 @@ fn a_full_disk_is_told_and_the_run_goes_on_when_there_is_room() {
     };
     let text = text(&output);
     assert!(text.contains("status 2\n") && text.contains("status 0\n"), "{text}");
-    assert!(text.contains("last.ckpt: No space left on device"), "{text}");
+    assert!(text.contains(".ckpt: No space left on device"), "{text}");
     assert!(text.contains("going on after epoch 1 of 3"), "{text}");
     // The listing; the folder's own path begins with .tmp too.
     assert!(!text.lines().any(|line| line.ends_with(".tmp")), "nothing is left half written: {text}");

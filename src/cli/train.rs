@@ -382,7 +382,11 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
     let mut events = None;
     let shown = Shown::new(config, &state.history);
     let finished = train::run(config, data, &mut state, &shown, |state, score, best| {
-        state.save(&path("last.ckpt"), config)?;
+        if best {
+            state.save(&path("best.ckpt"), config)?;
+            let weights = train::export(config, &source_name(&config.data), &data.schema, mean_shape.clone(), state)?;
+            write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
+        }
         write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
         write_atomically(&path("curves.svg"), report::curves(&state.history, config.loss)?.as_bytes())?;
         write_atomically(&path("errors.svg"), report::cumulative_error(&score.each)?.as_bytes())?;
@@ -403,12 +407,8 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
             }
             events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
         }
-        if best {
-            state.save(&path("best.ckpt"), config)?;
-            let weights = train::export(config, &source_name(&config.data), &data.schema, mean_shape.clone(), state)?;
-            write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
-        }
-        Ok(())
+        // Last of all: a run that ends before this does the epoch again, and then lacks none of the files above.
+        Ok(state.save(&path("last.ckpt"), config)?)
     })?;
     shown.bar.finish_and_clear();
     if !finished {
