@@ -73,6 +73,18 @@ impl Gray {
         out.extend((0..side * side).map(|i| self.warped(to_source, (i % side) as f32, (i / side) as f32)));
     }
 
+    /// The same, black outside of the picture, as the browser's crop is.
+    pub fn crop(&self, to_source: Affine, side: usize) -> Vec<f32> {
+        let mut out = Vec::new();
+        self.warp(to_source, side, &mut out);
+        for (i, p) in out.iter_mut().enumerate() {
+            if !self.contains(to_source.apply([(i % side) as f32, (i / side) as f32])) {
+                *p = 0.;
+            }
+        }
+        out
+    }
+
     /// One pixel of [`Gray::warp`].
     pub fn warped(&self, to_source: Affine, x: f32, y: f32) -> f32 {
         // One sample for each source pixel that a target pixel covers in a direction, at most 8 x 8.

@@ -35,6 +35,11 @@ fn metrics(run: &Path) -> Vec<String> {
 /// A net small enough for tests.
 const SMALL: &str = "net.channels=[4,8,8,8]";
 
+/// Arguments of a run of that net in batches of 8.
+fn small<'a>(data: &'a str, epochs: &'a str, run: &'a str) -> [&'a str; 11] {
+    ["train", "--data", data, "--epochs", epochs, "--batch", "8", "--set", SMALL, "--out", run]
+}
+
 /// Starts the program and kills it after a time.
 fn killed(args: &[&str], after: std::time::Duration) {
     let mut child =
@@ -237,24 +242,20 @@ fn bad_input_gets_one_sentence_and_status_2() {
 fn a_run_that_ends_while_it_saves_an_epoch_does_that_epoch_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
-    let train = |run: &str| {
-        let args = ["train", "--data", "synthetic:20", "--epochs", "2", "--batch", "8", "--set", SMALL, "--out", run];
-        args.map(String::from)
-    };
-    let (whole, broken) = (train(&path("whole")), train(&path("broken")));
-    ok(&whole.iter().map(String::as_str).collect::<Vec<_>>());
+    let (whole, broken) = (path("whole"), path("broken"));
+    ok(&small("synthetic:20", "2", &whole));
     for file in ["best.ckpt", "samples.png"] {
         // What lies in the way of a file ends the run there.
         let way = path(&format!("broken/{file}"));
         std::fs::create_dir_all(&way).unwrap();
-        fails(&broken.iter().map(String::as_str).collect::<Vec<_>>(), file);
+        fails(&small("synthetic:20", "2", &broken), file);
         std::fs::remove_dir(&way).unwrap();
-        ok(&["resume", "--run", &path("broken")]);
-        assert_eq!(metrics(Path::new(&path("whole"))), metrics(Path::new(&path("broken"))), "{file}");
+        ok(&["resume", "--run", &broken]);
+        assert_eq!(metrics(Path::new(&whole)), metrics(Path::new(&broken)), "{file}");
         for left in ["best.safetensors", "best.ckpt", "samples.png", "errors.svg"] {
             assert!(Path::new(&path(&format!("broken/{left}"))).is_file(), "{left} after {file}");
         }
-        std::fs::remove_dir_all(path("broken")).unwrap();
+        std::fs::remove_dir_all(&broken).unwrap();
     }
 }
 
@@ -262,18 +263,14 @@ fn a_run_that_ends_while_it_saves_an_epoch_does_that_epoch_again() {
 fn killed_at_random_steps_a_run_still_ends_at_the_same_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
-    let train = |run: &str| {
-        let args = ["train", "--data", "synthetic:60", "--epochs", "6", "--batch", "8", "--set", SMALL, "--out", run];
-        args.map(String::from)
-    };
     let (whole, cut) = (path("whole"), path("cut"));
     let start = std::time::Instant::now();
-    ok(&train(&whole).each_ref().map(String::as_str));
+    ok(&small("synthetic:60", "6", &whole));
     let time = start.elapsed();
     // Somewhere in the first two thirds, then twice more after the start of what is left.
-    killed(&train(&cut).each_ref().map(String::as_str), time * 2 / 3 * (std::process::id() % 97) / 97);
+    killed(&small("synthetic:60", "6", &cut), time * 2 / 3 * (std::process::id() % 97) / 97);
     if !Path::new(&cut).join("config.toml").exists() {
-        ok(&train(&cut).each_ref().map(String::as_str));
+        ok(&small("synthetic:60", "6", &cut));
     }
     for part in [4, 3] {
         killed(&["resume", "--run", &cut], time / part);

@@ -6,11 +6,11 @@ use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::augment::{Augment, Batch};
 use face96::data::{Face, Split};
-use face96::geometry::CropBox;
+use face96::geometry::{Affine, CropBox};
 use face96::infer::{Detector, Finder, FOUND_SCORE};
 use face96::nets::SIDE;
 use face96::schema::Schema;
-use face96::track::{box_of, whole_frame, Frame, Luma, Settings, Tracker, FACE_HEADER, MAX_FACES};
+use face96::track::{whole_frame, Frame, Luma, Settings, Tracker, FACE_HEADER, MAX_FACES};
 use face96::train::{checkpoint::write_atomically, metrics::Score, report};
 use face96::weights::Weights;
 use rand::SeedableRng;
@@ -86,16 +86,12 @@ impl Evaluation<'_> {
         for source in sources.iter().filter(|_| sources.len() > 1) {
             text += &format!("{source:>16}: {}\n", report::summary(&self.of(|f| f.source == *source)));
         }
-        let groups: BTreeSet<String> = self.faces.iter().flat_map(|f| groups(f)).collect();
-        for group in groups {
-            text += &format!("{group:>16}: {}\n", report::summary(&self.of(|f| groups_has(f, &group))));
+        let all: BTreeSet<String> = self.faces.iter().flat_map(|f| groups(f)).collect();
+        for group in all {
+            text += &format!("{group:>16}: {}\n", report::summary(&self.of(|f| groups(f).contains(&group))));
         }
         text
     }
-}
-
-fn groups_has(face: &Face, group: &str) -> bool {
-    groups(face).iter().any(|g| g == group)
 }
 
 /// Age, sex and origin as UTKFace's file names have them (`AGE_SEX_ORIGIN_DATE.jpg`, in that data set's words); empty for
@@ -109,7 +105,7 @@ fn groups(face: &Face) -> Vec<String> {
     let (sexes, origins) = (["male", "female"], ["White", "Black", "Asian", "Indian", "other"]);
     match (face.source.as_str(), sexes.get(sex), origins.get(origin)) {
         ("utk", Some(sex), Some(origin)) => {
-            let decade = match age {
+            let years = match age {
                 0..=4 => "age 00 to 04",
                 5..=12 => "age 05 to 12",
                 13..=19 => "age 13 to 19",
@@ -118,7 +114,7 @@ fn groups(face: &Face) -> Vec<String> {
                 60..=79 => "age 60 to 79",
                 _ => "age 80 and more",
             };
-            vec![decade.into(), format!("sex {sex}"), format!("origin {origin}")]
+            vec![years.into(), format!("sex {sex}"), format!("origin {origin}")]
         }
         _ => vec![],
     }
@@ -167,22 +163,21 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     print!("{}{}", evaluation.table(), report::reliability(&said));
     // Only a net that says something of its keypoints says something of presence for certain.
     if !said.is_empty() {
-        let indices: Vec<usize> =
-            data.split(args.split, nets.seed()).into_iter().filter(|i| data.faces[*i].is_face()).collect();
+        let all = data.split(args.split, nets.seed());
+        let (labelled, others): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|i| data.faces[*i].is_face());
         let spoil = Augment { spoil: 1., ..Augment::NONE };
-        let spoiled = Batch::make(&data, &indices, &spoil, &mut ChaCha8Rng::seed_from_u64(nets.seed())).pixels;
-        let spoiled = spoiled.chunks_exact(SIDE * SIDE).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        let negatives: Vec<_> = faces.iter().filter(|f| !f.is_face()).map(|f| f.crop()).collect();
+        let spoiled = Batch::make(&data, &labelled, &spoil, &mut ChaCha8Rng::seed_from_u64(nets.seed())).pixels;
+        let spoiled: Vec<_> = spoiled.chunks_exact(SIDE * SIDE).map(<[f32]>::to_vec).collect();
+        let others: Vec<_> = others.into_iter().map(|i| data.faces[i].crop()).collect();
         let least = Settings::default().min_score;
-        let count = |found: &[nets::Found]| found.iter().filter(|(presence, _)| *presence >= least).count();
+        let count = |found: &[nets::Found]| {
+            format!("{} of {}", found.iter().filter(|(presence, _)| *presence >= least).count(), found.len())
+        };
         println!(
-            "presence of {least} or more: {} of {} faces, {} of the same half covered or mostly outside, {} of {} pictures \
-             without one",
+            "presence of {least} or more: {} faces, {} half covered or mostly outside, {} pictures without one",
             count(&evaluation.found),
-            score.n,
             count(&nets.detect(&spoiled)?),
-            count(&nets.detect(&negatives)?),
-            negatives.len(),
+            count(&nets.detect(&others)?),
         );
     }
     if args.boxes_off {
@@ -215,58 +210,44 @@ fn apart(a: &[[f32; 2]], b: &[[f32; 2]], unit: f32) -> f64 {
 
 /// The error after each look that begins with a wrong box, and how far the last look still moves the points.
 fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
-    let mean = nets.mean_shape().context("these weights have no mean shape to crop by")?;
+    let faces = &evaluation.faces;
+    let inverses = faces.iter().map(|f| f.to_picture.inverse().context("a crop without a side"));
+    let inverses = inverses.collect::<Result<Vec<_>>>()?;
     let mut text = String::new();
     for [dx, dy, scale, roll] in BOXES_OFF {
-        let wrong = |face: &&Face| {
-            let middle = (SIDE as f32 - 1.) / 2.;
-            let side = SIDE as f32;
-            let start =
-                CropBox { x: middle + dx * side, y: middle + dy * side, size: scale * side, roll: roll.to_radians() };
-            // From the wrong crop's pixels to those of the face's own crop, and on to the picture.
-            Face { to_picture: start.crop_to_frame(SIDE).then(face.to_picture), ..(*face).clone() }
-        };
-        let mut faces: Vec<Face> = evaluation.faces.iter().map(wrong).collect();
-        let mut scores: Vec<Score> = Vec::new();
+        let (side, middle) = (SIDE as f32, (SIDE as f32 - 1.) / 2.);
+        let wrong =
+            CropBox { x: middle + dx * side, y: middle + dy * side, size: scale * side, roll: roll.to_radians() };
+        // From the wrong crop's pixels to those of the face's own crop, and on to the picture.
+        let wrong = wrong.crop_to_frame(SIDE);
+        let mut views: Vec<nets::View> = faces.iter().map(|f| (&f.picture, wrong.then(f.to_picture))).collect();
+        let (mut nme, mut failures, mut moved) = (Vec::new(), 0., 0.);
         let mut last: Vec<Vec<[f32; 2]>> = Vec::new();
-        let mut moved = 0f64;
-        for look in 0..LOOKS {
-            let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
-            let in_picture = |(face, (_, points)): (&Face, &nets::Found)| {
-                points.iter().map(|p| face.to_picture.apply(*p)).collect::<Vec<_>>()
-            };
-            let points: Vec<Vec<[f32; 2]>> = faces.iter().zip(&found).map(in_picture).collect();
-            let back = |(face, points): (&&Face, &Vec<[f32; 2]>)| {
-                let inverse = face.to_picture.inverse().expect("a crop's map");
-                points.iter().map(|p| inverse.apply(*p)).collect::<Vec<_>>()
-            };
-            let in_crop: Vec<Vec<[f32; 2]>> = evaluation.faces.iter().zip(&points).map(back).collect();
-            let labels = evaluation.faces.iter().map(|f| f.points.as_slice());
-            let pairs = labels.zip(in_crop.iter().map(Vec::as_slice));
-            scores.push(Score::of(evaluation.schema, &evaluation.places, pairs));
-            if look + 1 == LOOKS {
-                let both = in_crop.iter().zip(&last).enumerate();
-                let all = both.map(|(i, (a, b))| apart(a, b, evaluation.schema.unit(&evaluation.faces[i].points)));
-                moved = 100. * all.sum::<f64>() / in_crop.len() as f64;
+        for _ in 0..LOOKS {
+            let found = nets.look(&views)?;
+            for (view, (_, points)) in views.iter_mut().zip(&found) {
+                view.1 = nets.crop_around(points).context("these weights have no mean shape to crop by")?;
             }
-            last = in_crop;
-            for (face, points) in faces.iter_mut().zip(&points) {
-                let weighted: Vec<_> = points.iter().map(|[x, y]| [*x, *y, 1.]).collect();
-                if let Some(square) = box_of(mean, &weighted) {
-                    face.to_picture = square.crop_to_frame(SIDE);
-                }
-            }
+            let in_crop = |((_, points), inverse): (&nets::Found, &Affine)| -> Vec<_> {
+                points.iter().map(|p| inverse.apply(*p)).collect()
+            };
+            let now: Vec<Vec<[f32; 2]>> = found.iter().zip(&inverses).map(in_crop).collect();
+            let pairs = faces.iter().zip(&now).map(|(f, now)| (f.points.as_slice(), now.as_slice()));
+            let score = Score::of(evaluation.schema, &evaluation.places, pairs);
+            nme.push(format!("{:.2}", score.nme_pct));
+            failures = score.failure_pct;
+            let steps = faces.iter().zip(now.iter().zip(&last));
+            let steps = steps.map(|(f, (a, b))| apart(a, b, evaluation.schema.unit(&f.points)));
+            moved = 100. * steps.sum::<f64>() / faces.len() as f64;
+            last = now;
         }
-        let nme: Vec<String> = scores.iter().map(|s| format!("{:.2}", s.nme_pct)).collect();
         text += &format!(
-            "box off by {:3.0} % in x, {:3.0} % in y, {:3.0} % in size, {:3.0} degrees: NME {} % after 1 to {LOOKS} looks, \
-             failures {:.2} %; the last look moves points by {moved:.2} %\n",
+            "box off by {:3.0} % in x, {:3.0} % in y, {:3.0} % in size, {roll:3.0} degrees: NME {} % after 1 to {LOOKS} looks, \
+             failures {failures:.2} %; the last look moves points by {moved:.2} %\n",
             100. * dx,
             100. * dy,
             100. * (scale - 1.),
-            roll,
             nme.join(", "),
-            scores[LOOKS - 1].failure_pct,
         );
     }
     Ok(text)
@@ -286,7 +267,7 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face],
         for (i, score) in SCORES.into_iter().enumerate() {
             finder.least_score = score;
             let boxes: Vec<CropBox> = finder.find_grey(&crop)?.iter().map(|b| b.square()).collect();
-            let best = best_overlap(scene, &boxes);
+            let best = label_of(scene).map(|label| best_overlap(&label, &boxes));
             hits[i] += usize::from(best.is_some_and(|best| best >= 0.5));
             overlap += if i == 0 { f64::from(best.unwrap_or(0.)) } else { 0. };
             false_alarms[i] += usize::from(best.is_none() && !boxes.is_empty());
@@ -323,11 +304,10 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face],
 /// picture does not fill is filled by one without a face.
 fn views(finder: &mut Finder, scenes: &[&Face]) -> Result<String> {
     let mut text = String::new();
-    let whole = |s: &Face| CropBox {
-        size: s.picture.width.min(s.picture.height) as f32,
-        ..whole_frame(s.picture.width as f32, s.picture.height as f32)
+    let background = |s: &&Face| {
+        let (w, h) = (s.picture.width as f32, s.picture.height as f32);
+        s.picture.crop(CropBox { size: w.min(h), ..whole_frame(w, h) }.crop_to_frame(SIDE), SIDE)
     };
-    let background = |s: &&Face| Face { to_picture: whole(s).crop_to_frame(SIDE), ..(*s).clone() }.crop();
     let backgrounds: Vec<Vec<f32>> = scenes.iter().filter(|s| !s.is_face()).map(background).collect();
     for share in [0.12, 0.25, 0.5, 0.95] {
         let mut found = Vec::new();
@@ -341,23 +321,22 @@ fn views(finder: &mut Finder, scenes: &[&Face]) -> Result<String> {
                 let place = |n: usize| (n % 7) as f32 / 6. - 0.5;
                 let (dx, dy) = (0.75 * (1. - share) * place(i) * size, 0.75 * (1. - share) * place(i / 7) * size);
                 let view = CropBox { x: face.x + dx, y: face.y + dy, size, roll: degrees.to_radians() };
-                let view = Face { to_picture: view.crop_to_frame(SIDE), ..(*scene).clone() };
-                let inverse = view.to_picture.inverse().context("a frame without a side")?;
-                let view = Face { points: corners.iter().map(|p| inverse.apply(*p)).collect(), ..view };
-                let mut crop = view.crop();
+                let map = view.crop_to_frame(SIDE);
+                let inverse = map.inverse().context("a frame without a side")?;
+                let mut crop = scene.picture.crop(map, SIDE);
                 if !backgrounds.is_empty() {
                     for (k, (pixel, other)) in crop.iter_mut().zip(&backgrounds[i % backgrounds.len()]).enumerate() {
-                        let place = view.to_picture.apply([(k % SIDE) as f32, (k / SIDE) as f32]);
-                        if !view.picture.contains(place) {
+                        if !scene.picture.contains(map.apply([(k % SIDE) as f32, (k / SIDE) as f32])) {
                             *pixel = *other;
                         }
                     }
                 }
+                let label = CropBox::of_corners(&corners.iter().map(|p| inverse.apply(*p)).collect::<Vec<_>>());
                 let boxes: Vec<CropBox> = finder.find_grey(&crop)?.iter().map(|b| b.square()).collect();
-                hits += u32::from(best_overlap(&view, &boxes).is_some_and(|best| best >= 0.5));
+                hits += u32::from(best_overlap(&label, &boxes) >= 0.5);
                 faces += 1;
             }
-            found.push(format!("{:.1}", 100. * f64::from(hits) / f64::from(faces.max(1u32))));
+            found.push(format!("{:.1}", 100. * f64::from(hits) / f64::from(faces.max(1))));
         }
         let shares = found.join(", ");
         text += &format!(
@@ -368,11 +347,14 @@ fn views(finder: &mut Finder, scenes: &[&Face]) -> Result<String> {
     Ok(text)
 }
 
-/// How well the best of some boxes covers a scene's face, both in pixels of the letterboxed frame; nothing where the scene
-/// has none.
-fn best_overlap(scene: &Face, boxes: &[CropBox]) -> Option<f32> {
-    let label = scene.is_face().then(|| CropBox::of_corners(&scene.points))?;
-    Some(boxes.iter().map(|b| b.iou(&label)).fold(0., f32::max))
+/// How well the best of some boxes covers another.
+fn best_overlap(label: &CropBox, boxes: &[CropBox]) -> f32 {
+    boxes.iter().map(|b| b.iou(label)).fold(0., f32::max)
+}
+
+/// The box of a scene's face in pixels of the letterboxed frame; nothing where it has none.
+fn label_of(scene: &Face) -> Option<CropBox> {
+    scene.is_face().then(|| CropBox::of_corners(&scene.points))
 }
 
 /// The same counts, faces found and pictures with a false one, by finder and keypoint net together, as the page looks at a
@@ -394,7 +376,7 @@ fn with_keypoints(finder: &mut Finder, weights: &Weights, scenes: &[&Face]) -> R
             CropBox::of_corners(&square.corners().map(|p| inverse.apply(p)))
         };
         let boxes: Vec<CropBox> = faces.chunks_exact(stride).map(in_frame).collect();
-        let best = best_overlap(scene, &boxes);
+        let best = label_of(scene).map(|label| best_overlap(&label, &boxes));
         hits += usize::from(best.is_some_and(|best| best >= 0.5));
         false_alarms += usize::from(best.is_none() && !boxes.is_empty());
     }

@@ -18,7 +18,6 @@ use face96::track::Settings;
 use face96::train::{checkpoint::write_atomically, report, Config};
 use face96::weights::{Precision, Weights};
 use nets::Nets;
-use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -161,15 +160,15 @@ fn grey(crop: &[f32]) -> face96::picture::Gray {
 /// The finder that the page uses, so that the program finds faces wherever it lies.
 const FINDER: &[u8] = include_bytes!("../../pkg/weights/finder.safetensors");
 
-/// The faces in whole pictures, at most `most` of each, best first: the finder's boxes, moved to where the nets' own keypoints
-/// ask for their crop.
-fn find_faces(args: &PredictArgs, nets: &Nets, pictures: Vec<Face>) -> Result<Vec<Face>> {
+/// The faces in whole pictures, at most `max_faces` of each, best first, and what the nets see of them: the finder's boxes, moved to
+/// where the nets' own keypoints ask for their crop, as far as the nets too take them for faces, as on the page.
+fn find_faces(args: &PredictArgs, nets: &Nets, pictures: Vec<Face>) -> Result<(Vec<nets::Found>, Vec<Face>)> {
     let weights = match &args.finder {
         Some(path) => Weights::read(path)?,
         None => Weights::from_bytes(FINDER)?,
     };
     let mut finder = Finder::new(&weights)?;
-    let mut faces = Vec::new();
+    let (n, mut faces) = (pictures.len(), Vec::new());
     for picture in pictures {
         let (whole, found) = (picture.to_picture, finder.find_grey(&picture.crop())?);
         for f in found.iter().take(args.max_faces) {
@@ -178,16 +177,23 @@ fn find_faces(args: &PredictArgs, nets: &Nets, pictures: Vec<Face>) -> Result<Ve
             faces.push(Face { to_picture, ..picture.clone() });
         }
     }
-    if let Some(mean) = nets.mean_shape() {
-        let first = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
-        for (face, (_, points)) in faces.iter_mut().zip(first) {
-            let points: Vec<_> = points.iter().map(|p| face.to_picture.apply(*p)).map(|[x, y]| [x, y, 1.]).collect();
-            if let Some(square) = face96::track::box_of(mean, &points) {
-                face.to_picture = square.crop_to_frame(face96::nets::SIDE);
-            }
-        }
+    let first = nets.look(&views(&faces))?;
+    for (face, (_, points)) in faces.iter_mut().zip(first) {
+        face.to_picture = nets.crop_around(&points).unwrap_or(face.to_picture);
     }
-    Ok(faces)
+    let found = nets.look(&views(&faces))?;
+    let least = Settings::default().min_score;
+    let sure = found.into_iter().zip(faces).filter(|((presence, _), _)| *presence >= least);
+    let (found, faces): (Vec<_>, Vec<Face>) = sure.unzip();
+    let missed = n - faces.iter().map(|f| &f.name).collect::<BTreeSet<_>>().len();
+    if missed > 0 {
+        eprintln!("no face found in {missed} of {n} pictures; --crop takes each picture as the crop of a face");
+    }
+    Ok((found, faces))
+}
+
+fn views(faces: &[Face]) -> Vec<nets::View<'_>> {
+    faces.iter().map(|f| (&f.picture, f.to_picture)).collect()
 }
 
 /// Pictures without labels: a file, or all files of a folder that has no `labels.csv`.
@@ -232,31 +238,17 @@ fn predict(args: PredictArgs) -> Result<()> {
         bail!("nothing to write: give --csv FILE or --draw FOLDER");
     }
     let nets = Nets::load(&args.weights)?;
-    let mut searched = BTreeSet::new();
-    let faces = match plain_pictures(Path::new(&args.data))? {
-        Some(pictures) if args.crop => pictures,
-        Some(pictures) => {
-            searched.extend(pictures.iter().map(|p| p.name.clone()));
-            find_faces(&args, &nets, pictures)?
-        }
-        None => data::load(&args.data, Options::default())?.faces.into_iter().filter(|f| f.is_face()).collect(),
+    let whole = |faces: Vec<Face>| Ok::<_, anyhow::Error>((nets.look(&views(&faces))?, faces));
+    let (found, faces) = match plain_pictures(Path::new(&args.data))? {
+        Some(pictures) if args.crop => whole(pictures)?,
+        Some(pictures) => find_faces(&args, &nets, pictures)?,
+        None => whole(data::load(&args.data, Options::default())?.faces.into_iter().filter(|f| f.is_face()).collect())?,
     };
-    let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
-    // As on the page: what the finder takes for a face must be one to the keypoint net too.
-    let is_face = |(_, (presence, _)): &(Face, _)| searched.is_empty() || *presence >= Settings::default().min_score;
-    let (faces, found): (Vec<Face>, Vec<_>) = faces.into_iter().zip(found).filter(is_face).unzip();
-    let missed = searched.iter().filter(|name| faces.iter().all(|f| f.name != **name)).count();
-    if missed > 0 {
-        let n = searched.len();
-        eprintln!("no face found in {missed} of {n} pictures; --crop takes each picture as the crop of a face");
-    }
-    let points: Vec<Vec<[f32; 2]>> =
-        faces.iter().zip(&found).map(|(f, (_, p))| p.iter().map(|p| f.to_picture.apply(*p)).collect()).collect();
     if let Some(path) = &args.csv {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let names = (0..nets.schema.len()).flat_map(|i| [format!("x{i}"), format!("y{i}")]);
         writer.write_record(std::iter::once("file".to_string()).chain(names))?;
-        for (face, points) in faces.iter().zip(&points) {
+        for (face, (_, points)) in faces.iter().zip(&found) {
             let numbers = points.iter().flat_map(|p| face.to_file.apply(*p)).map(|v| format!("{v:.4}"));
             writer.write_record(std::iter::once(face.name.clone()).chain(numbers))?;
         }
@@ -264,7 +256,7 @@ fn predict(args: PredictArgs) -> Result<()> {
     }
     if let Some(folder) = &args.draw {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        for (face, points) in faces.iter().zip(&points) {
+        for (face, (_, points)) in faces.iter().zip(&found) {
             let labels: Vec<_> = face.points.iter().map(|p| face.to_picture.apply(*p)).collect();
             let zoom = (320 / face.picture.width.max(1)).clamp(1, 4);
             let name = face.name.replace(['/', ' '], "_");

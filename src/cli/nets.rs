@@ -2,8 +2,12 @@
 
 use anyhow::{bail, Context, Result};
 use face96::data::Face;
+use face96::geometry::Affine;
 use face96::infer::Detector;
+use face96::nets::SIDE;
+use face96::picture::Gray;
 use face96::schema::{Schema, KAGGLE_KEYPOINTS};
+use face96::track::box_of;
 use face96::weights::Weights;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -47,7 +51,7 @@ impl Nets {
     }
 
     /// The mean place of each keypoint in the crops trained on, if one net predicts them all and its file tells.
-    pub(super) fn mean_shape(&self) -> Option<&[[f32; 2]]> {
+    fn mean_shape(&self) -> Option<&[[f32; 2]]> {
         let known = self.nets[0].meta.mean_shape.as_deref().filter(|_| self.nets.len() == 1);
         known.or((self.schema == Schema::kaggle()).then_some(&face96::synthetic::MEAN_SHAPE))
     }
@@ -79,6 +83,28 @@ impl Nets {
             (presence, sums.into_iter().map(|(sum, n)| [sum[0] / n, sum[1] / n]).collect())
         };
         Ok((0..crops.len()).map(of_crop).collect())
+    }
+}
+
+/// Through which part of a picture a net looks at it: the map from the crop's pixels to the picture's.
+pub(super) type View<'a> = (&'a Gray, Affine);
+
+impl Nets {
+    /// A look at pictures: presence, and the keypoints in pixels of each picture.
+    pub(super) fn look(&self, views: &[View]) -> Result<Vec<Found>> {
+        let crops: Vec<_> = views.par_iter().map(|(picture, map)| picture.crop(*map, SIDE)).collect();
+        let mut found = self.detect(&crops)?;
+        for ((_, points), (_, map)) in found.iter_mut().zip(views) {
+            points.iter_mut().for_each(|p| *p = map.apply(*p));
+        }
+        Ok(found)
+    }
+
+    /// The crop that shows keypoints of a picture where the nets were trained to see them; nothing where the nets' files do not
+    /// tell, or the keypoints lie in one place.
+    pub(super) fn crop_around(&self, points: &[[f32; 2]]) -> Option<Affine> {
+        let weighted: Vec<_> = points.iter().map(|[x, y]| [*x, *y, 1.]).collect();
+        Some(box_of(self.mean_shape()?, &weighted)?.crop_to_frame(SIDE))
     }
 }
 

@@ -408,7 +408,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
             events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
         }
         // Last of all: a run that ends before this does the epoch again, and then lacks none of the files above.
-        Ok(state.save(&path("last.ckpt"), config)?)
+        state.save(&path("last.ckpt"), config)
     })?;
     shown.bar.finish_and_clear();
     if !finished {

@@ -73,15 +73,7 @@ impl Face {
 
     /// The crop without augmentation: 96 x 96 values in 0 to 255.
     pub fn crop(&self) -> Vec<f32> {
-        let mut out = Vec::new();
-        self.picture.warp(self.to_picture, SIDE, &mut out);
-        for (i, p) in out.iter_mut().enumerate() {
-            // Black, as in the browser.
-            if !self.picture.contains(self.to_picture.apply([(i % SIDE) as f32, (i / SIDE) as f32])) {
-                *p = 0.;
-            }
-        }
-        out
+        self.picture.crop(self.to_picture, SIDE)
     }
 
     /// Keeps of a large picture only what augmentation reaches, in the resolution it needs: a photo of 12 million pixels would

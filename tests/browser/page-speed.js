@@ -1,7 +1,7 @@
 // What a camera frame of 640x480 costs the page beyond its nets, in Chromium without a GPU, the slowest way there is to draw.
 //   node tests/browser/page-speed.js [--seconds 20] [--rounds 1] [FOLDER that holds www and pkg ...]
 // prints milliseconds a frame; several folders are measured in turns, which is how two versions are compared.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,12 +17,13 @@ const INTERVAL = 1000;
 const ENOUGH = 24;
 
 /**
- * Milliseconds a frame, each the median of all readings.
+ * Milliseconds a frame, each the median of all readings (the painter's: the mean).
  * @typedef {object} Cost
  * @property {number} frames that were measured; 0 where the machine was too busy all the time
  * @property {number} page processor time of the page's thread, all of it: being told of the frame, taking it, messages, smoothing's
  *   results, layout, painting, readings, log. Chromium's own part, for a page that is told of frames and does nothing, is 0.8
  * @property {number} worker what the detector's worker does besides the nets: the frame's luma, the crop
+ * @property {number} painter processor time of the thread that draws points and crops, beside both; NaN where the system does not tell
  * @property {number} detector from the call of detect() to its result, less the nets: the package by itself
  * @property {number} nets finder and keypoints, for comparison
  */
@@ -36,7 +37,8 @@ const ENOUGH = 24;
  */
 export async function pageCost(t, { clip, seconds, folder = root }) {
   const url = await serve(t, folder);
-  const { page, context } = await open(t, await launch(t, { clip }), url);
+  const browser = await launch(t, { clip });
+  const { page, context } = await open(t, browser, url);
   await page.evaluate(async () => {
     const { FaceDetector } = await import('/pkg/index.js');
     const { detect } = FaceDetector.prototype;
@@ -58,12 +60,16 @@ export async function pageCost(t, { clip, seconds, folder = root }) {
     return { busy: 1000 * metrics.find(({ name }) => name === 'ThreadTime').value, timings };
   };
   await page.waitForTimeout(2 * INTERVAL); // code gets compiled
+  const { processInfo } = await (await browser.newBrowserCDPSession()).send('SystemInfo.getProcessInfo');
+  const painterBefore = painterTime(processInfo);
   let before = await read();
+  let frames = 0;
   const pages = [];
   const all = [];
   for (let n = 0; n < 4 * seconds && pages.length < seconds; n++) {
     await page.waitForTimeout(INTERVAL);
     const now = await read();
+    frames += now.timings.length;
     if (now.timings.length >= ENOUGH) {
       pages.push((now.busy - before.busy) / now.timings.length);
       all.push(...now.timings);
@@ -74,9 +80,27 @@ export async function pageCost(t, { clip, seconds, folder = root }) {
     frames: all.length,
     page: median(pages),
     worker: median(all.map(({ crop }) => crop)),
+    painter: (painterTime(processInfo) - painterBefore) / frames,
     detector: median(all.map(({ total, net, find }) => total - net - find)),
     nets: median(all.map(({ net, find }) => net + find)),
   };
+}
+
+/**
+ * What the painter's thread has taken so far, in ms: the older of the page's two workers, since the detector's comes with Start.
+ * @param {{ type: string, id: number }[]} processes of the browser
+ */
+function painterTime(processes) {
+  const tasks = processes.filter(({ type }) => type === 'renderer').flatMap(({ id }) => {
+    try {
+      return readdirSync(`/proc/${id}/task`).map((task) => ({ task: Number(task), path: `/proc/${id}/task/${task}` }));
+    } catch {
+      return []; // no Linux
+    }
+  });
+  const workers = tasks.filter(({ path }) => readFileSync(`${path}/comm`, 'utf8').startsWith('DedicatedWorker'));
+  const [painter] = workers.sort((a, b) => a.task - b.task);
+  return workers.length === 2 ? Number(readFileSync(`${painter.path}/schedstat`, 'utf8').split(' ')[0]) / 1e6 : NaN;
 }
 
 /** @param {number[]} values */
@@ -95,13 +119,13 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const clip = join(home, 'camera.mjpeg');
     await makeClip(t, await serve(t), clip, writeMovingClip);
     await end();
-    console.log('  frames   page   worker   together   detector   nets');
+    console.log('  frames   page   worker   together   painter   detector   nets');
     const ms = (value, width) => `${value.toFixed(2)}`.padStart(width);
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const folder of folders) {
         const c = await pageCost(t, { clip, folder, seconds: Number(values.seconds) });
         if (!c.frames) console.log(`  the machine was too busy   ${folder}`);
-        else console.log(String(c.frames).padStart(8) + ms(c.page, 7) + ms(c.worker, 9) + ms(c.page + c.worker, 11) + ms(c.detector, 11) + ms(c.nets, 7) + `   ${folder}`);
+        else console.log(String(c.frames).padStart(8) + ms(c.page, 7) + ms(c.worker, 9) + ms(c.page + c.worker, 11) + ms(c.painter, 10) + ms(c.detector, 11) + ms(c.nets, 7) + `   ${folder}`);
         await end();
       }
     }
