@@ -48,10 +48,12 @@ impl Gray {
     }
 
     /// The value at a place between pixels, by the bilinear rule; outside, the border is repeated. 0 to 255.
+    #[inline(always)]
     pub fn sample(&self, x: f32, y: f32) -> f32 {
         let x = x.clamp(0., self.width as f32 - 1.);
         let y = y.clamp(0., self.height as f32 - 1.);
-        let (x0, y0) = (x as usize, y as usize);
+        // Through i32, which is one instruction where usize takes six; no picture has 2^31 pixels in a row.
+        let (x0, y0) = (x as i32 as usize, y as i32 as usize);
         let (x1, y1) = ((x0 + 1).min(self.width - 1), (y0 + 1).min(self.height - 1));
         let (fx, fy) = (x - x0 as f32, y - y0 as f32);
         let at = |x: usize, y: usize| f32::from(self.pixels[y * self.width + x]);
@@ -69,8 +71,9 @@ impl Gray {
     /// `to_source.apply(p)`. Where the map shrinks, several samples a pixel are averaged, which comes close to the mean
     /// over the area that the pixel covers.
     pub fn warp(&self, to_source: Affine, side: usize, out: &mut Vec<f32>) {
+        let taps = Taps::new(to_source);
         out.clear();
-        out.extend((0..side * side).map(|i| self.warped(to_source, (i % side) as f32, (i / side) as f32)));
+        out.extend((0..side * side).map(|i| taps.of(self, to_source.apply([(i % side) as f32, (i / side) as f32]))));
     }
 
     /// The same, black outside of the picture, as the browser's crop is.
@@ -84,21 +87,32 @@ impl Gray {
         }
         out
     }
+}
 
-    /// One pixel of [`Gray::warp`].
-    pub fn warped(&self, to_source: Affine, x: f32, y: f32) -> f32 {
-        // One sample for each source pixel that a target pixel covers in a direction, at most 8 x 8.
+/// Where a pixel of a map's result is sampled, from the middle of what it covers in the source.
+pub(crate) struct Taps {
+    places: [[f32; 4]; 64],
+    count: usize,
+}
+
+impl Taps {
+    /// One for each source pixel that a target pixel covers in a direction, at most 8 x 8.
+    pub(crate) fn new(to_source: Affine) -> Self {
         let n = (to_source.scale() - 0.05).ceil().clamp(1., 8.) as usize;
         let [a, b, _, d, e, _] = to_source.0;
-        let [sx, sy] = to_source.apply([x, y]);
-        let mut sum = 0.;
-        for j in 0..n {
-            for i in 0..n {
-                let (u, v) = ((i as f32 + 0.5) / n as f32 - 0.5, (j as f32 + 0.5) / n as f32 - 0.5);
-                sum += self.sample(sx + a * u + b * v, sy + d * u + e * v);
-            }
+        let mut places = [[0.; 4]; 64];
+        for (i, place) in places.iter_mut().take(n * n).enumerate() {
+            let at = |i: usize| (i as f32 + 0.5) / n as f32 - 0.5;
+            let (u, v) = (at(i % n), at(i / n));
+            *place = [a * u, b * v, d * u, e * v];
         }
-        sum / (n * n) as f32
+        Self { places, count: n * n }
+    }
+
+    /// The mean of the samples around a place of the source.
+    pub(crate) fn of(&self, picture: &Gray, [x, y]: [f32; 2]) -> f32 {
+        let values = self.places[..self.count].iter().map(|[au, bv, du, ev]| picture.sample(x + au + bv, y + du + ev));
+        values.sum::<f32>() / self.count as f32
     }
 }
 

@@ -4,8 +4,11 @@ use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::{Dataset, Face, Split};
+use face96::error::Error;
+use face96::schema::Schema;
 use face96::train::checkpoint::{write_atomically, State};
 use face96::train::events::Events;
+use face96::train::metrics::Score;
 use face96::train::optim::Optimizer;
 use face96::train::{self, report, Config, End, Epoch, Progress};
 use face96::weights::{Precision, Weights};
@@ -249,6 +252,7 @@ pub(super) fn load_data(config: &Config) -> Result<Dataset> {
     if !data.skipped.is_empty() {
         eprintln!("left out {} bad rows; the first: {}", data.skipped.len(), data.skipped[0]);
     }
+    let data = if config.augment.moves() || config.net.finds() { data } else { data.crops() };
     if config.keypoints.is_empty() {
         return Ok(data);
     }
@@ -363,6 +367,86 @@ pub(super) fn resume(args: ResumeArgs) -> Result<()> {
     go_all(&args.run, &parts, &data)
 }
 
+/// What writing the files of a run may take of its time. Small nets have epochs of a tenth of a second, and files that take
+/// longer.
+const WRITING_SHARE: f64 = 0.1;
+
+/// The files of a run. Those of the first epoch and of the last are always written, those between as often as
+/// [`WRITING_SHARE`] allows: a kill loses the epochs since, and a resumed run does them again.
+struct Keeper<'a> {
+    run: &'a Path,
+    config: &'a Config,
+    schema: &'a Schema,
+    mean_shape: Option<Vec<[f32; 2]>>,
+    /// Validation faces for the sheet of predictions.
+    sample: Vec<&'a Face>,
+    events: Option<Events>,
+    /// Epochs that the event file has.
+    told: usize,
+    /// The epoch before the one in work, and the best, as long as they are in no file.
+    last: Option<(State, Score)>,
+    best: Option<State>,
+    written: Option<Instant>,
+    took: Duration,
+}
+
+impl Keeper<'_> {
+    fn epoch(&mut self, state: &State, score: &Score, best: bool) -> Result<(), Error> {
+        let due = self.written.is_none_or(|at| at.elapsed().as_secs_f64() * WRITING_SHARE >= self.took.as_secs_f64());
+        self.best = if best { Some(state.copy()?) } else { self.best.take() };
+        if due || self.config.end(&state.history).is_some() {
+            return self.write(state, score);
+        }
+        self.last = Some((state.copy()?, score.clone()));
+        Ok(())
+    }
+
+    /// Writes what is in no file yet.
+    fn finish(&mut self) -> Result<(), Error> {
+        match self.last.take() {
+            Some((state, score)) => self.write(&state, &score),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, state: &State, score: &Score) -> Result<(), Error> {
+        let start = Instant::now();
+        let path = |name: &str| self.run.join(name);
+        if let Some(best) = self.best.take() {
+            best.save(&path("best.ckpt"), self.config)?;
+            let source = source_name(&self.config.data);
+            let weights = train::export(self.config, &source, self.schema, self.mean_shape.clone(), &best)?;
+            write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
+        }
+        write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
+        write_atomically(&path("curves.svg"), report::curves(&state.history, self.config.loss)?.as_bytes())?;
+        write_atomically(&path("errors.svg"), report::cumulative_error(&score.each)?.as_bytes())?;
+        let model = state.averaged(self.config.average)?;
+        let found = train::predict(&model, self.config.normalisation, &self.sample)?;
+        let cells = self.sample.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p));
+        report::write_picture(&path("samples.png"), &report::sheet(&cells.collect::<Vec<_>>(), 8, 2))?;
+        if self.events.is_none() {
+            self.events = Some(Events::start(self.run)?);
+        }
+        for e in &state.history[self.told..] {
+            let figures = [
+                ("train/loss", e.train_loss),
+                ("train/learning_rate", f64::from(e.learning_rate)),
+                ("train/samples_per_second", e.samples_per_second),
+                ("valid/rmse_px", e.valid_rmse_px),
+                ("valid/nme_pct", e.valid_nme_pct),
+            ];
+            self.events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
+        }
+        self.told = state.history.len();
+        // Last of all: a run that ends before this does the epochs again, and then lacks none of the files above.
+        state.save(&path("last.ckpt"), self.config)?;
+        self.last = None;
+        (self.written, self.took) = (Some(Instant::now()), start.elapsed());
+        Ok(())
+    }
+}
+
 /// Trains to the end and keeps the run folder; false if it was stopped before.
 fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<bool> {
     let valid = data.split(Split::Val, config.seed);
@@ -375,47 +459,31 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
         config.epochs,
         config.preset
     );
-    let mean_shape = data.mean_shape(&data.split(Split::Train, config.seed));
     let faces: Vec<&Face> = valid.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
-    let sample: Vec<&Face> = faces.iter().step_by(faces.len().div_ceil(32).max(1)).copied().collect();
-    let path = |name: &str| run.join(name);
-    let mut events = None;
+    let mut keeper = Keeper {
+        run,
+        config,
+        schema: &data.schema,
+        mean_shape: data.mean_shape(&data.split(Split::Train, config.seed)),
+        sample: faces.iter().step_by(faces.len().div_ceil(32).max(1)).copied().collect(),
+        events: None,
+        told: state.history.len(),
+        last: None,
+        best: None,
+        written: None,
+        took: Duration::ZERO,
+    };
     let shown = Shown::new(config, &state.history);
-    let finished = train::run(config, data, &mut state, &shown, |state, score, best| {
-        if best {
-            state.save(&path("best.ckpt"), config)?;
-            let weights = train::export(config, &source_name(&config.data), &data.schema, mean_shape.clone(), state)?;
-            write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
-        }
-        write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
-        write_atomically(&path("curves.svg"), report::curves(&state.history, config.loss)?.as_bytes())?;
-        write_atomically(&path("errors.svg"), report::cumulative_error(&score.each)?.as_bytes())?;
-        let model = state.averaged(config.average)?;
-        let found = train::predict(&model, config.normalisation, &sample)?;
-        let cells: Vec<_> = sample.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p)).collect();
-        report::write_picture(&path("samples.png"), &report::sheet(&cells, 8, 2))?;
-        if let Some(e) = state.history.last() {
-            let figures = [
-                ("train/loss", e.train_loss),
-                ("train/learning_rate", f64::from(e.learning_rate)),
-                ("train/samples_per_second", e.samples_per_second),
-                ("valid/rmse_px", e.valid_rmse_px),
-                ("valid/nme_pct", e.valid_nme_pct),
-            ];
-            if events.is_none() {
-                events = Some(Events::start(run)?);
-            }
-            events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
-        }
-        // Last of all: a run that ends before this does the epoch again, and then lacks none of the files above.
-        state.save(&path("last.ckpt"), config)
-    })?;
+    let ended = train::run(config, data, &mut state, &shown, |state, score, best| keeper.epoch(state, score, best));
+    // Also where the run ends in an error, such as a loss that is not finite.
+    keeper.finish()?;
+    let finished = ended?;
     shown.bar.finish_and_clear();
     if !finished {
         println!("stopped after epoch {}", state.history.len());
         return Ok(false);
     }
-    let best = State::load(&path("best.ckpt"), config, data.schema.len())?;
+    let best = State::load(&run.join("best.ckpt"), config, data.schema.len())?;
     let why = match config.end(&state.history) {
         Some(End::Patience) => format!("no better epoch in {}; ", config.patience),
         Some(End::Time) => format!("{:.0} s are over; ", config.seconds),

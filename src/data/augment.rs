@@ -86,6 +86,11 @@ impl Augment {
     /// The tutorial's: the mirror image or nothing.
     pub const FLIP: Augment = Augment { flip: 0.5, ..Self::NONE };
 
+    /// Whether a sample shows other parts of the picture than the crop does.
+    pub fn moves(&self) -> bool {
+        self.roll > 0. || self.scale > 0. || self.shift > 0.
+    }
+
     /// Draws one sample: 96 x 96 grey values in 0 to 255, and the points in its pixels.
     pub fn sample(&self, face: &Face, schema: &Schema, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<[f32; 2]>) {
         let middle = (SIDE as f32 - 1.) / 2.;

@@ -10,7 +10,7 @@ use super::{Dataset, Face, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
-use crate::picture::Gray;
+use crate::picture::{Gray, Taps};
 use crate::schema::Schema;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -238,12 +238,13 @@ impl Scene {
 
     /// Blends a picture in where it has pixels, as much as `share` says for its places.
     fn blend(&mut self, picture: &Gray, to_picture: Affine, share: impl Fn([f32; 2]) -> f32) {
+        let taps = Taps::new(to_picture);
         for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
             let p = to_picture.apply([x as f32, y as f32]);
             if self.inside(x, y) && picture.contains(p) {
                 let (old, share) = (&mut self.pixels[y * SIDE + x], share(p));
                 if share > 0. {
-                    *old += share * (picture.warped(to_picture, x as f32, y as f32) - *old);
+                    *old += share * (taps.of(picture, p) - *old);
                 }
             }
         }

@@ -68,6 +68,20 @@ impl State {
         Ok(())
     }
 
+    /// The state as it is now, to write later.
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn copy(&self) -> Result<Self> {
+        Ok(Self {
+            model: self.averaged(0.)?,
+            average: self.average.clone(),
+            moments: self.moments.clone(),
+            step: self.step,
+            history: self.history.clone(),
+        })
+    }
+
     /// The net with its averaged weights (or the weights themselves, where no average is kept).
     ///
     /// # Errors
