@@ -8,6 +8,7 @@ FRAMES ?= 20000
 MINUTES ?= 20
 DATA ?= synthetic
 FACES ?= ../shared/data
+FEATURES = wasm,bench-candle
 CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
   --config 'profile.release.package.face96.overflow-checks=true'
 
@@ -67,9 +68,9 @@ card: native
 test:
 	@tools/setup.sh test
 	# The kernels' unit tests with every debug assertion and overflow check of our own code: their index arithmetic.
-	cargo test --release --locked --all-features --lib $(CHECKED)
-	cargo test --release --locked --all-features --bins --test '*'
-	cargo test --release --locked --all-features --doc
+	cargo test --release --locked --features $(FEATURES) --lib $(CHECKED)
+	cargo test --release --locked --features $(FEATURES) --bins --test '*'
+	cargo test --release --locked --features $(FEATURES) --doc
 	@tools/build-web.sh
 	npm run --silent types
 	node --test tests/browser/*.test.js tests/package/*.test.js

@@ -85,7 +85,7 @@ impl CandleNet {
 impl CandleNet {
     fn points(&self, input: &[f32]) -> Result<Vec<f32>> {
         let picture = Tensor::from_slice(input, (1, 1, SIDE, SIDE), &Device::Cpu)?;
-        let all = candle::forward(&self.graph, &picture, |name| Ok(self.tensors[name].clone()))?;
+        let all = candle::forward(&self.graph, &picture, None, |name| Ok(self.tensors[name].clone()))?;
         let keypoints = &all[self.graph.keypoints];
         let places = match self.graph.nodes[self.graph.keypoints].op {
             Op::SoftArgmax => keypoints.narrow(1, 0, 2)?.permute((0, 3, 1, 2))?,

@@ -590,7 +590,7 @@ mod tests {
     fn by_candle(graph: &Graph, input: &[f32]) -> candle_core::Result<Vec<Tensor>> {
         let (h, w, _) = graph.nodes[0].shape;
         let (tensor, parameters) = (weights(graph), graph.parameters());
-        crate::nets::candle::forward(graph, &Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?, |name| {
+        crate::nets::candle::forward(graph, &Tensor::from_slice(input, (1, 1, h, w), &Device::Cpu)?, None, |name| {
             let p = parameters.iter().find(|p| p.name == name).expect("a weight of the graph");
             Tensor::from_vec(tensor(name).expect("a weight of the graph"), p.shape.as_slice(), &Device::Cpu)
         })

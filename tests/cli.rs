@@ -218,7 +218,7 @@ fn bad_input_gets_one_sentence_and_status_2() {
     fails(&["train", "--epochs", "0", "--out", &out], "at least one epoch");
     fails(
         &["train", "--device", "cuda", "--out", &out],
-        "--device cuda: face96's own ops and optimizer run on the CPU alone",
+        "face96 needs to be built with --features cuda, and the device there",
     );
     fails(&["resume", "--run", &path("nowhere")], "nowhere");
     fails(&["train", "--set", "augment.flop=1", "--out", &out], "unknown field `flop`");

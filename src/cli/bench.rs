@@ -6,8 +6,8 @@ use clap::Args;
 use face96::infer::Detector;
 use face96::ops::native::{matmul, Strides};
 use face96::schema::Schema;
-use face96::train::bench::{Runtime, Task};
-use face96::train::{self, checkpoint::write_atomically};
+use face96::train::bench::Task;
+use face96::train::{self, checkpoint::write_atomically, Device};
 use face96::weights::Precision;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,9 +20,9 @@ pub(super) struct BenchArgs {
     /// Seconds for each figure
     #[arg(long, default_value_t = 5.)]
     seconds: f64,
-    /// Time training alone and print it as JSON: by face96's or candle's own ops
-    #[arg(long)]
-    training: Option<Runtime>,
+    /// Time training alone on this device (see `train`) and print it as JSON
+    #[arg(long, value_name = "DEVICE")]
+    training: Option<Device>,
     /// Write what other runtimes need to do the same to this folder: weights, ONNX, steps of the net, a training task
     #[arg(long)]
     files: Option<PathBuf>,
@@ -32,9 +32,9 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
     if let Some(folder) = &args.files {
         return args.nets.iter().try_for_each(|net| files(net, folder));
     }
-    if let Some(runtime) = args.training {
+    if let Some(device) = &args.training {
         for net in &args.nets {
-            println!("{}", serde_json::to_string(&Task::new(net)?.run(runtime, args.seconds)?)?);
+            println!("{}", serde_json::to_string(&Task::new(net)?.run(device, args.seconds)?)?);
         }
         return Ok(());
     }
@@ -43,7 +43,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
         let task = Task::new(net)?;
         let batch = task.config().batch as f64;
         let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
-        let mut steps = task.run(Runtime::Face96, args.seconds)?;
+        let mut steps = task.run(&Device::Cpu, args.seconds)?;
         let mut detector = Detector::new(&weights)?;
         let crop: Vec<f32> = (0..weights.meta.side.pow(2)).map(|i| (i % 251) as f32).collect();
         let mut times = Vec::new();

@@ -10,7 +10,7 @@ use face96::train::checkpoint::{write_atomically, State};
 use face96::train::events::Events;
 use face96::train::metrics::Score;
 use face96::train::optim::Optimizer;
-use face96::train::{self, report, Config, End, Epoch, Progress};
+use face96::train::{self, report, Config, Device, End, Epoch, Progress};
 use face96::weights::{Precision, Weights};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -133,9 +133,10 @@ pub(super) struct TrainArgs {
     /// Run folder
     #[arg(long, default_value = "runs/latest")]
     out: PathBuf,
-    /// Where to compute: cpu
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    /// Where to compute the steps: cpu (face96's own kernels), candle (candle's ops on the CPU), cuda or metal, also numbered as in
+    /// cuda:1, where built with the feature of that name [default: cpu]
+    #[arg(long)]
+    device: Option<String>,
 }
 
 #[derive(Args)]
@@ -146,6 +147,9 @@ pub(super) struct ResumeArgs {
     /// Another time limit, minutes over the whole run
     #[arg(long)]
     minutes: Option<f64>,
+    /// Another device, see `train`
+    #[arg(long)]
+    device: Option<String>,
 }
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -214,14 +218,10 @@ impl Progress for Shown {
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<()> {
-    if args.device != "cpu" {
-        bail!(
-            "--device {}: face96's own ops and optimizer run on the CPU alone, so 'cpu' is all there is",
-            args.device
-        );
-    }
     let mut config = args.settings.settle()?;
     args.data.settle(&mut config);
+    config.device = args.device.unwrap_or(config.device);
+    config.device.parse::<Device>()?;
     let data = load_data(&config)?;
     if args.settings.specialists && config.groups.is_empty() {
         config.groups = data.schema.groups().into_iter().collect();
@@ -360,6 +360,8 @@ pub(super) fn catch_interrupt() -> Result<()> {
 pub(super) fn resume(args: ResumeArgs) -> Result<()> {
     let mut config = load_config(&args.run)?;
     config.seconds = args.minutes.map_or(config.seconds, |m| 60. * m);
+    config.device = args.device.unwrap_or(config.device);
+    config.device.parse::<Device>()?;
     let _lock = lock(&args.run)?;
     let data = load_data(&config)?;
     let parts = parts(&args.run, &config, &data)?;

@@ -93,7 +93,7 @@ impl Model {
     /// Shapes that do not fit.
     pub fn settle(&self, pictures: &Tensor) -> Result<()> {
         let mut seen = Vec::new();
-        self.walk(pictures, None, &mut |node, x, stride, padding| {
+        self.walk(pictures, &mut |node, x, stride, padding| {
             let weight = self.var(node, "weight").as_tensor();
             let zero = self.var(node, "norm.bias").as_tensor().zeros_like()?;
             let y = ops::conv2d(x, weight, &zero, stride, padding, false)?;
@@ -132,20 +132,18 @@ impl Model {
         Ok(self.var(&node.name, suffix).as_tensor().to_vec1()?)
     }
 
-    /// Pictures (B, 96, 96, 1) -> keypoints. With a generator it trains: batch statistics, which also move the running
-    /// ones, and dropout; without, batch norm is folded into the convolutions.
+    /// Pictures (B, 96, 96, 1) -> keypoints, as after training: batch norm by its running statistics, no dropout.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward(&self, pictures: &Tensor, train: Option<&mut ChaCha8Rng>) -> Result<Output> {
-        self.walk(pictures, train, &mut |_, _, _, _| Ok(()))
+    pub fn forward(&self, pictures: &Tensor) -> Result<Output> {
+        self.walk(pictures, &mut |_, _, _, _| Ok(()))
     }
 
     /// [`Model::forward`], which shows each convolution with batch norm (name, input, stride, padding) before it runs.
     fn walk(
         &self,
         pictures: &Tensor,
-        mut train: Option<&mut ChaCha8Rng>,
         show: &mut dyn FnMut(&str, &Tensor, usize, usize) -> Result<()>,
     ) -> Result<Output> {
         let mut done: Vec<Option<Tensor>> = vec![None; self.graph.nodes.len()];
@@ -160,14 +158,6 @@ impl Model {
                     }
                     if !norm {
                         ops::conv2d(input(0), weight, self.var(&node.name, "bias"), stride, padding, relu)?
-                    } else if train.is_some() {
-                        let gamma = self.var(&node.name, "norm.weight");
-                        let zero = gamma.as_tensor().zeros_like()?;
-                        let y = ops::conv2d(input(0), weight, &zero, stride, padding, false)?;
-                        let (y, mean, var) = ops::batch_norm(&y, gamma, self.var(&node.name, "norm.bias"), relu)?;
-                        self.move_running(&node.name, "norm.running_mean", mean)?;
-                        self.move_running(&node.name, "norm.running_var", var)?;
-                        y
                     } else {
                         let (weight, bias) = self.folded(&node.name)?;
                         ops::conv2d(input(0), &weight, &bias, stride, padding, relu)?
@@ -179,16 +169,7 @@ impl Model {
                     let y = ops::dense(&x, self.var(&node.name, "weight"), self.var(&node.name, "bias"), relu)?;
                     y.reshape(((), 1, 1, units))?
                 }
-                Op::Dropout { rate } => match &mut train {
-                    None => input(0).clone(),
-                    Some(rng) => {
-                        let keep = 1. - rate;
-                        let n = input(0).elem_count();
-                        let mask: Vec<f32> =
-                            (0..n).map(|_| if rng.random::<f32>() < keep { 1. / keep } else { 0. }).collect();
-                        (input(0) * Tensor::from_vec(mask, input(0).shape(), &Device::Cpu)?)?
-                    }
-                },
+                Op::Dropout { .. } => input(0).clone(),
                 Op::Add { relu } => ops::add(input(0), input(1), relu)?,
                 Op::Upsample => ops::upsample(input(0))?,
                 Op::MeanPool => {
@@ -204,7 +185,7 @@ impl Model {
         Ok(Output { keypoints: take(self.graph.keypoints)?, presence })
     }
 
-    pub(super) fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
+    pub(crate) fn move_running(&self, node: &str, suffix: &str, batch: Vec<f32>) -> Result<()> {
         let var = self.var(node, suffix);
         let old = var.as_tensor().to_vec1::<f32>()?;
         let new: Vec<f32> = old.iter().zip(batch).map(|(o, b)| o + NORM_MOMENTUM * (b - o)).collect();
@@ -262,17 +243,15 @@ mod tests {
         let model = Model::new(NetConfig::by_name("compact").unwrap().graph(15).unwrap(), &mut rng).unwrap();
         let pixels: Vec<f32> = (0..4 * 96 * 96).map(|_| rng.random_range(-2f32..2.)).collect();
         let pictures = Tensor::from_vec(pixels, (4, 96, 96, 1), &Device::Cpu).unwrap();
-        let fresh = model.forward(&pictures, None).unwrap().keypoints.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let answers = |output: Output| output.keypoints.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let fresh = answers(model.forward(&pictures).unwrap());
         model.init_from(&weights).unwrap();
-        let answers = |train: Option<&mut ChaCha8Rng>| {
-            model.forward(&pictures, train).unwrap().keypoints.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-        };
         let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
-        let taken = answers(None);
+        let taken = answers(model.forward(&pictures).unwrap());
         assert!(!near(&fresh, &taken));
         model.settle(&pictures).unwrap();
-        assert!(near(&taken, &answers(None)));
+        assert!(near(&taken, &answers(model.forward(&pictures).unwrap())));
         // With the batch's own statistics, on the same batch.
-        assert!(near(&taken, &answers(Some(&mut rng))));
+        assert!(near(&taken, &answers(crate::nets::tape::Tape::new(&model, &pictures, &mut rng).unwrap().output())));
     }
 }

@@ -2,38 +2,15 @@
 //! a file for other runtimes (`tools/bench/training.py`).
 
 use super::optim::Optimizer;
-use super::{checkpoint::State, loss, rng, step, update, Config, Tensors};
+use super::{checkpoint::State, rng, step, Config, Device, Tensors};
 use crate::data::augment::{Augment, Batch};
 use crate::data::{load, Options};
 use crate::error::{Error, Result};
-use crate::nets::model::Output;
-use crate::nets::{candle, graph::Op, graph::Parameter, unit_offset};
-use candle_core::Var;
+use crate::nets::unit_offset;
 use std::time::{Duration, Instant};
 
 /// Where in the run the steps are taken: the rates of the schedules' middle.
 const AT: f32 = 0.5;
-
-/// Whose ops take the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    /// Ours.
-    Face96,
-    /// Those that candle comes with.
-    Candle,
-}
-
-impl std::str::FromStr for Runtime {
-    type Err = String;
-
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
-        match s {
-            "face96" => Ok(Self::Face96),
-            "candle" => Ok(Self::Candle),
-            other => Err(format!("expected face96 or candle, found '{other}'")),
-        }
-    }
-}
 
 /// A net with its first weights and a batch of faces drawn by the program.
 pub struct Task {
@@ -119,16 +96,13 @@ impl Task {
     ///
     /// # Errors
     /// Only from the tensor library.
-    pub fn run(mut self, runtime: Runtime, seconds: f64) -> Result<Steps> {
+    pub fn run(mut self, device: &Device, seconds: f64) -> Result<Steps> {
         let (mut steps, mut end) = (Steps { batch: self.config.batch, losses: vec![], seconds: vec![] }, None);
         let mut rng = rng(self.config.seed, 0, 2);
         // The first step pays for memory that the others reuse.
         while steps.seconds.len() < 2 || end.is_some_and(|end| Instant::now() < end) {
             let start = Instant::now();
-            let value = match runtime {
-                Runtime::Face96 => step(&self.config, &mut self.state, &self.batch, &mut rng, AT)?,
-                Runtime::Candle => self.step_by_candle()?,
-            };
+            let value = step(device, &self.config, &mut self.state, &self.batch, &mut rng, AT)?;
             if steps.losses.len() < 3 {
                 steps.losses.push(value);
             }
@@ -139,26 +113,6 @@ impl Task {
         }
         Ok(steps)
     }
-
-    fn step_by_candle(&mut self) -> Result<f64> {
-        let model = &self.state.model;
-        let pictures = self.batch.pictures.permute((0, 3, 1, 2))?.contiguous()?;
-        let all = candle::forward(&model.graph, &pictures, |name| {
-            Ok(model.vars.iter().find(|(p, _)| p.name == name).expect("a weight of the graph").1.as_tensor().clone())
-        })?;
-        let keypoints = &all[model.graph.keypoints];
-        let keypoints = match model.graph.nodes[model.graph.keypoints].op {
-            Op::SoftArgmax => keypoints.squeeze(2)?.permute((0, 2, 1))?,
-            _ => keypoints.flatten_from(1)?,
-        };
-        let presence = model.graph.presence.map(|i| all[i].flatten_from(1)).transpose()?;
-        let loss = loss(&Output { keypoints, presence }, &self.batch, self.config.loss)?;
-        let found = loss.backward()?;
-        let gradient = |(p, var): &(Parameter, Var)| found.get(var.as_tensor()).filter(|_| p.trained).cloned();
-        let gradients: Vec<_> = model.vars.iter().map(gradient).collect();
-        update(&self.config, &mut self.state, &gradients, AT)?;
-        Ok(f64::from(loss.to_scalar::<f32>()?))
-    }
 }
 
 #[cfg(test)]
@@ -168,9 +122,9 @@ mod tests {
 
     #[test]
     fn candle_and_we_take_the_same_steps() {
-        // candle 0.11 divides the gradient of its max_pool2d by size * size, so a net with pools agrees at first only.
-        for (net, steps) in [("compact", 3), ("net2", 1)] {
-            let run = |runtime| {
+        // With batch norm, with pools, with dropout.
+        for net in ["compact", "net2", "net6"] {
+            let run = |device: &str| {
                 let mut task = Task::new(net).unwrap();
                 let few = |t: &Tensor| t.narrow(0, 0, 4).unwrap();
                 let b = &task.batch;
@@ -182,10 +136,10 @@ mod tests {
                     unit: few(&b.unit),
                     boxes: None,
                 };
-                task.run(runtime, 0.).unwrap().losses
+                task.run(&device.parse().unwrap(), 0.).unwrap().losses
             };
-            let (ours, theirs) = (run(Runtime::Face96), run(Runtime::Candle));
-            for (a, b) in ours.iter().zip(&theirs).take(steps) {
+            let (ours, theirs) = (run("cpu"), run("candle"));
+            for (a, b) in ours.iter().zip(&theirs) {
                 assert!((a - b).abs() < 1e-3 * b.abs(), "{net}: {ours:?}, candle has {theirs:?}");
             }
         }

@@ -149,8 +149,9 @@ impl State {
         let meta = header.metadata().clone().unwrap_or_default();
         let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
         let saved = Config::settle(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
-        // When a run ends does not change its numbers.
-        let saved = Config { seconds: config.seconds, patience: config.patience, ..saved };
+        // When a run ends does not change its numbers, and where it is computed only their last digits.
+        let (seconds, patience, device) = (config.seconds, config.patience, config.device.clone());
+        let saved = Config { seconds, patience, device, ..saved };
         if let Some((key, ours, theirs)) = config.difference(&saved) {
             return Err(bad(format!("was trained with {key} = {theirs}, the run's settings say {ours}")));
         }

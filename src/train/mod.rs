@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+mod device;
 pub mod events;
 mod finder;
 pub mod metrics;
@@ -18,12 +19,12 @@ use crate::data::augment::{Augment, Batch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::nets::model::{Model, Output};
-use crate::nets::tape::Tape;
 use crate::nets::{NetConfig, SIDE};
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
-use candle_core::{DType, Device, Tensor, D};
+use candle_core::{DType, Tensor, D};
 use checkpoint::State;
+pub use device::Device;
 use metrics::Score;
 use optim::Optimizer;
 use rand::{seq::SliceRandom, Rng, SeedableRng};
@@ -66,6 +67,8 @@ pub struct Config {
     pub patience: usize,
     /// Seconds after which no further epoch begins; 0 for no limit.
     pub seconds: f64,
+    /// Where the steps are computed, see [`Device`].
+    pub device: String,
     /// Samples of a step.
     pub batch: usize,
     /// What is minimised.
@@ -103,6 +106,7 @@ impl Config {
             epochs: 50,
             patience: 0,
             seconds: 0.,
+            device: "cpu".into(),
             batch: 64,
             loss: Loss::SmoothL1,
             normalisation: Normalisation::Standard,
@@ -233,7 +237,7 @@ impl Tensors {
         let half = SIDE as f32 / 2.;
         let targets = batch.points.iter().map(|p| if p.is_finite() { (p - offset) / half } else { 0. }).collect();
         let mask: Vec<f32> = batch.points.iter().map(|p| f32::from(p.is_finite())).collect();
-        let device = &Device::Cpu;
+        let device = &candle_core::Device::Cpu;
         Ok(Self {
             pictures: Tensor::from_vec(batch.pixels, (b, SIDE, SIDE, 1), device)?,
             targets: Tensor::from_vec::<_, f32>(targets, (b, keypoints, 2), device)?,
@@ -335,15 +339,19 @@ pub trait Progress: Sync {
 
 /// One step: forward, loss, backward, update, `at` a place in the run from 0 to 1. Returns the loss; where that is not
 /// finite, the weights are left as they were.
-fn step(config: &Config, state: &mut State, batch: &Tensors, rng: &mut ChaCha8Rng, at: f32) -> Result<f64> {
-    let tape = Tape::new(&state.model, &batch.pictures, rng)?;
-    let loss = loss(&tape.output(), batch, config.loss)?;
-    let value = f64::from(loss.to_scalar::<f32>()?);
-    if value.is_finite() {
-        let gradients = tape.backward(&loss)?;
+fn step(
+    device: &Device,
+    config: &Config,
+    state: &mut State,
+    batch: &Tensors,
+    rng: &mut ChaCha8Rng,
+    at: f32,
+) -> Result<f64> {
+    let (loss, gradients) = device.slope(config, &state.model, batch, rng)?;
+    if loss.is_finite() {
         update(config, state, &gradients, at)?;
     }
-    Ok(value)
+    Ok(loss)
 }
 
 /// Moves the weights along their gradients, which come in the order of the model's variables.
@@ -390,6 +398,7 @@ pub fn run(
             valid.len()
         )));
     }
+    let device: Device = config.device.parse()?;
     let keypoints = data.schema.len();
     if state.step == 0 && !config.init.is_empty() {
         let some: Vec<usize> = train.iter().step_by(train.len().div_ceil(SETTLE)).copied().collect();
@@ -428,7 +437,7 @@ pub fn run(
                     Optimizer::Nesterov { .. } => epoch as f32 / (config.epochs.max(2) - 1) as f32,
                     Optimizer::AdamW { .. } => at,
                 };
-                let value = step(config, state, &batch, &mut rng, at)?;
+                let value = step(&device, config, state, &batch, &mut rng, at)?;
                 if !value.is_finite() {
                     return Err(Error::Config(format!(
                         "epoch {}: the loss is {value}; lower the learning rate",
@@ -498,8 +507,8 @@ pub fn predict(
             crop
         })
         .collect();
-    let pictures = Tensor::from_vec(crops.concat(), (faces.len(), SIDE, SIDE, 1), &Device::Cpu)?;
-    let output = model.forward(&pictures, None)?;
+    let pictures = Tensor::from_vec(crops.concat(), (faces.len(), SIDE, SIDE, 1), &candle_core::Device::Cpu)?;
+    let output = model.forward(&pictures)?;
     if model.graph.keypoints_are_boxes() {
         return finder::corners(&output.keypoints);
     }

@@ -102,11 +102,11 @@ async function browserPart() {
 
 async function trainingPart() {
   const options = { env: { ...process.env, RAYON_NUM_THREADS: '2', OMP_NUM_THREADS: '2', OPENBLAS_NUM_THREADS: '2' } };
-  const ours = (runtime) => (net, seconds) =>
-    run(program, ['bench', '--nets', net, '--training', runtime, '--seconds', seconds], options);
+  const ours = (device) => (net, seconds) =>
+    run(program, ['bench', '--nets', net, '--training', device, '--seconds', seconds], options);
   const script = join(root, 'tools/bench/training.py');
   const contestants = {
-    face96: ours('face96'),
+    face96: ours('cpu'),
     candle: ours('candle'),
     pytorch: (net, seconds) => run(python, [script, join(folder, `${net}.task.safetensors`), '--seconds', seconds], options),
   };
