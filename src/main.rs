@@ -7,6 +7,8 @@ mod cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // `face96 eval ... | head` ends quietly, as other programs do, not in a panic about a broken pipe.
+    sigpipe::reset();
     match cli::main() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -201,6 +201,16 @@ fn image_like(w: u32, h: u32, seed: u32) -> Vec<u8> {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_reader_that_has_gone_ends_it_without_a_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut face96 = Command::new(env!("CARGO_BIN_EXE_face96"));
+    let output = face96.args(["bench", "--nets", "net1", "--seconds", "0"]).stdout(writer).output().unwrap();
+    assert!(!output.status.success() && output.stderr.is_empty(), "{}", text(&output));
+}
+
+#[test]
 fn bad_input_gets_one_sentence_and_status_2() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
@@ -257,6 +267,33 @@ fn a_run_that_ends_while_it_saves_an_epoch_does_that_epoch_again() {
         }
         std::fs::remove_dir_all(&broken).unwrap();
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_keeps_every_epoch_that_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let child = Command::new(env!("CARGO_BIN_EXE_face96"))
+        .args(small("synthetic:60", "1000000", run.to_str().unwrap()))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !run.join("last.ckpt").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // Epochs as short as these are written a few at a time.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    let epochs = text.split("stopped after epoch ").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
+    // And a header.
+    assert_eq!(metrics(&run).len(), 1 + epochs.parse::<usize>().unwrap(), "{text}");
+    let done = face96::train::checkpoint::State::history(&run.join("last.ckpt")).unwrap();
+    assert_eq!(done.len().to_string(), epochs);
 }
 
 #[test]

@@ -96,6 +96,8 @@ export function extent(faces, view, show) {
 export function drawFaces(context, faces, edges, view, show) {
   context.lineCap = context.lineJoin = 'round';
   const place = placing(view);
+  /** @type {Column[]} */
+  const columns = [];
   for (const [n, face] of faces.entries()) {
     const points = face.keypoints.map(place);
     const unit = unitOf(face, view);
@@ -110,7 +112,14 @@ export function drawFaces(context, faces, edges, view, show) {
       context.lineWidth = unit;
       context.stroke();
     }
-    if (show.labels) drawLabels(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view);
+    if (show.labels) {
+      const own = labelColumns(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view);
+      // Names over names can be read by nobody, and are the same for each face.
+      if (!own.some((a) => columns.some((b) => overlap(a, b)))) {
+        own.forEach((column) => drawColumn(context, column, points, view.pixel));
+        columns.push(...own);
+      }
+    }
     if (show.points) {
       context.strokeStyle = SHADOW;
       context.lineWidth = 0.7 * unit;
@@ -159,38 +168,60 @@ const LINE_HEIGHT = 14;
 const labelOf = ({ name }) => name.replaceAll('_', ' ');
 
 /**
+ * Names one below the other, with the indices of their points.
+ * @typedef {{ side: -1 | 1, x: number, y: number, width: number, gap: number, names: [string, number][] }} Column
+ */
+
+/**
  * Names in two columns beside the face, each joined to its point: over the face they would cover it and each other.
  * @param {CanvasRenderingContext2D} context
  * @param {Keypoint[]} keypoints
  * @param {{ x: number, y: number }[]} points on the canvas
  * @param {number} reach from the middle of the points to the columns, in canvas pixels
  * @param {View} view
+ * @returns {Column[]}
  */
-function drawLabels(context, keypoints, points, reach, { pixel, canvas }) {
+function labelColumns(context, keypoints, points, reach, { pixel, canvas }) {
   const xs = points.map(({ x }) => x);
   const ys = points.map(({ y }) => y);
   const middle = (Math.min(...xs) + Math.max(...xs)) / 2;
   const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
   const order = points.map((_, k) => k).sort((a, b) => xs[a] - xs[b]);
   const half = Math.ceil(order.length / 2);
-  for (const [side, group] of /** @type {[-1 | 1, number[]][]} */ ([[-1, order.slice(0, half)], [1, order.slice(half)]])) {
-    group.sort((a, b) => ys[a] - ys[b]);
+  context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
+  return /** @type {[-1 | 1, number[]][]} */ ([[-1, order.slice(0, half)], [1, order.slice(half)]]).map(([side, group]) => {
+    const names = group.sort((a, b) => ys[a] - ys[b]).map((k) => /** @type {[string, number]} */ ([labelOf(keypoints[k]), k]));
     const gap = Math.max(LINE_HEIGHT * pixel, (bottom - top) / Math.max(1, group.length - 1));
-    context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
-    const widest = Math.max(...group.map((k) => context.measureText(labelOf(keypoints[k])).width)) + 6 * pixel;
+    const width = Math.max(...names.map(([name]) => context.measureText(name).width)) + 6 * pixel;
     // Rather over the face than beyond the edge.
-    const x = side < 0 ? Math.max(widest, middle - reach) : Math.min(canvas.width - widest, middle + reach);
-    let y = (top + bottom - gap * (group.length - 1)) / 2;
-    for (const k of group) {
-      context.beginPath();
-      context.moveTo(xs[k], ys[k]);
-      context.lineTo(x - side * 2 * pixel, y);
-      context.strokeStyle = 'rgb(255 255 255 / 0.45)';
-      context.lineWidth = pixel;
-      context.stroke();
-      write(context, labelOf(keypoints[k]), x, y, LABEL_SIZE * pixel, side < 0 ? 'right' : 'left');
-      y += gap;
-    }
+    const x = side < 0 ? Math.max(width, middle - reach) : Math.min(canvas.width - width, middle + reach);
+    return { side, x, y: (top + bottom - gap * (group.length - 1)) / 2, width, gap, names };
+  });
+}
+
+/** @param {Column} a @param {Column} b */
+function overlap(a, b) {
+  const [leftA, leftB] = [a, b].map(({ side, x, width }) => (side < 0 ? x - width : x));
+  const [topA, topB] = [a, b].map(({ y, gap }) => y - gap / 2);
+  const [heightA, heightB] = [a, b].map(({ gap, names }) => gap * names.length);
+  return leftA < leftB + b.width && leftB < leftA + a.width && topA < topB + heightB && topB < topA + heightA;
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {Column} column
+ * @param {{ x: number, y: number }[]} points on the canvas
+ * @param {number} pixel canvas pixels for one of the page
+ */
+function drawColumn(context, { side, x, y, gap, names }, points, pixel) {
+  for (const [i, [name, k]] of names.entries()) {
+    context.beginPath();
+    context.moveTo(points[k].x, points[k].y);
+    context.lineTo(x - side * 2 * pixel, y + i * gap);
+    context.strokeStyle = 'rgb(255 255 255 / 0.45)';
+    context.lineWidth = pixel;
+    context.stroke();
+    write(context, name, x, y + i * gap, LABEL_SIZE * pixel, side < 0 ? 'right' : 'left');
   }
 }
 

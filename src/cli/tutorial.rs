@@ -46,6 +46,9 @@ const PUBLISHED: [Published; 7] = [
     ("net7", "net6, wider dense layers, longer", 10000, 0.000760, 0.000787),
 ];
 
+/// Rows that the tutorial's nets trained on.
+const TUTORIAL_FACES: f64 = 1712.;
+
 /// Pixels of the 96-pixel crop from a loss.
 fn pixels(loss: f64) -> f64 {
     loss.sqrt() * SIDE as f64 / 2.
@@ -166,22 +169,22 @@ fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds:
         sorted.iter().map(|o| o.0).collect::<Vec<_>>().join(", ")
     };
     text += &format!("\nFrom the best to the worst, here: {}. In the tutorial: {}.\n", by(|o| o.1), by(|o| o.2));
+    let faces = count(Split::Train) as f64;
+    let shown = |o: &(&str, f64, f64, usize, usize)| 100. * faces * o.3 as f64 / (TUTORIAL_FACES * o.4 as f64);
     let mut swapped = String::new();
     for (i, a) in order.iter().enumerate() {
         for b in &order[i + 1..] {
             if (a.1 < b.1) != (a.2 < b.2) {
                 let (better, worse) = if a.2 < b.2 { (a, b) } else { (b, a) };
                 swapped += &format!(
-                    "- {} is behind {} ({:.2} and {:.2} px): it saw {:.1} % of the tutorial's {} epochs, {} saw {:.1} % of {}.\n",
+                    "- {} is behind {} ({:.2} and {:.2} px): it was shown {:.1} % as many faces as by the tutorial, {} {:.1} %.\n",
                     better.0,
                     worse.0,
                     better.1,
                     worse.1,
-                    100. * better.3 as f64 / better.4 as f64,
-                    better.4,
+                    shown(better),
                     worse.0,
-                    100. * worse.3 as f64 / worse.4 as f64,
-                    worse.4,
+                    shown(worse),
                 );
             }
         }
@@ -223,7 +226,8 @@ mod tests {
         assert!(text.contains("20 minutes each") && text.contains("(tutorial.svg)"), "{text}");
         assert!(text.contains("| net1 | one hidden layer | 1 of 1, 400 | 2.40, 2.27 | 2.00, 2.74 |"), "{text}");
         assert!(text.contains("here: net1, net2. In the tutorial: net2, net1."), "{text}");
-        assert!(text.contains("- net2 is behind net1 (3.00 and 2.00 px): it saw 0.1 % of"), "{text}");
+        // 8 faces once, not 1,712 a thousand times; and not 400 times.
+        assert!(text.contains("- net2 is behind net1 (3.00 and 2.00 px): it was shown 0.0 % as many faces"), "{text}");
         let text = page(&[run("net1", 3.), run("net2", 2.)], &config, &data, 60., Path::new("t.svg"));
         assert!(text.contains("60 seconds each") && text.ends_with("The order is the tutorial's.\n"), "{text}");
     }

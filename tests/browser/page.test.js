@@ -53,6 +53,29 @@ test('the sample plays with keypoints on the face, and stops', async (t) => {
   assert.deepEqual(faults, []);
 });
 
+test('names stand beside each face, but never over the names of another one', async (t) => {
+  const { page } = await open(t);
+  const written = await page.evaluate(async () => {
+    const { drawFaces } = await import('/draw.js');
+    const face = (x) => ({
+      box: { x, y: 150, size: 100, roll: 0 },
+      keypoints: [-30, 30].flatMap((u) => [-20, 0, 20].map((v) => ({ x: x + u, y: 150 + v, name: `left_${u}_${v}`, confidence: 1 }))),
+    });
+    const names = (distance) => {
+      const context = new OffscreenCanvas(1000, 300).getContext('2d');
+      const places = [];
+      context.fillText = (_, x) => places.push(x);
+      const view = { x: 0, y: 0, scale: 1, width: 1000, canvas: context.canvas, mirrored: false, pixel: 1 };
+      drawFaces(context, [face(200), face(200 + distance)], [], view, { points: true, labels: true });
+      return places;
+    };
+    return { near: names(120), far: names(500) };
+  });
+  assert.equal(written.far.length, 12, 'both faces have their names');
+  assert.equal(written.near.length, 6, 'the second one goes without');
+  assert.ok(Math.max(...written.near) < 260, 'those of the first are there');
+});
+
 test('the sample shows as many faces as are looked for, and all are followed', async (t) => {
   const { page, faults } = await open(t);
   await page.click('summary:has-text("Tracking")');
