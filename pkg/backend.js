@@ -19,7 +19,7 @@ import { Face96Error, asFace96Error } from './errors.js';
  * @property {(stream: number, settings: Settings) => void} configure opens the stream if it is new
  * @property {(stream: number) => void} reset
  * @property {(stream: number) => void} shut
- * @property {(stream: number, frame: Frame, kind: Kind) => Promise<Result>} detect takes the
+ * @property {(stream: number, frame: Frame, kind: Kind, crops: boolean) => Promise<Result>} detect takes the
  *   frame over
  * @property {() => void} close ends it at once; calls under way stay unanswered
  */
@@ -35,6 +35,7 @@ import { Face96Error, asFace96Error } from './errors.js';
  * @typedef {object} Job
  * @property {Promise<Frame>} frame
  * @property {Kind} kind
+ * @property {boolean} crops
  * @property {number} start
  * @property {number} capture
  * @property {boolean} settled
@@ -84,9 +85,9 @@ export class Stream {
     this.#backend.reset(this.#id);
   }
 
-  /** @param {Frame} frame @param {Kind} kind */
-  detect(frame, kind) {
-    return this.#backend.detect(this.#id, frame, kind);
+  /** @param {Frame} frame @param {Kind} kind @param {boolean} crops */
+  detect(frame, kind, crops) {
+    return this.#backend.detect(this.#id, frame, kind, crops);
   }
 
   /** The last user's leaving ends the backend. */
@@ -200,9 +201,9 @@ async function loadHere(files, onProgress, signal) {
     configure: (stream, settings) => gone() || engine.configure(stream, settings),
     reset: (stream) => gone() || engine.reset(stream),
     shut: (stream) => gone() || engine.shut(stream),
-    async detect(stream, frame, kind) {
+    async detect(stream, frame, kind, crops) {
       try {
-        return await engine.detect(stream, frame, kind);
+        return await engine.detect(stream, frame, kind, crops);
       } catch (error) {
         if (freed || !(error instanceof WebAssembly.RuntimeError || gone())) throw error;
         if (!gone()) giveUpWasm();
@@ -305,7 +306,7 @@ async function loadInWorker(worker, files, onProgress, signal) {
     configure: (stream, settings) => post({ type: 'configure', stream, settings }),
     reset: (stream) => post({ type: 'reset', stream }),
     shut: (stream) => post({ type: 'shut', stream }),
-    detect: (stream, frame, kind) => ask({ type: 'detect', stream, frame, kind }, [frame]),
+    detect: (stream, frame, kind, crops) => ask({ type: 'detect', stream, frame, kind, crops }, [frame]),
     close: () => stop(new Face96Error('closed', 'The detector was closed.')),
   };
   const abort = () => stop(new Face96Error('aborted', 'Loading was aborted.'));

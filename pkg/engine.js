@@ -42,7 +42,10 @@ import { fetchBytes, loadWasm } from './wasm.js';
  * @property {number} net the keypoint net, with its preprocessing and the tracking
  */
 
-/** `flat` is what `facesOf` reads. @typedef {{ flat: Float32Array, timings: Timings }} Result */
+/** What the keypoint net looked at, in grey. @typedef {{ box: Box, pixels: Uint8Array }} Crop */
+
+/** What `facesOf` reads, and how long it took; `crops` is empty where they were not asked for.
+ * @typedef {{ flat: Float32Array, crops: Crop[], timings: Timings }} Result */
 
 export class Engine {
   /** @type {Map<number, Tracker>} */ #streams = new Map();
@@ -115,10 +118,11 @@ export class Engine {
    * @param {number} stream
    * @param {ImageBitmap | VideoFrame} frame
    * @param {Kind} kind
+   * @param {boolean} crops whether to hand out what the keypoint net looks at
    * @returns {Promise<Result>}
    */
-  detect(stream, frame, kind) {
-    const result = this.#turn.then(() => this.#detect(stream, frame, kind));
+  detect(stream, frame, kind, crops) {
+    const result = this.#turn.then(() => this.#detect(stream, frame, kind, crops));
     this.#turn = result.catch(() => {});
     return result;
   }
@@ -127,9 +131,12 @@ export class Engine {
    * @param {number} stream
    * @param {ImageBitmap | VideoFrame} frame
    * @param {Kind} kind
+   * @param {boolean} crops
    * @returns {Promise<Result>}
    */
-  async #detect(stream, frame, kind) {
+  async #detect(stream, frame, kind, crops) {
+    /** @type {Crop[]} */
+    const looked = [];
     const timings = { crop: 0, find: 0, net: 0 };
     let before = performance.now();
     const luma = await this.#luma.take(frame);
@@ -145,13 +152,14 @@ export class Engine {
       const [x, y, size, roll, finder] = wanted;
       if (luma) tracker.takeLuma(luma.bytes, width, height, luma.stride, luma.fullRange);
       else tracker.takeRgba(this.#cropper.crop(frame, { x, y, size, roll }));
+      if (crops && !finder) looked.push({ box: { x, y, size, roll }, pixels: tracker.crop() });
       const cropped = performance.now();
       timings.crop += cropped - before;
       wanted = tracker.look(this.#detector);
       before = performance.now();
       timings[finder ? 'find' : 'net'] += before - cropped;
     }
-    return { flat: tracker.faces(), timings };
+    return { flat: tracker.faces(), crops: looked, timings };
   }
 
   /** Gives the wasm memory back. */

@@ -1,6 +1,7 @@
 // What wasm says of faces, as objects. The layout of its numbers is documented at `Tracker.faces` in src/track.rs.
 
 /** @typedef {import('./crop.js').Box} Box */
+/** @typedef {import('./engine.js').Crop} Crop */
 
 /**
  * @typedef {object} Keypoint
@@ -28,6 +29,8 @@
  *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null where `pose` or a lip is missing
  * @property {number | null} trackId the same number for the same face from frame to frame, from 1 up; null for stills and
  *   given boxes
+ * @property {Uint8Array} [crop] where it was asked for: what the net looked at, `info.inputSize` rows of as many grey bytes. It is
+ *   the square in which the face was expected, so that a face which moves is not quite in its middle
  */
 
 /** Numbers before the keypoints of a face. */
@@ -36,9 +39,10 @@ const HEADER = 10;
 /**
  * @param {Float32Array} flat
  * @param {string[]} names of the keypoints
+ * @param {Crop[]} crops in the order in which they were looked at
  * @returns {Face[]}
  */
-export function facesOf(flat, names) {
+export function facesOf(flat, names, crops) {
   /** @type {Face[]} */
   const faces = [];
   const length = HEADER + 3 * names.length;
@@ -54,7 +58,21 @@ export function facesOf(flat, names) {
       pose: Number.isNaN(yaw) ? null : { yaw, pitch, roll: headRoll },
       mouthOpen: Number.isNaN(mouth) ? null : mouth,
       trackId: trackId || null,
+      ...(crops.length ? { crop: nearest(crops, x, y, size).pixels } : {}),
     });
   }
   return faces;
+}
+
+/**
+ * A face is looked at in one crop, or in a second one where the first was off: the last of equals.
+ * @param {Crop[]} crops at least one
+ * @param {number} x
+ * @param {number} y
+ * @param {number} size
+ * @returns {Crop}
+ */
+function nearest(crops, x, y, size) {
+  const far = (/** @type {Crop} */ { box }) => Math.hypot(box.x - x, box.y - y) / size + Math.abs(Math.log(box.size / size));
+  return crops.reduce((best, crop) => (far(crop) <= far(best) ? crop : best));
 }

@@ -177,14 +177,15 @@ export class FaceDetector {
    * The newest frame wins: while one frame is computed, one more waits, and a third takes the waiting one's place, whose
    * promise rejects with `superseded`. A loop that awaits each result never meets it.
    * @param {FrameSource} source
-   * @param {{ box?: Box, timestamp?: number }} [options] timestamp: the frame's own time in milliseconds, such as `mediaTime *
+   * @param {{ box?: Box, timestamp?: number, crops?: boolean }} [options] crops: also hand out what the net looked at, see `crop`
+   *   of {@link Face}. timestamp: the frame's own time in milliseconds, such as `mediaTime *
    *   1000` of requestVideoFrameCallback. Default: a VideoFrame's own timestamp, a video file's playing time, and for a camera the
    *   time of the call
    * @returns {Promise<Detection>} box and keypoints in frame pixels, the centre of the first pixel being (0, 0)
    * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `superseded`, `aborted`, `closed`, `worker-crashed`,
    *   `wasm-crashed`
    */
-  async detect(source, { box, timestamp } = {}) {
+  async detect(source, { box, timestamp, crops = false } = {}) {
     if (this.#ended) throw this.#ended;
     const { width, height } = frameSize(source);
     if (!width || !height) throw new Face96Error('empty-frame', `The frame is ${width}x${height} pixels: there is no picture yet.`);
@@ -192,7 +193,7 @@ export class FaceDetector {
     return new Promise((resolve, reject) => {
       const start = performance.now();
       /** @type {import('./backend.js').Job} */
-      const job = { frame: takeFrame(source), kind, start, capture: 0, settled: false, resolve, reject };
+      const job = { frame: takeFrame(source), kind, crops, start, capture: 0, settled: false, resolve, reject };
       job.frame.then(
         () => (job.capture = performance.now() - start),
         () => {}, // #run reports it when the job's turn comes
@@ -269,9 +270,9 @@ export class FaceDetector {
     });
     // Dropped while its frame was taken: drop() closes the frame, and nobody waits for a result.
     if (this.#ended) throw this.#ended;
-    const { flat, timings } = await this.#stream.detect(frame, job.kind);
+    const { flat, crops, timings } = await this.#stream.detect(frame, job.kind, job.crops);
     return {
-      faces: facesOf(flat, this.info.schema.keypoints),
+      faces: facesOf(flat, this.info.schema.keypoints, crops),
       timings: { capture: job.capture, ...timings, total: performance.now() - job.start },
     };
   }

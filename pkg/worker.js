@@ -8,7 +8,7 @@ import { asFace96Error } from './errors.js';
  *   | { type: 'configure', stream: number, settings: import('./engine.js').Settings }
  *   | { type: 'reset' | 'shut', stream: number }
  *   | { type: 'detect', id: number, stream: number, frame: ImageBitmap | VideoFrame,
- *       kind: import('./engine.js').Kind }} Request
+ *       kind: import('./engine.js').Kind, crops: boolean }} Request
  * @typedef {{ type: 'up', capable: boolean }
  *   | { type: 'progress', progress: import('./wasm.js').Progress }
  *   | { type: 'done', id: number, result: any }
@@ -35,9 +35,9 @@ async function answer(request) {
     case 'shut':
       return engine.shut(request.stream);
     case 'detect': {
-      const { id, stream, frame, kind } = request;
-      const result = await engine.detect(stream, frame, kind);
-      return post({ type: 'done', id, result }, [result.flat.buffer]);
+      const { id, stream, frame, kind, crops } = request;
+      const result = await engine.detect(stream, frame, kind, crops);
+      return post({ type: 'done', id, result }, [result.flat, ...result.crops.map(({ pixels }) => pixels)].map(({ buffer }) => buffer));
     }
   }
 }

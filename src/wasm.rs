@@ -187,6 +187,12 @@ impl Tracker {
         grey_from_rgba(rgba, &mut self.grey).map_err(js_error)
     }
 
+    /// The crop that was taken last: `inputSize` x `inputSize` grey bytes.
+    pub fn crop(&self) -> js_sys::Uint8Array {
+        let bytes: Vec<u8> = self.grey.iter().map(|grey| (grey + 0.5) as u8).collect();
+        js_sys::Uint8Array::from(bytes.as_slice())
+    }
+
     /// Runs the net that the crop is for on it; returns the crop that is needed next, or nothing when the frame is done.
     ///
     /// # Errors

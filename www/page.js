@@ -156,9 +156,10 @@ async function follow(detector, from, signal) {
     const begun = performance.now();
     const frame = from.take(recording !== null || awaited.length > 0);
     if (!frame) continue;
+    const crops = settings.crop && begun - cropped >= CROP_TICK;
     let result;
     try {
-      result = await detector.detect(frame, next.timestamp === undefined ? {} : { timestamp: next.timestamp });
+      result = await detector.detect(frame, { timestamp: next.timestamp, crops });
     } catch (error) {
       release(frame);
       signal.throwIfAborted();
@@ -183,16 +184,15 @@ async function follow(detector, from, signal) {
     latest = { any: true, faces, at: performance.now() };
     log.add(next.timestamp ?? 0, faces, from.scale);
     stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
-    if (begun - cropped >= CROP_TICK) {
+    if (crops) {
       cropped = begun;
-      showCrops();
+      stage.showCrops();
     }
     recording?.frame();
     for (const resolve of awaited.splice(0)) resolve();
     meter.add(performance.now() - begun, timings.find + timings.net, next.skipped);
   }
   stage.freeze();
-  showCrops();
   tick(from);
   say(`${from.name} has ended after ${log.frames} frames.`);
   return true;
@@ -214,10 +214,6 @@ async function awake(detector, signal) {
 
 // ---------------------------------------------------------------------------------------------------- what is shown
 
-function showCrops() {
-  if (settings.crop) stage.showCrops();
-}
-
 /** Sets the controls. @param {boolean} running @param {boolean} [kept] whether the last picture stays on the stage */
 function setRunning(running, kept = false) {
   const focused = document.activeElement;
@@ -233,7 +229,6 @@ function setRunning(running, kept = false) {
     meter.reset();
     meter.draw(byId('chart', HTMLCanvasElement));
     showPoses([]);
-    showCrops();
   }
   showLogged();
   if (running) html('stage').scrollIntoView({ block: 'nearest' });
@@ -459,7 +454,7 @@ function apply(name) {
   if (name === 'theme') showTheme();
   if (name === 'crop') {
     html('crops').hidden = !settings.crop;
-    showCrops();
+    if (settings.crop) source?.again?.();
   }
   if (name === 'colours') html('legend').hidden = !settings.colours;
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;

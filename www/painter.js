@@ -1,7 +1,6 @@
 // Paints what changes with each frame: the points over the picture, and what the net sees. It does so in a worker of its own where a
 // canvas can be handed to one, and on the page's thread elsewhere. Without a GPU, drawing a few points costs that thread 1 ms, most of
 // it for putting the page together anew; a worker's canvas goes to the screen without it, and without waiting for it.
-import { CropView } from './crop.js';
 import { context2d } from './dom.js';
 import { drawFaces, extent } from './draw.js';
 
@@ -21,6 +20,7 @@ import { drawFaces, extent } from './draw.js';
 /** Paints on the thread that makes it. */
 export class Painter {
   #context;
+  /** @type {(CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D)[]} */
   #crops;
   /** What has to be cleared. @type {ReturnType<typeof extent>} */
   #inked = null;
@@ -28,7 +28,7 @@ export class Painter {
   /** @param {Canvas} overlay @param {Canvas[]} crops a canvas for each face */
   constructor(overlay, crops) {
     this.#context = context2d(overlay);
-    this.#crops = crops.map((canvas) => new CropView(canvas));
+    this.#crops = crops.map((canvas) => context2d(canvas));
   }
 
   /** Draws in place of what was drawn before. @param {Drawing | null} drawing null for nothing */
@@ -44,18 +44,19 @@ export class Painter {
   }
 
   /**
-   * Shows what the net sees of each face.
-   * @param {VideoFrame | ImageBitmap | null} picture is closed; null for nothing
-   * @param {Face['box'][]} boxes in its pixels
+   * Shows what the net looked at.
+   * @param {Uint8Array[]} crops of each face; the canvases of the others become empty
    */
-  async crop(picture, boxes) {
-    try {
-      for (const [n, view] of this.#crops.entries()) {
-        if (picture && boxes[n]) await view.show(picture, boxes[n]);
-        else view.clear();
-      }
-    } finally {
-      picture?.close();
+  crop(crops) {
+    for (const [n, context] of this.#crops.entries()) {
+      const side = Math.sqrt(crops[n]?.length ?? 1);
+      // Also clears it: nothing of a person stays.
+      Object.assign(context.canvas, { width: side, height: side });
+      if (!crops[n]) continue;
+      const image = context.createImageData(side, side);
+      const colours = new Uint32Array(image.data.buffer);
+      crops[n].forEach((grey, i) => (colours[i] = 0xff000000 | (grey * 0x010101)));
+      context.putImageData(image, 0, 0);
     }
   }
 }
@@ -74,9 +75,9 @@ class Remote {
     this.#worker.postMessage(['draw', drawing]);
   }
 
-  /** @param {VideoFrame | ImageBitmap | null} picture @param {Face['box'][]} boxes */
-  async crop(picture, boxes) {
-    this.#worker.postMessage(['crop', picture, boxes], picture ? [picture] : []);
+  /** @param {Uint8Array[]} crops */
+  crop(crops) {
+    this.#worker.postMessage(['crop', crops]);
   }
 }
 

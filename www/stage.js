@@ -41,8 +41,6 @@ startPainter(overlay, crops).then((started) => {
 });
 /** Whether something is drawn on the overlay. */
 let drawn = false;
-/** Counts calls of showCrops: one that has been overtaken shows nothing. */
-let cropTurn = 0;
 
 /**
  * Shows a frame and what was found in it.
@@ -117,6 +115,7 @@ export function clear() {
   [width, height] = [0, 0];
   stage.classList.remove('found', 'mirrored');
   redraw();
+  showCrops();
 }
 
 /** Keeps the last frame on the stage when its video goes. */
@@ -150,25 +149,13 @@ export function frameSize() {
   return { width: Math.round(width / scale), height: Math.round(height / scale) };
 }
 
-/** Shows what the net saw of each face of the stage; an empty square where there is none. */
-export async function showCrops() {
+/** Shows what the net looked at for each face of the stage, where that is known; an empty square where there is none. */
+export function showCrops() {
   for (const [n, canvas] of crops.entries()) {
     const hidden = n >= Math.max(faces.length, 1);
     if (canvas.hidden !== hidden) canvas.hidden = hidden;
   }
-  const turn = ++cropTurn;
-  const boxes = faces.map(({ box }) => box);
-  // A camera that changes its resolution has no picture for a moment.
-  const picture = frame && boxes.length ? await copyOf(frame).catch(() => null) : null;
-  if (turn === cropTurn && painter) painter.crop(picture, boxes);
-  else picture?.close();
-}
-
-/** @param {Picture} picture @returns {Promise<VideoFrame | ImageBitmap>} that the caller closes */
-async function copyOf(picture) {
-  if ('clone' in picture) return picture.clone();
-  if ('videoWidth' in picture && typeof VideoFrame === 'function') return new VideoFrame(picture);
-  return createImageBitmap(picture);
+  painter?.crop(faces.flatMap(({ crop }) => crop ?? []));
 }
 
 new ResizeObserver(() => {

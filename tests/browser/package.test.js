@@ -123,6 +123,44 @@ test('the result has the documented shape', async () => {
   assert.deepEqual(Object.keys(detection.timings), ['capture', 'crop', 'find', 'net', 'total']);
 });
 
+test('the crop that a net looked at comes with the face, where it is asked for', async () => {
+  const { off, plain, unasked, followed } = await page.evaluate(async () => {
+    const detector = await createDetector({ maxFaces: 2 });
+    // A square whose pixels are those of the crop.
+    const box = { ...face.box(0), roll: 0, size: 96 };
+    [box.x, box.y] = [Math.floor(box.x) + 0.5, Math.floor(box.y) + 0.5];
+    const picture = face.draw(0);
+    const [{ crop }] = (await detector.detect(picture, { box, crops: true })).faces;
+    let off = 0;
+    for (let y = 0; y < 96; y++) {
+      for (let x = 0; x < 96; x++) {
+        const at = 4 * ((box.y - 47.5 + y) * picture.width + box.x - 47.5 + x);
+        const [red, green, blue] = picture.data.subarray(at, at + 3);
+        off = Math.max(off, Math.abs(crop[y * 96 + x] - (0.299 * red + 0.587 * green + 0.114 * blue)));
+      }
+    }
+    const [unasked] = (await detector.detect(picture, { box })).faces;
+    // Two faces beside each other, the darker one right, followed for a while: each comes with its own crop.
+    const both = new OffscreenCanvas(2 * picture.width, picture.height).getContext('2d');
+    const bitmap = await createImageBitmap(picture);
+    both.drawImage(bitmap, 0, 0);
+    both.filter = 'brightness(0.5)';
+    both.drawImage(bitmap, 1.2 * picture.width, 0.2 * picture.height, 0.8 * picture.width, 0.8 * picture.height);
+    let faces = [];
+    for (let i = 0; i < 12; i++) ({ faces } = await detector.detect(both.canvas, { timestamp: 40 * i, crops: i === 11 }));
+    detector.close();
+    const followed = faces.map(({ box, crop }) => ({ left: box.x < picture.width, mean: crop.reduce((a, b) => a + b) / crop.length }));
+    return { off, plain: [crop.constructor.name, crop.length], unasked: 'crop' in unasked, followed };
+  });
+  assert.deepEqual(plain, ['Uint8Array', 96 * 96]);
+  // Video frames have luma of their own, pictures by way of colours are rounded twice.
+  assert.ok(off <= 2, `${off} grey levels`);
+  assert.equal(unasked, false);
+  assert.equal(followed.length, 2);
+  const [bright, dark] = [true, false].map((left) => followed.find((face) => face.left === left).mean);
+  assert.ok(dark < 0.7 * bright, `means of ${bright} and ${dark}`);
+});
+
 test('what comes with a timestamp is followed, a picture by itself is not', async () => {
   const { ids, still, again, off } = await page.evaluate(async () => {
     const detector = await createDetector();
