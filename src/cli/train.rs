@@ -414,11 +414,13 @@ impl Keeper<'_> {
     fn write(&mut self, state: &State, score: &Score) -> Result<(), Error> {
         let start = Instant::now();
         let path = |name: &str| self.run.join(name);
-        if let Some(best) = self.best.take() {
+        if let Some(best) = &self.best {
             best.save(&path("best.ckpt"), self.config)?;
             let source = source_name(&self.config.data);
-            let weights = train::export(self.config, &source, self.schema, self.mean_shape.clone(), &best)?;
+            let weights = train::export(self.config, &source, self.schema, self.mean_shape.clone(), best)?;
             write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
+            // Only now: where the disk is full, a later attempt must not go without it.
+            self.best = None;
         }
         write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
         write_atomically(&path("curves.svg"), report::curves(&state.history, self.config.loss)?.as_bytes())?;
@@ -477,9 +479,10 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
     };
     let shown = Shown::new(config, &state.history);
     let ended = train::run(config, data, &mut state, &shown, |state, score, best| keeper.epoch(state, score, best));
-    // Also where the run ends in an error, such as a loss that is not finite.
-    keeper.finish()?;
+    // Also where the run ends in an error, such as a loss that is not finite; that error is the one to tell.
+    let kept = keeper.finish();
     let finished = ended?;
+    kept?;
     shown.bar.finish_and_clear();
     if !finished {
         println!("stopped after epoch {}", state.history.len());

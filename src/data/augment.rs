@@ -59,7 +59,7 @@ impl Default for Augment {
             occlusion: 0.08,
             jpeg: 0.1,
             edge: 0.1,
-            spoil: 0.04,
+            spoil: 0.08,
         }
     }
 }
@@ -256,11 +256,26 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (-2. * (1. - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
-/// Covers one half of the face, or moves most of it out of the crop: what is left must not pass for a face.
-fn spoil(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
+/// A piece of another sample's picture, as large as its crop or enlarged: a face, parts of one, hair, clothes, a background.
+fn piece(other: &Face, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let (share, reach) = (rng.random_range(0.3f32..1.), SIDE as f32 / 2.);
+    let mut place = || SIDE as f32 / 2. + rng.random_range(-reach..reach);
+    let piece = CropBox { x: place(), y: place(), size: share * SIDE as f32, roll: 0. };
+    let mut pixels = Vec::new();
+    other.picture.warp(piece.crop_to_frame(SIDE).then(other.to_picture), SIDE, &mut pixels);
+    pixels
+}
+
+/// Hides one half of the face behind even grey or `cover`, or moves most of it out of the crop: what is left must not pass for
+/// a face.
+fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     let (level, slope) = (rng.random_range(0f32..255.), rng.random_range(-2f32..2.));
-    let filler = move |x: usize| (level + slope * (x as f32 - SIDE as f32 / 2.)).clamp(0., 255.);
-    let far = rng.random_range(SIDE / 2..SIDE * 4 / 5);
+    let filler = |i: usize| match cover {
+        Some(cover) => cover[i],
+        None => (level + slope * ((i % SIDE) as f32 - SIDE as f32 / 2.)).clamp(0., 255.),
+    };
+    // A little less than half is half for whoever looks.
+    let far = rng.random_range(SIDE * 9 / 20..SIDE * 4 / 5);
     let (moves, side) = (rng.random::<bool>(), rng.random_range(0..4));
     let old = pixels.to_vec();
     for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
@@ -273,9 +288,9 @@ fn spoil(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
             _ => (y + far, x),
         };
         pixels[y * SIDE + x] = match (moves, depth < far) {
-            (false, true) => filler(x),
+            (false, true) => filler(y * SIDE + x),
             (false, false) => old[y * SIDE + x],
-            (true, true) => filler(x),
+            (true, true) => filler(y * SIDE + x),
             (true, false) => old[from.0 * SIDE + from.1],
         };
     }
@@ -324,7 +339,9 @@ impl Batch {
             let (mut pixels, points) = augment.sample(face, &data.schema, rng);
             let mut is_face = face.is_face();
             if is_face && rng.random::<f32>() < augment.spoil {
-                spoil(&mut pixels, rng);
+                let other = &data.faces[indices[rng.random_range(0..indices.len())]];
+                let cover = rng.random::<bool>().then(|| piece(other, rng));
+                spoil(&mut pixels, cover.as_deref(), rng);
                 is_face = false;
             }
             batch.pixels.extend(pixels);
