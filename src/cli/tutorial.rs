@@ -129,11 +129,12 @@ fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds:
     let mut text = format!(
         "# The tutorial's nets, {} each\n\n\
          Written by `face96 tutorial`: every net trained for the same time on the same {} faces with all {} keypoints (`{}`) and\n\
-         measured on {} others, on one machine ({threads} threads). RMSE in pixels of the 96x96 crop, of the best epoch. The tutorial \
-         had\n1,712 of Kaggle's faces to train on and 428 to validate, and as many epochs as its table says. Both columns come\n\
-         from different faces: compare the order, not the figures.\n\n\
-         | net | what it is | epochs, the tutorial's | training RMSE, the tutorial's | validation RMSE, the tutorial's |\n\
-         |---|---|---|---|---|\n",
+         measured on {} others, on one machine ({threads} threads). Epochs are counted beforehand, by the pace of the first, so that a\n\
+         schedule ends with the time. RMSE is in pixels of the 96x96 crop, of the best epoch. The tutorial had 1,712 of Kaggle's\n\
+         faces to train on and 428 to validate, and as many epochs as its table says. Both columns come from different faces:\n\
+         compare the order, not the figures.\n\n\
+         | net | what it is | minutes | epochs, the tutorial's | training RMSE, the tutorial's | validation RMSE, the tutorial's |\n\
+         |---|---|---|---|---|---|\n",
         if seconds < 120. { format!("{seconds:.0} seconds") } else { format!("{:.0} minutes", seconds / 60.) },
         count(Split::Train),
         data.schema.len(),
@@ -149,7 +150,8 @@ fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds:
             continue;
         };
         text += &format!(
-            "| {net} | {what} | {} of {}, {epochs} | {:.2}, {:.2} | {:.2}, {:.2} |\n",
+            "| {net} | {what} | {:.1} | {} of {}, {epochs} | {:.2}, {:.2} | {:.2}, {:.2} |\n",
+            history.last().map_or(0., |e| e.seconds) / 60.,
             best.epoch,
             history.len(),
             pixels(best.train_loss),
@@ -192,7 +194,9 @@ fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds:
     if swapped.is_empty() {
         text + "The order is the tutorial's.\n"
     } else {
-        text + "Where the order is another:\n\n" + &swapped
+        text
+            + "Where the order is another (what ends better learns slower, and has more to learn in the same time):\n\n"
+            + &swapped
     }
 }
 
@@ -224,7 +228,7 @@ mod tests {
         };
         let text = page(&[run("net1", 2.), run("net2", 3.)], &config, &data, 1200., Path::new("docs/tutorial.svg"));
         assert!(text.contains("20 minutes each") && text.contains("(tutorial.svg)"), "{text}");
-        assert!(text.contains("| net1 | one hidden layer | 1 of 1, 400 | 2.40, 2.27 | 2.00, 2.74 |"), "{text}");
+        assert!(text.contains("| net1 | one hidden layer | 0.0 | 1 of 1, 400 | 2.40, 2.27 | 2.00, 2.74 |"), "{text}");
         assert!(text.contains("here: net1, net2. In the tutorial: net2, net1."), "{text}");
         // 8 faces once, not 1,712 a thousand times; and not 400 times.
         assert!(text.contains("- net2 is behind net1 (3.00 and 2.00 px): it was shown 0.0 % as many faces"), "{text}");

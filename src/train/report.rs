@@ -39,8 +39,11 @@ fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: &[Li
             let drawn = chart.draw_series(line).map_err(plot_error)?;
             drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         }
-        let labels = chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw();
-        labels.map_err(plot_error)?;
+        // Where the lines do not end.
+        let high = lines.iter().filter_map(|l| l.2.last()).all(|(_, end)| *end > 0.4 * top);
+        let corner = if high { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
+        let mut labels = chart.configure_series_labels();
+        labels.position(corner).border_style(BLACK).background_style(WHITE).draw().map_err(plot_error)?;
         area.present().map_err(plot_error)?;
     }
     Ok(svg)
