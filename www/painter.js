@@ -17,6 +17,9 @@ import { drawFaces, extent } from './draw.js';
  * @property {Pick<import('./settings.js').Settings, 'points' | 'lines' | 'labels' | 'boxes' | 'colours'>} show
  */
 
+/** Of the nets' input, in pixels. */
+const SIDE = 96;
+
 /** Paints on the thread that makes it. */
 export class Painter {
   #context;
@@ -28,6 +31,8 @@ export class Painter {
   /** @param {Canvas} overlay @param {Canvas[]} crops a canvas for each face */
   constructor(overlay, crops) {
     this.#context = context2d(overlay);
+    // A size that came with the first crop would move what lies below.
+    for (const canvas of crops) Object.assign(canvas, { width: SIDE, height: SIDE });
     this.#crops = crops.map((canvas) => context2d(canvas));
   }
 
@@ -49,10 +54,12 @@ export class Painter {
    */
   crop(crops) {
     for (const [n, context] of this.#crops.entries()) {
-      const side = Math.sqrt(crops[n]?.length ?? 1);
-      // Also clears it: nothing of a person stays.
-      Object.assign(context.canvas, { width: side, height: side });
+      const { canvas } = context;
+      // Nothing of a person stays.
+      context.clearRect(0, 0, canvas.width, canvas.height);
       if (!crops[n]) continue;
+      const side = Math.sqrt(crops[n].length);
+      if (canvas.width !== side) Object.assign(canvas, { width: side, height: side });
       const image = context.createImageData(side, side);
       const colours = new Uint32Array(image.data.buffer);
       crops[n].forEach((grey, i) => (colours[i] = 0xff000000 | (grey * 0x010101)));

@@ -30,7 +30,8 @@ let mirrored = false;
 /** The stage in pixels of the screen. */
 const screen = { width: 1, height: 1 };
 
-const crops = Array.from({ length: MAX_FACES }, () => document.createElement('canvas'));
+// As long as there is no face, one of them is there, empty.
+const crops = Array.from({ length: MAX_FACES }, (_, n) => Object.assign(document.createElement('canvas'), { hidden: n > 0 }));
 html('crop-list').replaceChildren(...crops);
 /** @type {Awaited<ReturnType<typeof startPainter>> | null} */
 let painter = null;
