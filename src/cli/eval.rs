@@ -4,7 +4,7 @@ use super::nets::{self, Nets};
 use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use face96::data::augment::{Augment, Batch};
+use face96::data::augment::{depth, Augment, Batch};
 use face96::data::{Face, Split};
 use face96::geometry::{Affine, CropBox};
 use face96::infer::{Detector, Finder, FOUND_SCORE};
@@ -169,7 +169,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         let spoiled = Batch::make(&data, &labelled, &spoil, &mut ChaCha8Rng::seed_from_u64(nets.seed())).pixels;
         let spoiled: Vec<_> = spoiled.chunks_exact(SIDE * SIDE).map(<[f32]>::to_vec).collect();
         let others: Vec<_> = others.into_iter().map(|i| data.faces[i].crop()).collect();
-        // Training covers faces with plain grey; this is what it has not seen.
+        // Training covers faces with even grey and with pieces of its own pictures; these it has not seen.
         let faces = evaluation.faces.iter().map(|f| f.crop()).enumerate().filter(|_| !others.is_empty());
         let hidden: Vec<_> = faces.map(|(i, face)| half_hidden(face, &others[i % others.len()], i)).collect();
         let least = Settings::default().min_score;
@@ -194,9 +194,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
 /// A crop whose left, right, upper or lower half, as `side` says, is that of another one.
 fn half_hidden(mut crop: Vec<f32>, other: &[f32], side: usize) -> Vec<f32> {
     for (i, (p, other)) in crop.iter_mut().zip(other).enumerate() {
-        let (x, y) = (i % SIDE, i / SIDE);
-        let depth = [x, SIDE - 1 - x, y, SIDE - 1 - y][side % 4];
-        if depth < SIDE / 2 {
+        if depth(i % SIDE, i / SIDE, side % 4) < SIDE / 2 {
             *p = *other;
         }
     }

@@ -15,6 +15,7 @@ use face96::weights::{Precision, Weights};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -386,8 +387,8 @@ struct Keeper<'a> {
     /// Epochs that the event file has.
     told: usize,
     /// The epoch before the one in work, and the best, as long as they are in no file.
-    last: Option<(State, Score)>,
-    best: Option<State>,
+    last: Option<(Rc<State>, Score)>,
+    best: Option<Rc<State>>,
     written: Option<Instant>,
     took: Duration,
 }
@@ -395,11 +396,16 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     fn epoch(&mut self, state: &State, score: &Score, best: bool) -> Result<(), Error> {
         let due = self.written.is_none_or(|at| at.elapsed().as_secs_f64() * WRITING_SHARE >= self.took.as_secs_f64());
-        self.best = if best { Some(state.copy()?) } else { self.best.take() };
-        if due || self.config.end(&state.history).is_some() {
+        let due = due || self.config.end(&state.history).is_some();
+        // Both may be this one, and a net's weights with their moments can be 100 MB.
+        if best || !due {
+            let copy = Rc::new(state.copy()?);
+            self.best = if best { Some(copy.clone()) } else { self.best.take() };
+            self.last = Some((copy, score.clone()));
+        }
+        if due {
             return self.write(state, score);
         }
-        self.last = Some((state.copy()?, score.clone()));
         Ok(())
     }
 

@@ -256,6 +256,11 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (-2. * (1. - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
+/// How deep a pixel of a crop lies from its left, right, upper or lower side, in this order.
+pub fn depth(x: usize, y: usize, side: usize) -> usize {
+    [x, SIDE - 1 - x, y, SIDE - 1 - y][side]
+}
+
 /// A piece of another sample's picture, as large as its crop or enlarged: a face, parts of one, hair, clothes, a background.
 fn piece(other: &Face, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let (share, reach) = (rng.random_range(0.3f32..1.), SIDE as f32 / 2.);
@@ -280,7 +285,7 @@ fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     let old = pixels.to_vec();
     for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
         // How deep the pixel lies from the side that is covered or that the face comes in from.
-        let depth = [x, SIDE - 1 - x, y, SIDE - 1 - y][side];
+        let depth = depth(x, y, side);
         let from = match side {
             0 => (y, x.wrapping_sub(far)),
             1 => (y, x + far),
