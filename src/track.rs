@@ -36,6 +36,21 @@ const HOPELESS_SHARE: f32 = 0.2;
 /// again within 5.
 const FIND_EVERY: u32 = 4;
 
+/// A second kind of search looks closer, at squares of this share of the frame's short side, half of which overlaps with the
+/// next: a face of an eighth of the short side, which has 9 of the 96 pixels of a whole 4:3 frame, has 17 of a square's.
+const CLOSER: f32 = 2. / 3.;
+
+/// In a square, only boxes of at most this share of its side are faces: a larger one is found in the whole frame, or is part of
+/// a face that goes on beyond the square.
+const CLOSER_MOST: f32 = 0.5;
+
+/// The least distance of such a box's middle from the square's edge, in sides of the box: what is nearer to the edge lies further
+/// inside of the next square.
+const CLOSER_EDGE: f32 = 0.3;
+
+/// The finder's score that a face in a square needs: there are many squares, so each must be wrong less often.
+const CLOSER_SCORE: f32 = 0.6;
+
 /// A net without a presence output cannot say that its face is gone: the finder must confirm its tracks once in so many
 /// frames.
 const CONFIRM_EVERY: u32 = 15;
@@ -118,7 +133,7 @@ pub enum Frame {
 /// A crop that the tracker asks for, of [`SIDE`] x [`SIDE`] pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Want {
-    /// For the finder: the square around the whole frame. Answer with [`Tracker::found`].
+    /// For the finder: the square around the whole frame, or a smaller one in it. Answer with [`Tracker::found`].
     Find(CropBox),
     /// For the keypoint net. Answer with [`Tracker::seen`].
     Keypoints(CropBox),
@@ -132,6 +147,20 @@ pub fn whole_frame(width: f32, height: f32) -> CropBox {
 /// The square in which a face is expected when nobody says where it is.
 pub fn guide_box(width: f32, height: f32) -> CropBox {
     CropBox { size: GUIDE_SHARE * width.min(height), ..whole_frame(width, height) }
+}
+
+/// The squares of a search that looks closer, row by row; none where they have no more pixels than the finder sees.
+fn closer(width: f32, height: f32) -> Vec<CropBox> {
+    let side = CLOSER * width.min(height);
+    if !(width.is_finite() && height.is_finite()) || side < SIDE as f32 {
+        return vec![];
+    }
+    // A long strip of a picture does not take forever.
+    let places = |length: f32| {
+        let steps = ((length - side) / (0.5 * side)).ceil().clamp(1., 8.);
+        (0..=steps as usize).map(move |i| 0.5 * (side - 1.) + (length - side) * i as f32 / steps)
+    };
+    places(height).flat_map(|y| places(width).map(move |x| CropBox { x, y, size: side, roll: 0. })).collect()
 }
 
 /// The luma plane of a frame, a byte a pixel: what cameras and decoders give before it is turned into colours.
@@ -461,7 +490,7 @@ struct Track {
 /// A look at a crop that is still to be taken.
 #[derive(Clone, Copy, Debug)]
 enum Look {
-    Finder,
+    Finder(CropBox),
     Track { index: usize, crop: CropBox, again: bool },
     Fresh { crop: CropBox, again: bool },
     Boxed(CropBox),
@@ -477,6 +506,9 @@ pub struct Tracker {
     pending: Vec<CropBox>,
     /// Stream frames since the finder ran.
     rested: u32,
+    /// Squares to look at closer in this frame, and which of a stream's squares it is the turn of.
+    closer: VecDeque<CropBox>,
+    turn: usize,
     /// The stream's last frame: size and time.
     last: Option<([f32; 2], f64)>,
     /// The frame at work: what it is and its size.
@@ -510,6 +542,8 @@ impl Tracker {
             last_id: 0,
             pending: Vec::new(),
             rested: 0,
+            closer: VecDeque::new(),
+            turn: 0,
             last: None,
             frame: Frame::Still,
             size: [0.; 2],
@@ -545,6 +579,7 @@ impl Tracker {
         (self.frame, self.size) = (frame, [width, height]);
         (self.searched, self.repeated) = (false, false);
         self.looks.clear();
+        self.closer.clear();
         self.accepted.clear();
         self.faces.clear();
         match frame {
@@ -578,20 +613,32 @@ impl Tracker {
     /// The crop that is needed next, or nothing when the frame is done.
     pub fn wanted(&self) -> Option<Want> {
         Some(match *self.looks.front()? {
-            Look::Finder => Want::Find(whole_frame(self.size[0], self.size[1])),
+            Look::Finder(square) => Want::Find(square),
             Look::Track { crop, .. } | Look::Fresh { crop, .. } | Look::Boxed(crop) => Want::Keypoints(crop),
         })
     }
 
-    /// Takes the finder's answer: boxes in pixels of the frame, best first.
-    pub fn found(&mut self, boxes: impl IntoIterator<Item = CropBox>) {
-        if !matches!(self.looks.front(), Some(Look::Finder)) {
-            return;
-        }
+    /// Takes the finder's answer on the crop that was wanted, best first.
+    pub fn found(&mut self, found: &[Found]) {
+        let Some(&Look::Finder(square)) = self.looks.front() else { return };
         self.looks.pop_front();
-        let still = self.frame == Frame::Still;
+        let (still, whole) = (self.frame == Frame::Still, square == whole_frame(self.size[0], self.size[1]));
+        let inside = |at: f32, size: f32| at >= CLOSER_EDGE * size && at <= SIDE as f32 - CLOSER_EDGE * size;
+        let sound = |f: &&Found| {
+            let small = f.size <= CLOSER_MOST * SIDE as f32 && inside(f.x, f.size) && inside(f.y, f.size);
+            whole || (small && f.score >= CLOSER_SCORE)
+        };
+        let map = square.crop_to_frame(SIDE);
+        let boxes = found.iter().filter(sound).map(|f| {
+            let [x, y] = map.apply([f.x, f.y]);
+            CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
+        });
         let mut fresh: Vec<CropBox> = Vec::new();
         let mut confirmed = vec![false; self.tracks.len()];
+        // Parts of a known face, seen from near, may look like one.
+        let part = |other: &CropBox, b: &CropBox| !whole && (other.x - b.x).hypot(other.y - b.y) < 0.5 * other.size;
+        let mut taken: Vec<CropBox> =
+            if still { self.accepted.clone() } else { self.tracks.iter().map(|track| track.crop).collect() };
         for found in boxes {
             let known = self.tracks.iter().position(|track| overlap(&track.crop, &found) > SAME_FACE);
             match known.filter(|_| !still) {
@@ -600,8 +647,11 @@ impl Tracker {
                     (self.tracks[i].crop, confirmed[i]) = (found, true);
                 }
                 Some(i) => confirmed[i] = true,
-                None if fresh.iter().all(|other| overlap(other, &found) <= SAME_FACE) => fresh.push(found),
-                None => {}
+                None if taken.iter().any(|other| overlap(other, &found) > SAME_FACE || part(other, &found)) => {}
+                None => {
+                    fresh.push(found);
+                    taken.push(found);
+                }
             }
         }
         if still {
@@ -615,6 +665,10 @@ impl Tracker {
                 .filter(|(_, confirmed)| !confirmed)
                 .map(|(track, _)| track)
                 .collect();
+            // Squares, which show a part of the frame, say nothing of what they do not show.
+            if !whole {
+                lost.clear();
+            }
             if !self.model.presence {
                 lost.iter_mut().for_each(|track| track.missed = LOST_AFTER + 1);
             } else if full && !fresh.is_empty() {
@@ -673,7 +727,7 @@ impl Tracker {
                     self.raw = raw;
                 }
             }
-            Look::Finder => {}
+            Look::Finder(_) => {}
         }
         self.advance();
     }
@@ -697,24 +751,15 @@ impl Tracker {
                     picture.crop(&crop, &mut cells, &mut grey);
                     self.seen(net.detect_grey(&grey)?);
                 }
-                Want::Find(whole) => {
+                Want::Find(square) => {
                     let missing = || Error::Config("a finder is wanted, and there is none".into());
                     let finder = finder.as_deref_mut().ok_or_else(missing)?;
-                    picture.crop(&whole, &mut cells, &mut grey);
-                    self.found_in(&whole, finder.find_grey(&grey)?);
+                    picture.crop(&square, &mut cells, &mut grey);
+                    self.found(finder.find_grey(&grey)?);
                 }
             }
         }
         Ok(self.faces())
-    }
-
-    /// [`Tracker::found`] with the finder's own answer, whose boxes are in pixels of the crop of `whole`.
-    pub fn found_in(&mut self, whole: &CropBox, found: &[Found]) {
-        let map = whole.crop_to_frame(SIDE);
-        self.found(found.iter().map(|f| {
-            let [x, y] = map.apply([f.x, f.y]);
-            CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
-        }));
     }
 
     /// The faces of the frame, [`FACE_HEADER`] + 3 K numbers each:
@@ -804,7 +849,8 @@ impl Tracker {
             if self.search_is_due() {
                 if self.settings.finder {
                     self.rested = 0;
-                    self.looks.push_back(Look::Finder);
+                    self.closer = self.squares();
+                    self.looks.push_back(Look::Finder(whole_frame(self.size[0], self.size[1])));
                 } else {
                     let crop = guide_box(self.size[0], self.size[1]);
                     self.looks.push_back(Look::Fresh { crop, again: false });
@@ -812,8 +858,31 @@ impl Tracker {
                 return;
             }
         }
-        if let Frame::Stream { .. } = self.frame {
+        let room = match self.frame {
+            Frame::Still => self.accepted.len() < self.settings.max_faces,
+            _ => self.tracks.len() < self.settings.max_faces && self.pending.is_empty(),
+        };
+        if let Some(square) = self.closer.pop_front().filter(|_| room) {
+            self.looks.push_back(Look::Finder(square));
+        } else if let Frame::Stream { .. } = self.frame {
             self.close();
+        }
+    }
+
+    /// The squares to look at closer after a search of the whole frame, where that leaves room: all of a picture by itself, of
+    /// a stream one a search in turn.
+    fn squares(&mut self) -> VecDeque<CropBox> {
+        // So many looks find more that is no face, which a net without presence would follow.
+        if !self.model.presence {
+            return VecDeque::new();
+        }
+        let all = closer(self.size[0], self.size[1]);
+        match self.frame {
+            Frame::Still => all.into(),
+            _ => {
+                self.turn += 1;
+                all.get(self.turn % all.len().max(1)).copied().into_iter().collect()
+            }
         }
     }
 
@@ -1003,15 +1072,18 @@ mod tests {
                 match want {
                     Want::Find(crop) => {
                         self.finds += 1;
-                        assert_eq!(crop, CropBox { x: 319.5, y: 239.5, size: 640., roll: 0. });
+                        let whole = crop == CropBox { x: 319.5, y: 239.5, size: 640., roll: 0. };
+                        assert!(whole || (crop.size == 320. && crop.roll == 0.), "{crop:?}");
+                        let back = crop.crop_to_frame(SIDE).inverse().unwrap();
                         // Off by 15 % and 20 degrees, as the finder may be.
-                        let off = |f: &CropBox| CropBox {
-                            x: f.x + 0.1 * f.size,
-                            y: f.y - 0.1 * f.size,
-                            size: 1.15 * f.size,
-                            roll: f.roll + 0.35,
+                        let off = |f: &CropBox| {
+                            let [x, y] = back.apply([f.x + 0.1 * f.size, f.y - 0.1 * f.size]);
+                            let size = 1.15 * f.size * back.scale();
+                            Found { score: 0.9, x, y, size, roll: f.roll + 0.35 }
                         };
-                        tracker.found(self.faces.iter().map(off).collect::<Vec<_>>());
+                        // What is too small for it, or not in the crop, it does not see.
+                        let seen = |f: &Found| f.size >= 12. && (0. ..96.).contains(&f.x) && (0. ..96.).contains(&f.y);
+                        tracker.found(&self.faces.iter().map(off).filter(seen).collect::<Vec<_>>());
                     }
                     Want::Keypoints(crop) => {
                         self.nets += 1;
@@ -1164,6 +1236,79 @@ mod tests {
     }
 
     #[test]
+    fn small_faces_are_found_by_looking_closer_at_one_square_a_frame() {
+        // An eighth of the short side: 9 of the whole frame's 96 pixels, 17 of a square's.
+        let small = |x: f32, y: f32| CropBox { x, y, size: 58., roll: 0.1 };
+        for place in [small(60., 60.), small(320., 240.), small(590., 430.), small(210., 300.)] {
+            let (mut world, mut tracker) = (World::new(vec![place]), tracker(Settings::default()));
+            let mut frames = 0;
+            while world.frame(&mut tracker, at(frames)).is_empty() {
+                assert_eq!((world.finds, world.nets), (2, 0));
+                frames += 1;
+                assert!(frames < 6, "{place:?}: six squares, and not found");
+            }
+            assert_same_box(&world.frame(&mut tracker, at(frames + 1))[0].1, &place);
+            assert_eq!((world.finds, world.nets), (0, 1));
+        }
+        // A picture by itself is looked at whole and in all squares, unless as many faces as are wanted were found before.
+        let mut world = World::new(vec![face(200., 200.), small(500., 400.), small(60., 400.)]);
+        for (max_faces, finds) in [(1, 1), (3, 7), (4, 7)] {
+            let mut tracker = tracker(Settings { max_faces, ..Settings::default() });
+            assert_eq!(world.frame(&mut tracker, Frame::Still).len(), max_faces.min(3));
+            assert!(world.finds <= finds && world.finds >= finds.min(2), "{} of {finds}", world.finds);
+        }
+        // Without presence nothing would tell a face from what only looks like one.
+        let mut tracker = Tracker::new(&random("compact", Schema::kaggle()).meta, false, Settings::default());
+        world.frame(&mut tracker, Frame::Still);
+        assert_eq!(world.finds, 1);
+    }
+
+    #[test]
+    fn squares_to_look_closer_at_cover_the_frame_and_overlap() {
+        for (width, height, count) in [(640., 480., 6), (1280., 720., 10), (720., 1280., 10), (400., 400., 4)] {
+            let squares = closer(width, height);
+            assert_eq!(squares.len(), count);
+            // A face of a third of a square, half of the least overlap on each side of its middle, lies in one of them.
+            let reach = squares[0].size / 6.;
+            for (x, y) in (0..20).flat_map(|i| (0..20).map(move |j| (i as f32 / 19., j as f32 / 19.))) {
+                let at = |share: f32, length: f32| reach - 0.5 + share * (length - 2. * reach);
+                let (x, y) = (at(x, width), at(y, height));
+                let holds = |s: &CropBox| (s.x - x).abs().max((s.y - y).abs()) <= 0.5 * s.size - reach + 0.01;
+                assert!(squares.iter().any(holds), "{width} x {height}: {x} {y}");
+            }
+        }
+        assert!(closer(160., 120.).is_empty() && closer(f32::NAN, 1e3).is_empty() && closer(1e3, 0.).is_empty());
+        assert!(closer(1e9, 200.).len() <= 18);
+    }
+
+    #[test]
+    fn a_square_shows_no_faces_that_go_on_beyond_it_nor_parts_of_a_known_one() {
+        let ask = |tracker: &mut Tracker, answer: &[Found]| {
+            assert!(matches!(tracker.wanted(), Some(Want::Find(_))));
+            tracker.found(answer);
+        };
+        let found = |x: f32, size: f32, score: f32| Found { score, x, y: 48., size, roll: 0. };
+        for (answer, keeps) in [
+            (found(48., 20., 0.9), true),
+            (found(48., 20., 0.55), false),
+            (found(48., 60., 0.9), false),
+            (found(4., 20., 0.9), false),
+        ] {
+            let mut tracker = tracker(Settings::default());
+            tracker.begin(640., 480., at(0));
+            ask(&mut tracker, &[]);
+            ask(&mut tracker, &[answer]);
+            assert_eq!(matches!(tracker.wanted(), Some(Want::Keypoints(_))), keeps, "{answer:?}");
+        }
+        // A face that the whole frame shows, and in a square its nose.
+        let mut tracker = tracker(Settings { max_faces: 4, ..Settings::default() });
+        let mut world = World::new(vec![CropBox { x: 320., y: 240., size: 400., roll: 0. }]);
+        world.frame(&mut tracker, at(0));
+        world.faces.push(CropBox { x: 330., y: 250., size: 60., roll: 0. });
+        (1..40).for_each(|frame| assert_eq!(world.frame(&mut tracker, at(frame)).len(), 1));
+    }
+
+    #[test]
     fn without_a_finder_a_face_is_expected_in_the_guide() {
         let mut tracker = tracker(Settings { finder: false, ..Settings::default() });
         let mut world = World::new(vec![CropBox { x: 340., y: 230., size: 250., roll: 0. }]);
@@ -1187,7 +1332,7 @@ mod tests {
         for frame in 41..41 + CONFIRM_EVERY {
             while let Some(want) = tracker.wanted() {
                 match want {
-                    Want::Find(_) => tracker.found([]),
+                    Want::Find(_) => tracker.found(&[]),
                     Want::Keypoints(_) => {
                         let answer: Vec<f32> = MEAN_SHAPE.iter().flat_map(|p| [p[0], p[1], 1.]).collect();
                         tracker.seen(&[&[1.], answer.as_slice()].concat());
@@ -1325,7 +1470,7 @@ mod tests {
         }
         tracker.begin(640., 480., at(0));
         tracker.seen(&[1., 2.]);
-        tracker.found([face(1., 1.)]);
+        tracker.found(&[Found { score: 1., x: 1., y: 1., size: 10., roll: 0. }]);
         assert!(tracker.wanted().is_some(), "what does not fit is passed over");
         // Another size is another stream.
         tracker.begin(0., 0., at(1));

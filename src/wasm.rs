@@ -202,9 +202,8 @@ impl Tracker {
             (Some(track::Want::Keypoints(_)), _) => {
                 self.tracker.seen(detector.detector.detect_grey(&self.grey).map_err(js_error)?);
             }
-            (Some(track::Want::Find(whole)), Some(finder)) => {
-                let found = finder.find_grey(&self.grey).map_err(js_error)?;
-                self.tracker.found_in(&whole, found);
+            (Some(track::Want::Find(_)), Some(finder)) => {
+                self.tracker.found(finder.find_grey(&self.grey).map_err(js_error)?);
             }
             _ => return Err(JsError::new("look: no crop is needed")),
         }

@@ -7,8 +7,9 @@ use clap::Args;
 use face96::data::augment::{depth, Augment, Batch};
 use face96::data::{Face, Split};
 use face96::geometry::{Affine, CropBox};
-use face96::infer::{Detector, Finder, FOUND_SCORE};
+use face96::infer::{Detector, Finder, Found, FOUND_SCORE};
 use face96::nets::SIDE;
+use face96::picture::Gray;
 use face96::schema::Schema;
 use face96::track::{whole_frame, Frame, Luma, Settings, Tracker, FACE_HEADER, MAX_FACES};
 use face96::train::{checkpoint::write_atomically, metrics::Score, report};
@@ -289,7 +290,7 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face],
         }
     }
     finder.least_score = FOUND_SCORE;
-    let views = if json { String::new() } else { views(&mut finder, scenes)? };
+    let views = if json { String::new() } else { views(weights, keypoints, scenes)? };
     let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
     let (found, wrong, iou) = (pct(hits[0], faces), pct(false_alarms[0], others), overlap / faces.max(1) as f64);
     let both = keypoints.map(|net| with_keypoints(&mut finder, net, scenes)).transpose()?;
@@ -315,49 +316,68 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face],
     Ok(())
 }
 
-/// Shares of faces found where the frame is laid around them so that they have a given size in it and are turned. What their
-/// picture does not fill is filled by one without a face.
-fn views(finder: &mut Finder, scenes: &[&Face]) -> Result<String> {
-    let mut text = String::new();
-    let background = |s: &&Face| {
+/// The side of the frames that [`views`] shows to finder and keypoint net together.
+const VIEW: usize = 384;
+
+/// Shares of faces found where the frame is laid around them so that they have a given size in it and are turned: by the
+/// finder in one look, and with a keypoint net as on the page. What their picture does not fill is filled by one without a face.
+fn views(finder: &Weights, keypoints: Option<&Weights>, scenes: &[&Face]) -> Result<String> {
+    let background = |s: &&Face, side: usize| {
         let (w, h) = (s.picture.width as f32, s.picture.height as f32);
-        s.picture.crop(CropBox { size: w.min(h), ..whole_frame(w, h) }.crop_to_frame(SIDE), SIDE)
+        s.picture.crop(CropBox { size: w.min(h), ..whole_frame(w, h) }.crop_to_frame(side), side)
     };
-    let backgrounds: Vec<Vec<f32>> = scenes.iter().filter(|s| !s.is_face()).map(background).collect();
-    for share in [0.12, 0.25, 0.5, 0.95] {
-        let mut found = Vec::new();
-        for degrees in [-45f32, -20., 0., 20., 45.] {
-            let (mut hits, mut faces) = (0u32, 0u32);
-            for (i, scene) in scenes.iter().filter(|s| s.is_face()).enumerate() {
-                let corners: Vec<_> = scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect();
-                let face = CropBox::of_corners(&corners);
-                let size = face.size / share;
-                // Seven places in the frame, the farthest with the face's middle at three quarters of the way to the edge.
-                let place = |n: usize| (n % 7) as f32 / 6. - 0.5;
-                let (dx, dy) = (0.75 * (1. - share) * place(i) * size, 0.75 * (1. - share) * place(i / 7) * size);
-                let view = CropBox { x: face.x + dx, y: face.y + dy, size, roll: degrees.to_radians() };
-                let map = view.crop_to_frame(SIDE);
-                let inverse = map.inverse().context("a frame without a side")?;
-                let mut crop = scene.picture.crop(map, SIDE);
-                if !backgrounds.is_empty() {
-                    for (k, (pixel, other)) in crop.iter_mut().zip(&backgrounds[i % backgrounds.len()]).enumerate() {
-                        if !scene.picture.contains(map.apply([(k % SIDE) as f32, (k / SIDE) as f32])) {
-                            *pixel = *other;
-                        }
+    let side = if keypoints.is_some() { VIEW } else { SIDE };
+    let others = scenes.iter().filter(|s| !s.is_face());
+    let backgrounds: Vec<Vec<f32>> = others.map(|s| background(s, side)).collect();
+    let whole = whole_frame(side as f32, side as f32).crop_to_frame(SIDE);
+    // Faces that one look found, faces that the page found.
+    let count = |share: f32, degrees: f32| -> Result<[usize; 2]> {
+        let (mut finder, mut page) = (Finder::new(finder)?, keypoints.map(Page::new).transpose()?);
+        let mut hits = [0; 2];
+        for (i, scene) in scenes.iter().filter(|s| s.is_face()).enumerate() {
+            let corners: Vec<_> = scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect();
+            let face = CropBox::of_corners(&corners);
+            let size = face.size / share;
+            // Seven places in the frame, the farthest with the face's middle at three quarters of the way to the edge.
+            let place = |n: usize| (n % 7) as f32 / 6. - 0.5;
+            let (dx, dy) = (0.75 * (1. - share) * place(i) * size, 0.75 * (1. - share) * place(i / 7) * size);
+            let view = CropBox { x: face.x + dx, y: face.y + dy, size, roll: degrees.to_radians() };
+            let map = view.crop_to_frame(side);
+            let inverse = map.inverse().context("a frame without a side")?;
+            let mut frame = scene.picture.crop(map, side);
+            if !backgrounds.is_empty() {
+                for (k, (pixel, other)) in frame.iter_mut().zip(&backgrounds[i % backgrounds.len()]).enumerate() {
+                    if !scene.picture.contains(map.apply([(k % side) as f32, (k / side) as f32])) {
+                        *pixel = *other;
                     }
                 }
-                let label = CropBox::of_corners(&corners.iter().map(|p| inverse.apply(*p)).collect::<Vec<_>>());
-                let boxes: Vec<CropBox> = finder.find_grey(&crop)?.iter().map(|b| b.square()).collect();
-                hits += u32::from(best_overlap(&label, &boxes) >= 0.5);
-                faces += 1;
             }
-            found.push(format!("{:.1}", 100. * f64::from(hits) / f64::from(faces.max(1))));
+            let label = CropBox::of_corners(&corners.iter().map(|p| inverse.apply(*p)).collect::<Vec<_>>());
+            let frame = Gray::new(side, side, frame.iter().map(|p| p.round() as u8).collect())?;
+            let in_frame = |b: &Found| CropBox::of_corners(&b.square().corners().map(|p| whole.apply(p)));
+            let boxes: Vec<_> = finder.find_grey(&frame.crop(whole, SIDE))?.iter().map(in_frame).collect();
+            hits[0] += usize::from(best_overlap(&label, &boxes) >= 0.5);
+            if let Some(page) = &mut page {
+                hits[1] += usize::from(best_overlap(&label, &page.look(&frame, &mut finder)?) >= 0.5);
+            }
         }
-        let shares = found.join(", ");
-        text += &format!(
-            "faces of {:2.0} % of the frame, turned by -45, -20, 0, 20, 45 degrees: {shares} % found\n",
-            100. * share
-        );
+        Ok(hits)
+    };
+    let faces = scenes.iter().filter(|s| s.is_face()).count().max(1);
+    let mut text = String::new();
+    for share in [0.12f32, 0.25, 0.5, 0.95] {
+        let turns = [-45f32, -20., 0., 20., 45.];
+        let hits = turns.par_iter().map(|degrees| count(share, *degrees)).collect::<Result<Vec<_>>>()?;
+        for (kind, by) in ["", ", with the keypoint net"].iter().enumerate().take(1 + usize::from(keypoints.is_some()))
+        {
+            let shares: Vec<String> =
+                hits.iter().map(|hits| format!("{:.1}", 100. * hits[kind] as f64 / faces as f64)).collect();
+            text += &format!(
+                "faces of {:2.0} % of the frame, turned by -45, -20, 0, 20, 45 degrees{by}: {} % found\n",
+                100. * share,
+                shares.join(", ")
+            );
+        }
     }
     Ok(text)
 }
@@ -372,26 +392,41 @@ fn label_of(scene: &Face) -> Option<CropBox> {
     scene.is_face().then(|| CropBox::of_corners(&scene.points))
 }
 
-/// The same counts, faces found and pictures with a false one, by finder and keypoint net together, as the page looks at a
-/// picture.
+/// Finder and keypoint net together, as the page looks at a picture.
+struct Page {
+    net: Detector,
+    tracker: Tracker,
+    stride: usize,
+}
+
+impl Page {
+    fn new(weights: &Weights) -> Result<Self> {
+        let mut net = Detector::new(weights)?;
+        let presence = !net.plan().presence().is_empty();
+        let settings = Settings { max_faces: MAX_FACES, ..Settings::default() };
+        let tracker = Tracker::new(&weights.meta, presence, settings);
+        Ok(Self { net, tracker, stride: FACE_HEADER + 3 * weights.meta.schema.len() })
+    }
+
+    /// The boxes of the faces in a picture.
+    fn look(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<CropBox>> {
+        let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
+        let faces = self.tracker.see(&luma, Frame::Still, &mut self.net, Some(finder))?;
+        let square = |face: &[f32]| CropBox { x: face[2], y: face[3], size: face[4], roll: face[5] };
+        Ok(faces.chunks_exact(self.stride).map(square).collect())
+    }
+}
+
+/// Faces found and pictures with a false one, by finder and keypoint net together.
 fn with_keypoints(finder: &mut Finder, weights: &Weights, scenes: &[&Face]) -> Result<(usize, usize)> {
-    let mut net = Detector::new(weights)?;
-    let presence = !net.plan().presence().is_empty();
-    let settings = Settings { max_faces: MAX_FACES, ..Settings::default() };
-    let mut tracker = Tracker::new(&weights.meta, presence, settings);
-    let stride = FACE_HEADER + 3 * weights.meta.schema.len();
+    let mut page = Page::new(weights)?;
     let (mut hits, mut false_alarms) = (0, 0);
     for scene in scenes {
-        let picture = &scene.picture;
-        let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
-        let faces = tracker.see(&luma, Frame::Still, &mut net, Some(finder))?;
-        let inverse = scene.to_picture.inverse().context("a scene without a side")?;
-        let in_frame = |face: &[f32]| {
-            let square = CropBox { x: face[2], y: face[3], size: face[4], roll: face[5] };
-            CropBox::of_corners(&square.corners().map(|p| inverse.apply(p)))
-        };
-        let boxes: Vec<CropBox> = faces.chunks_exact(stride).map(in_frame).collect();
-        let best = label_of(scene).map(|label| best_overlap(&label, &boxes));
+        let boxes = page.look(&scene.picture, finder)?;
+        let label = scene
+            .is_face()
+            .then(|| CropBox::of_corners(&scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect::<Vec<_>>()));
+        let best = label.map(|label| best_overlap(&label, &boxes));
         hits += usize::from(best.is_some_and(|best| best >= 0.5));
         false_alarms += usize::from(best.is_none() && !boxes.is_empty());
     }

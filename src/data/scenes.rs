@@ -185,7 +185,7 @@ impl Scene {
         let short = 2. * self.half[0].min(self.half[1]);
         for _ in 0..10 {
             // All sizes alike by their logarithm, and the small ones, which are the hardest, once more.
-            let most = if rng.random::<f32>() < 0.25 { 20f32 } else { short };
+            let most = if rng.random::<f32>() < 0.35 { 24f32 } else { short };
             let size = rng.random_range(SMALLEST.ln()..most.ln()).exp();
             let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + (half - 0.25 * size) * rng.random_range(-1f32..1.);
             let (x, y) = (at(self.half[0], rng), at(self.half[1], rng));

@@ -90,7 +90,7 @@ impl NetConfig {
             "compact" => {
                 Self::Compact { channels: [16, 32, 64, 104], blocks: [0, 2, 2, 1], head: 32, confidence: true }
             }
-            "finder" => Self::Finder { channels: [8, 16, 32, 40], blocks: [0, 1, 1, 1], head: 24 },
+            "finder" => Self::Finder { channels: [16, 16, 32, 40], blocks: [0, 2, 1, 1], head: 24 },
             _ => {
                 return Err(Error::Config(format!("no net '{name}': expected one of {}", Self::NAMES.join(", "))));
             }
@@ -100,6 +100,11 @@ impl NetConfig {
     /// Whether it finds faces in a frame instead of keypoints in a crop.
     pub fn finds(&self) -> bool {
         matches!(self, Self::Finder { .. })
+    }
+
+    /// Whether its keypoints come from heatmaps.
+    pub fn has_heatmaps(&self) -> bool {
+        matches!(self, Self::Compact { .. })
     }
 
     /// Every name that [`NetConfig::by_name`] knows.

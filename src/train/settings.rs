@@ -1,7 +1,7 @@
 //! A run's settings: those of a preset, changed by a TOML file, then by `KEY=VALUE` pairs. The file has the keys of a run folder's
 //! `config.toml` and may leave out any of them.
 
-use super::Config;
+use super::{Config, Loss};
 use crate::error::{Error, Result};
 use toml::{Table, Value};
 
@@ -37,7 +37,11 @@ impl Config {
             }
             set(&mut all, key.trim(), value.trim()).map_err(bad)?;
         }
-        all.try_into().map_err(|e: toml::de::Error| bad(format!("settings: {e}")))
+        let config: Self = all.try_into().map_err(|e: toml::de::Error| bad(format!("settings: {e}")))?;
+        if config.loss == Loss::Laplace && !config.net.has_heatmaps() {
+            return Err(bad(format!("loss laplace: {} has no heatmaps, whose spread it needs", config.preset)));
+        }
+        Ok(config)
     }
 
     /// As a run folder keeps it.
@@ -164,6 +168,9 @@ mod tests {
         assert!(error("", &["epochs=many"]).contains("epochs"), "{}", error("", &["epochs=many"]));
         assert!(error("preset = 'net9'", &[]).contains("no net 'net9'"));
         assert!(error("epochs = = 3", &[]).contains("line 1"));
+        let laplace = settle(Some("net2"), "", &["loss=laplace"]).unwrap_err().to_string();
+        assert!(laplace.contains("loss laplace: net2 has no heatmaps"), "{laplace}");
+        assert_eq!(settle(None, "", &["loss=smooth_l1"]).unwrap().loss, Loss::SmoothL1);
     }
 
     #[test]

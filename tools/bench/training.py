@@ -64,28 +64,35 @@ def forward(graph, weights, pictures):
             b, k, h, w = x[0].shape
             p = x[0].flatten(2).softmax(2).view(b, k, h, w)
             place = lambda n: (torch.arange(n) * 2 + 1) / n - 1
-            y = torch.stack([(p.sum(2) * place(w)).sum(2), (p.sum(3) * place(h)).sum(2)], 2)
+            mean = lambda f: ((p.sum(2) * f(place(w))).sum(2), (p.sum(3) * f(place(h))).sum(2))
+            (mx, my), (sx, sy) = mean(lambda v: v), mean(torch.square)
+            y = torch.stack([mx, my, sx - mx.square() + sy - my.square()], 2)
         else:
             raise ValueError(f"step '{node['name']}': no '{op}' in training.py")
         done.append(F.relu(y) if node.get("relu") else y)
     keypoints = done[graph["keypoints"]]
     logits = None if graph["presence"] is None else done[graph["presence"]].flatten(1)
-    return keypoints.reshape(len(pictures), -1, 2), logits
+    # Heatmaps give a variance beside x and y.
+    return keypoints if keypoints.ndim == 3 else keypoints.reshape(len(pictures), -1, 2), logits
 
 
 def loss_of(kind, keypoints, logits, batch):
     """As src/train/mod.rs."""
-    error = (keypoints - batch["targets"]) * batch["mask"]
+    error = (keypoints[:, :, :2] - batch["targets"]) * batch["mask"]
     if kind == "mse":
         return error.square().sum() / batch["mask"].sum()
-    total = F.smooth_l1_loss(error * 48, torch.zeros_like(error), reduction="sum") / batch["mask"].sum()
+    if kind == "laplace":
+        scale = (keypoints[:, :, 2:] * (48 * 48 / 4) + 0.2 * 0.2).sqrt()
+        total = ((error.abs() * 48 / scale + scale.log()) * batch["mask"]).sum() / batch["mask"].sum()
+    else:
+        total = F.smooth_l1_loss(error * 48, torch.zeros_like(error), reduction="sum") / batch["mask"].sum()
     if logits is None:
         return total
-    total = total + 0.5 * F.binary_cross_entropy_with_logits(logits[:, :1], batch["presence"])
+    total = total + F.binary_cross_entropy_with_logits(logits[:, :1], batch["presence"])
     if logits.shape[1] > 1:
         right = (error.detach().square().sum(2) <= (0.05 * batch["unit"]).square()).float()
         said = F.binary_cross_entropy_with_logits(logits[:, 1:], right, weight=batch["mask"][:, :, 0], reduction="sum")
-        total = total + 0.4 * said / batch["mask"].sum()
+        total = total + 0.8 * said / batch["mask"].sum()
     return total
 
 
