@@ -10,15 +10,15 @@
 
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
-use crate::infer::{Detector, Finder, Found};
+use crate::infer::{Finder, Found};
 use crate::nets::{GUIDE_SHARE, SIDE};
 use crate::schema::{Schema, KAGGLE_KEYPOINTS};
 use crate::synthetic::MEAN_SHAPE;
 use crate::weights::Metadata;
 use std::collections::VecDeque;
 
-/// The most faces that are followed at once.
-pub const MAX_FACES: usize = 4;
+/// The most faces that are followed at once: as many as the finder gives.
+pub const MAX_FACES: usize = 8;
 
 /// Numbers that stand before the keypoints of a face in [`Tracker::faces`].
 pub const FACE_HEADER: usize = 10;
@@ -43,6 +43,9 @@ const CLOSER: f32 = 2. / 3.;
 /// In a square, only boxes of at most this share of its side are faces: a larger one is found in the whole frame, or is part of
 /// a face that goes on beyond the square.
 const CLOSER_MOST: f32 = 0.5;
+
+/// Its least side in pixels of the frame: with fewer for a crop of 96, a badge or some letters look like a face.
+const CLOSER_LEAST: f32 = 24.;
 
 /// The least distance of such a box's middle from the square's edge, in sides of the box: what is nearer to the edge lies further
 /// inside of the next square.
@@ -624,11 +627,12 @@ impl Tracker {
         self.looks.pop_front();
         let (still, whole) = (self.frame == Frame::Still, square == whole_frame(self.size[0], self.size[1]));
         let inside = |at: f32, size: f32| at >= CLOSER_EDGE * size && at <= SIDE as f32 - CLOSER_EDGE * size;
+        let map = square.crop_to_frame(SIDE);
         let sound = |f: &&Found| {
-            let small = f.size <= CLOSER_MOST * SIDE as f32 && inside(f.x, f.size) && inside(f.y, f.size);
+            let sides = CLOSER_LEAST / map.scale()..=CLOSER_MOST * SIDE as f32;
+            let small = sides.contains(&f.size) && inside(f.x, f.size) && inside(f.y, f.size);
             whole || (small && f.score >= CLOSER_SCORE)
         };
-        let map = square.crop_to_frame(SIDE);
         let boxes = found.iter().filter(sound).map(|f| {
             let [x, y] = map.apply([f.x, f.y]);
             CropBox { x, y, size: f.size * map.scale(), roll: f.roll }
@@ -732,15 +736,16 @@ impl Tracker {
         self.advance();
     }
 
-    /// One frame from beginning to end: takes crops, runs nets, returns [`Tracker::faces`].
+    /// One frame from beginning to end: takes crops, runs nets, returns [`Tracker::faces`]. `net` answers as
+    /// [`crate::infer::Detector::detect_grey`] does.
     ///
     /// # Errors
-    /// Nets of another input size; a finder that is wanted (see [`Settings`]) and missing.
+    /// Those of the nets; a finder that is wanted (see [`Settings`]) and missing.
     pub fn see(
         &mut self,
         picture: &Luma,
         frame: Frame,
-        net: &mut Detector,
+        mut net: impl FnMut(&[f32]) -> Result<Vec<f32>>,
         mut finder: Option<&mut Finder>,
     ) -> Result<&[f32]> {
         let (mut cells, mut grey) = (Vec::new(), Vec::new());
@@ -749,7 +754,7 @@ impl Tracker {
             match want {
                 Want::Keypoints(crop) => {
                     picture.crop(&crop, &mut cells, &mut grey);
-                    self.seen(net.detect_grey(&grey)?);
+                    self.seen(&net(&grey)?);
                 }
                 Want::Find(square) => {
                     let missing = || Error::Config("a finder is wanted, and there is none".into());
@@ -862,7 +867,7 @@ impl Tracker {
             Frame::Still => self.accepted.len() < self.settings.max_faces,
             _ => self.tracks.len() < self.settings.max_faces && self.pending.is_empty(),
         };
-        if let Some(square) = self.closer.pop_front().filter(|_| room) {
+        if let (true, Some(square)) = (room, self.closer.pop_front()) {
             self.looks.push_back(Look::Finder(square));
         } else if let Frame::Stream { .. } = self.frame {
             self.close();
@@ -1292,6 +1297,7 @@ mod tests {
             (found(48., 20., 0.9), true),
             (found(48., 20., 0.55), false),
             (found(48., 60., 0.9), false),
+            (found(48., 7., 0.9), false),
             (found(4., 20., 0.9), false),
         ] {
             let mut tracker = tracker(Settings::default());
@@ -1489,7 +1495,8 @@ mod tests {
             Tracker::new(&weights.meta, true, Settings { finder: false, smoothing, ..Settings::default() });
         clip.map(|(seconds, frame)| {
             let luma = Luma::new(&frame.pixels, frame.width, frame.height, frame.width, true).unwrap();
-            tracker.see(&luma, Frame::Stream { seconds }, &mut net, None).unwrap();
+            let net = |grey: &[f32]| net.detect_grey(grey).map(<[f32]>::to_vec);
+            tracker.see(&luma, Frame::Stream { seconds }, net, None).unwrap();
             assert_eq!(tracker.faces().len(), FACE_HEADER + 45, "no face at {seconds} s");
             tracker.faces()[FACE_HEADER..].chunks(3).map(|p| [p[0], p[1]]).collect()
         })

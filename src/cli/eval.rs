@@ -1,17 +1,17 @@
 //! `eval`: how far off nets are on labelled faces, given where the face is, given it roughly, or given the whole picture.
 
-use super::nets::{self, Nets};
+use super::nets::{self, Nets, Page};
 use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::augment::{depth, Augment, Batch};
 use face96::data::{Face, Split};
 use face96::geometry::{Affine, CropBox};
-use face96::infer::{Detector, Finder, Found, FOUND_SCORE};
+use face96::infer::{Finder, Found, FOUND_SCORE};
 use face96::nets::SIDE;
 use face96::picture::Gray;
 use face96::schema::Schema;
-use face96::track::{whole_frame, Frame, Luma, Settings, Tracker, FACE_HEADER, MAX_FACES};
+use face96::track::{whole_frame, Settings};
 use face96::train::{checkpoint::write_atomically, metrics::Score, report};
 use face96::weights::Weights;
 use rand::SeedableRng;
@@ -126,7 +126,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     let data = args.data.load()?;
     let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
     if let Some(finder) = nets.finder() {
-        let keypoints = args.keypoints.as_deref().map(Weights::read).transpose()?;
+        let keypoints = args.keypoints.map(|path| Nets::load(&[path])).transpose()?;
         return eval_finder(finder, keypoints.as_ref(), &faces, args.json);
     }
     let named = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -270,7 +270,7 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
 }
 
 /// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
-fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face], json: bool) -> Result<()> {
+fn eval_finder(weights: &Weights, keypoints: Option<&Nets>, scenes: &[&Face], json: bool) -> Result<()> {
     /// Shown beside the score that the product uses, for whoever wants to choose another.
     const SCORES: [f32; 6] = [FOUND_SCORE, 0.3, 0.4, 0.5, 0.6, 0.7];
     let mut finder = Finder::new(weights)?;
@@ -294,11 +294,13 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face],
     let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
     let (found, wrong, iou) = (pct(hits[0], faces), pct(false_alarms[0], others), overlap / faces.max(1) as f64);
     let both = keypoints.map(|net| with_keypoints(&mut finder, net, scenes)).transpose()?;
-    let both = both.map(|(hits, false_alarms)| (pct(hits, faces), pct(false_alarms, others)));
+    let both =
+        both.map(|[hits, false_alarms, second]| [pct(hits, faces), pct(false_alarms, others), pct(second, faces)]);
     if json {
         let mut figures = serde_json::json!({ "n": faces, "found_pct": found, "mean_iou": iou, "negatives": others, "false_pct": wrong });
-        if let Some((found, wrong)) = both {
-            figures["with_keypoints"] = serde_json::json!({ "found_pct": found, "false_pct": wrong });
+        if let Some([found, wrong, second]) = both {
+            figures["with_keypoints"] =
+                serde_json::json!({ "found_pct": found, "false_pct": wrong, "second_pct": second });
         }
         println!("{figures}");
         return Ok(());
@@ -310,18 +312,23 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Weights>, scenes: &[&Face],
         println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
     }
     print!("{views}");
-    if let Some((found, wrong)) = both {
-        println!("with the keypoint net: {found:.2} % found, {wrong:.2} % false");
+    if let Some([found, wrong, second]) = both {
+        println!(
+            "with the keypoint net: {found:.2} % found, {wrong:.2} % false; another face in {second:.2} % of the pictures with one"
+        );
     }
     Ok(())
 }
+
+/// The most faces that the page looks for.
+const PAGE_FACES: usize = 4;
 
 /// The side of the frames that [`views`] shows to finder and keypoint net together.
 const VIEW: usize = 384;
 
 /// Shares of faces found where the frame is laid around them so that they have a given size in it and are turned: by the
 /// finder in one look, and with a keypoint net as on the page. What their picture does not fill is filled by one without a face.
-fn views(finder: &Weights, keypoints: Option<&Weights>, scenes: &[&Face]) -> Result<String> {
+fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result<String> {
     let background = |s: &&Face, side: usize| {
         let (w, h) = (s.picture.width as f32, s.picture.height as f32);
         s.picture.crop(CropBox { size: w.min(h), ..whole_frame(w, h) }.crop_to_frame(side), side)
@@ -332,7 +339,8 @@ fn views(finder: &Weights, keypoints: Option<&Weights>, scenes: &[&Face]) -> Res
     let whole = whole_frame(side as f32, side as f32).crop_to_frame(SIDE);
     // Faces that one look found, faces that the page found.
     let count = |share: f32, degrees: f32| -> Result<[usize; 2]> {
-        let (mut finder, mut page) = (Finder::new(finder)?, keypoints.map(Page::new).transpose()?);
+        let (mut finder, mut page) =
+            (Finder::new(finder)?, keypoints.map(|nets| Page::new(nets, PAGE_FACES)).transpose()?);
         let mut hits = [0; 2];
         for (i, scene) in scenes.iter().filter(|s| s.is_face()).enumerate() {
             let corners: Vec<_> = scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect();
@@ -358,7 +366,8 @@ fn views(finder: &Weights, keypoints: Option<&Weights>, scenes: &[&Face]) -> Res
             let boxes: Vec<_> = finder.find_grey(&frame.crop(whole, SIDE))?.iter().map(in_frame).collect();
             hits[0] += usize::from(best_overlap(&label, &boxes) >= 0.5);
             if let Some(page) = &mut page {
-                hits[1] += usize::from(best_overlap(&label, &page.look(&frame, &mut finder)?) >= 0.5);
+                let boxes: Vec<_> = page.look(&frame, &mut finder)?.into_iter().map(|(square, _)| square).collect();
+                hits[1] += usize::from(best_overlap(&label, &boxes) >= 0.5);
             }
         }
         Ok(hits)
@@ -392,45 +401,22 @@ fn label_of(scene: &Face) -> Option<CropBox> {
     scene.is_face().then(|| CropBox::of_corners(&scene.points))
 }
 
-/// Finder and keypoint net together, as the page looks at a picture.
-struct Page {
-    net: Detector,
-    tracker: Tracker,
-    stride: usize,
-}
-
-impl Page {
-    fn new(weights: &Weights) -> Result<Self> {
-        let mut net = Detector::new(weights)?;
-        let presence = !net.plan().presence().is_empty();
-        let settings = Settings { max_faces: MAX_FACES, ..Settings::default() };
-        let tracker = Tracker::new(&weights.meta, presence, settings);
-        Ok(Self { net, tracker, stride: FACE_HEADER + 3 * weights.meta.schema.len() })
-    }
-
-    /// The boxes of the faces in a picture.
-    fn look(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<CropBox>> {
-        let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
-        let faces = self.tracker.see(&luma, Frame::Still, &mut self.net, Some(finder))?;
-        let square = |face: &[f32]| CropBox { x: face[2], y: face[3], size: face[4], roll: face[5] };
-        Ok(faces.chunks_exact(self.stride).map(square).collect())
-    }
-}
-
-/// Faces found and pictures with a false one, by finder and keypoint net together.
-fn with_keypoints(finder: &mut Finder, weights: &Weights, scenes: &[&Face]) -> Result<(usize, usize)> {
-    let mut page = Page::new(weights)?;
-    let (mut hits, mut false_alarms) = (0, 0);
+/// Faces found, pictures without a face in which one was found, and pictures with one labelled face in which another was: by
+/// finder and keypoint net together.
+fn with_keypoints(finder: &mut Finder, nets: &Nets, scenes: &[&Face]) -> Result<[usize; 3]> {
+    let mut page = Page::new(nets, PAGE_FACES)?;
+    let [mut hits, mut false_alarms, mut others] = [0; 3];
     for scene in scenes {
-        let boxes = page.look(&scene.picture, finder)?;
+        let boxes: Vec<CropBox> = page.look(&scene.picture, finder)?.into_iter().map(|(square, _)| square).collect();
         let label = scene
             .is_face()
             .then(|| CropBox::of_corners(&scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect::<Vec<_>>()));
         let best = label.map(|label| best_overlap(&label, &boxes));
         hits += usize::from(best.is_some_and(|best| best >= 0.5));
         false_alarms += usize::from(best.is_none() && !boxes.is_empty());
+        others += usize::from(boxes.len() > usize::from(best.is_some_and(|best| best >= 0.5)) && best.is_some());
     }
-    Ok((hits, false_alarms))
+    Ok([hits, false_alarms, others])
 }
 
 #[cfg(test)]

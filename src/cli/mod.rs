@@ -14,10 +14,11 @@ use clap::{Args, Parser, Subcommand};
 use face96::data::{self, Dataset, Face, Options, Split};
 use face96::geometry::CropBox;
 use face96::infer::Finder;
-use face96::track::Settings;
+use face96::nets::SIDE;
 use face96::train::{checkpoint::write_atomically, report, Config};
 use face96::weights::{Precision, Weights};
-use nets::Nets;
+use nets::{Nets, Page};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -109,9 +110,9 @@ struct PredictArgs {
     /// Weights of the finder, for plain pictures [default: the one in this program]
     #[arg(long)]
     finder: Option<PathBuf>,
-    /// Faces of a plain picture, best first, a row each
-    #[arg(long, default_value_t = 1)]
-    max_faces: usize,
+    /// Faces of a plain picture, best first, a row each; 8 at most
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    max_faces: u8,
 }
 
 #[derive(Args)]
@@ -160,34 +161,28 @@ fn grey(crop: &[f32]) -> face96::picture::Gray {
 /// The finder that the page uses, so that the program finds faces wherever it lies.
 const FINDER: &[u8] = include_bytes!("../../pkg/weights/finder.safetensors");
 
-/// The faces in whole pictures, at most `max_faces` of each, best first, and what the nets see of them: the finder's boxes, moved to
-/// where the nets' own keypoints ask for their crop, as far as the nets too take them for faces, as on the page.
-fn find_faces(args: &PredictArgs, nets: &Nets, pictures: Vec<Face>) -> Result<(Vec<nets::Found>, Vec<Face>)> {
+/// The faces in whole pictures, at most `max_faces` of each, best first, and what the nets see of them, as on the page.
+fn find_faces(args: &PredictArgs, nets: &Nets, pictures: &[Face]) -> Result<(Vec<nets::Found>, Vec<Face>)> {
     let weights = match &args.finder {
         Some(path) => Weights::read(path)?,
         None => Weights::from_bytes(FINDER)?,
     };
-    let mut finder = Finder::new(&weights)?;
-    let (n, mut faces) = (pictures.len(), Vec::new());
-    for picture in pictures {
-        let (whole, found) = (picture.to_picture, finder.find_grey(&picture.crop())?);
-        for f in found.iter().take(args.max_faces) {
-            let corners = f.square().corners().map(|p| whole.apply(p));
-            let to_picture = CropBox::of_corners(&corners).crop_to_frame(face96::nets::SIDE);
-            faces.push(Face { to_picture, ..picture.clone() });
+    let part = |pictures: &[Face]| -> Result<Vec<(nets::Found, Face)>> {
+        let (mut finder, mut page) = (Finder::new(&weights)?, Page::new(nets, args.max_faces.into())?);
+        let mut all = Vec::new();
+        for picture in pictures {
+            let faces = page.look(&picture.picture, &mut finder)?;
+            let of_box = |square: CropBox| Face { to_picture: square.crop_to_frame(SIDE), ..picture.clone() };
+            all.extend(faces.into_iter().map(|(square, found)| (found, of_box(square))));
         }
-    }
-    let first = nets.look(&views(&faces))?;
-    for (face, (_, points)) in faces.iter_mut().zip(first) {
-        face.to_picture = nets.crop_around(&points).unwrap_or(face.to_picture);
-    }
-    let found = nets.look(&views(&faces))?;
-    let least = Settings::default().min_score;
-    let sure = found.into_iter().zip(faces).filter(|((presence, _), _)| *presence >= least);
-    let (found, faces): (Vec<_>, Vec<Face>) = sure.unzip();
-    let missed = n - faces.iter().map(|f| &f.name).collect::<BTreeSet<_>>().len();
-    if missed > 0 {
-        eprintln!("no face found in {missed} of {n} pictures; --crop takes each picture as the crop of a face");
+        Ok(all)
+    };
+    let chunk = pictures.len().div_ceil(rayon::current_num_threads()).max(1);
+    let all = pictures.par_chunks(chunk).map(part).collect::<Result<Vec<_>>>()?;
+    let (found, faces): (Vec<_>, Vec<Face>) = all.into_iter().flatten().unzip();
+    let (n, seen) = (pictures.len(), faces.iter().map(|f| &f.name).collect::<BTreeSet<_>>().len());
+    if seen < n {
+        eprintln!("no face found in {} of {n} pictures; --crop takes each picture as the crop of a face", n - seen);
     }
     Ok((found, faces))
 }
@@ -225,7 +220,7 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<Face>>> {
             split: None,
             weight: 1.,
             picture,
-            to_picture: whole.crop_to_frame(face96::nets::SIDE),
+            to_picture: whole.crop_to_frame(SIDE),
             to_file: face96::geometry::Affine::IDENTITY,
             points: vec![],
         })
@@ -241,7 +236,7 @@ fn predict(args: PredictArgs) -> Result<()> {
     let whole = |faces: Vec<Face>| Ok::<_, anyhow::Error>((nets.look(&views(&faces))?, faces));
     let (found, faces) = match plain_pictures(Path::new(&args.data))? {
         Some(pictures) if args.crop => whole(pictures)?,
-        Some(pictures) => find_faces(&args, &nets, pictures)?,
+        Some(pictures) => find_faces(&args, &nets, &pictures)?,
         None => whole(data::load(&args.data, Options::default())?.faces.into_iter().filter(|f| f.is_face()).collect())?,
     };
     if let Some(path) = &args.csv {

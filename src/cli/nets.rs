@@ -2,13 +2,13 @@
 
 use anyhow::{bail, Context, Result};
 use face96::data::Face;
-use face96::geometry::Affine;
-use face96::infer::Detector;
+use face96::geometry::{Affine, CropBox};
+use face96::infer::{Detector, Finder};
 use face96::nets::SIDE;
 use face96::picture::Gray;
 use face96::schema::{Schema, KAGGLE_KEYPOINTS};
-use face96::track::box_of;
-use face96::weights::Weights;
+use face96::track::{box_of, Frame, Luma, Settings, Tracker, FACE_HEADER};
+use face96::weights::{Metadata, Weights};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -66,23 +66,70 @@ impl Nets {
         self.nets.iter().find_map(|w| w.meta.training["seed"].as_u64()).unwrap_or(42)
     }
 
-    /// The keypoints of crops in the order of the schema, by the code that the browser runs. What several nets predict is
-    /// their mean.
-    pub(super) fn detect(&self, crops: &[Vec<f32>]) -> Result<Vec<Found>> {
-        let all = self.nets.iter().map(|w| detect(w, crops)).collect::<Result<Vec<_>>>()?;
-        let of_crop = |i: usize| {
-            let mut sums = vec![([0f32; 2], 0f32); self.schema.len()];
-            for (found, places) in all.iter().zip(&self.places) {
-                for (p, place) in found[i].1.iter().zip(places) {
-                    let (sum, n) = &mut sums[*place];
-                    *sum = [sum[0] + p[0], sum[1] + p[1]];
-                    *n += 1.;
-                }
+    /// Each net laid out to run, for one thread.
+    fn detectors(&self) -> Result<Vec<Detector>> {
+        Ok(self.nets.iter().map(Detector::new).collect::<face96::error::Result<_>>()?)
+    }
+
+    /// What they see in a crop together: the keypoints in the order of the schema; what several nets predict is their mean.
+    fn answer(&self, detectors: &mut [Detector], crop: &[f32]) -> face96::error::Result<Found> {
+        let mut sums = vec![([0f32; 2], 0f32); self.schema.len()];
+        let mut presence = 0.;
+        for (detector, places) in detectors.iter_mut().zip(&self.places) {
+            let row = detector.detect_grey(crop)?;
+            presence += row[0];
+            for (p, place) in row[1..].chunks_exact(3).zip(places) {
+                let (sum, n) = &mut sums[*place];
+                *sum = [sum[0] + p[0], sum[1] + p[1]];
+                *n += 1.;
             }
-            let presence = all.iter().map(|found| found[i].0).sum::<f32>() / all.len() as f32;
-            (presence, sums.into_iter().map(|(sum, n)| [sum[0] / n, sum[1] / n]).collect())
+        }
+        Ok((presence / self.nets.len() as f32, sums.into_iter().map(|(sum, n)| [sum[0] / n, sum[1] / n]).collect()))
+    }
+
+    /// What they see in crops, by the code that the browser runs.
+    pub(super) fn detect(&self, crops: &[Vec<f32>]) -> Result<Vec<Found>> {
+        let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
+        let part = |crops: &[Vec<f32>]| {
+            let mut detectors = self.detectors()?;
+            Ok(crops.iter().map(|crop| self.answer(&mut detectors, crop)).collect::<face96::error::Result<Vec<_>>>()?)
         };
-        Ok((0..crops.len()).map(of_crop).collect())
+        Ok(crops.par_chunks(n).map(part).collect::<Result<Vec<_>>>()?.concat())
+    }
+}
+
+/// Nets that look at pictures as the page does: the finder's boxes, moved to where the keypoints ask for their crop, as far as
+/// the nets too take them for faces.
+pub(super) struct Page<'a> {
+    nets: &'a Nets,
+    detectors: Vec<Detector>,
+    tracker: Tracker,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn new(nets: &'a Nets, max_faces: usize) -> Result<Self> {
+        let mut detectors = nets.detectors()?;
+        let presence = detectors.iter_mut().any(|d| !d.plan().presence().is_empty());
+        let mean_shape = nets.mean_shape().map(<[_]>::to_vec);
+        let meta = Metadata { schema: nets.schema.clone(), mean_shape, ..nets.nets[0].meta.clone() };
+        let tracker = Tracker::new(&meta, presence, Settings { max_faces, ..Settings::default() });
+        Ok(Self { nets, detectors, tracker })
+    }
+
+    /// The faces of a picture by itself: their boxes, presence and keypoints in its pixels.
+    pub(super) fn look(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<(CropBox, Found)>> {
+        let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
+        let net = |grey: &[f32]| {
+            let (presence, points) = self.nets.answer(&mut self.detectors, grey)?;
+            // Nobody here asks for confidences.
+            Ok(std::iter::once(presence).chain(points.into_iter().flat_map(|[x, y]| [x, y, 1.])).collect())
+        };
+        let faces = self.tracker.see(&luma, Frame::Still, net, Some(finder))?;
+        let face = |f: &[f32]| {
+            let square = CropBox { x: f[2], y: f[3], size: f[4], roll: f[5] };
+            (square, (f[1], f[FACE_HEADER..].chunks_exact(3).map(|p| [p[0], p[1]]).collect()))
+        };
+        Ok(faces.chunks_exact(FACE_HEADER + 3 * self.nets.schema.len()).map(face).collect())
     }
 }
 
@@ -147,20 +194,4 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         bail!("{}: no {BEST} in it or in a folder below", path.display());
     }
     Ok(files)
-}
-
-fn detect(weights: &Weights, crops: &[Vec<f32>]) -> Result<Vec<Found>> {
-    let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
-    let parts: Vec<Result<Vec<_>>> = crops
-        .par_chunks(n)
-        .map(|crops| {
-            let mut detector = Detector::new(weights)?;
-            let one = |crop: &Vec<f32>| {
-                let row = detector.detect_grey(crop)?;
-                Ok((row[0], row[1..].chunks_exact(3).map(|k| [k[0], k[1]]).collect()))
-            };
-            crops.iter().map(one).collect()
-        })
-        .collect();
-    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
