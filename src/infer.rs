@@ -574,6 +574,25 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
+    #[test]
+    fn the_shipped_net_takes_neither_walls_nor_grain_for_a_face() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pkg/weights/compact.safetensors");
+        let mut net = Detector::new(&Weights::from_bytes(&std::fs::read(path).unwrap()).unwrap()).unwrap();
+        let mut seed = 3;
+        for level in [0., 30., 143., 255.] {
+            for slope in [-1., 0., 0.5] {
+                for grain in [0., 2., 10.] {
+                    let grain = noise(&mut seed, SIDE * SIDE, grain);
+                    let at = |i: usize| (level + slope * (i / SIDE) as f32 + grain[i]).clamp(0., 255.);
+                    let crop: Vec<f32> = (0..SIDE * SIDE).map(at).collect();
+                    // Half of what a track needs to go on.
+                    let presence = net.detect_grey(&crop).unwrap()[0];
+                    assert!(presence < 0.15, "{presence} for grey {level}, {slope} a row");
+                }
+            }
+        }
+    }
+
     /// Weights of the right size for each layer, the same for the same name.
     fn weights(graph: &Graph) -> impl Fn(&str) -> Result<Vec<f32>> + use<'_> {
         let parameters = graph.parameters();

@@ -178,7 +178,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
             format!("{} of {}", found.iter().filter(|(presence, _)| *presence >= least).count(), found.len())
         };
         println!(
-            "presence of {least} or more: {} faces, {} half covered or mostly outside, {} with one half behind another picture, \
+            "presence of {least} or more: {} faces, {} half or wholly covered or mostly outside, {} with one half behind another picture, \
              {} pictures without one",
             count(&evaluation.found),
             count(&nets.detect(&spoiled)?),

@@ -39,7 +39,7 @@ pub struct Augment {
     pub jpeg: f32,
     /// Probability that the crop sticks out of the frame, where the browser's crop is black.
     pub edge: f32,
-    /// Probability that a face is spoiled, half covered or mostly out of the crop, and counts as none.
+    /// Probability that a face is spoiled, half covered, mostly out of the crop or gone altogether, and counts as none.
     pub spoil: f32,
 }
 
@@ -301,6 +301,22 @@ fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     }
 }
 
+/// How many of the spoiled samples show nothing at all.
+const EVEN: f32 = 0.15;
+
+/// A wall, a covered camera, what lies beyond the frame: grey that hardly changes, with grain. No picture without a face is as
+/// empty as this, and a net that has never seen it may take it for anything.
+fn even(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
+    let (level, noise) = (rng.random_range(0f32..255.), rng.random_range(-4f32..8.).max(0.));
+    let mut slope = || rng.random_range(-1.5f32..1.5) * f32::from(rng.random::<bool>());
+    let (across, down) = (slope(), slope());
+    let middle = SIDE as f32 / 2.;
+    for (i, p) in pixels.iter_mut().enumerate() {
+        let (x, y) = ((i % SIDE) as f32 - middle, (i / SIDE) as f32 - middle);
+        *p = (level + across * x + down * y + noise * grain(rng)).clamp(0., 255.);
+    }
+}
+
 /// A batch as flat buffers.
 pub struct Batch {
     /// (B, 96, 96, 1), grey 0 to 255.
@@ -344,9 +360,13 @@ impl Batch {
             let (mut pixels, points) = augment.sample(face, &data.schema, rng);
             let mut is_face = face.is_face();
             if is_face && rng.random::<f32>() < augment.spoil {
-                let other = &data.faces[indices[rng.random_range(0..indices.len())]];
-                let cover = rng.random::<bool>().then(|| piece(other, rng));
-                spoil(&mut pixels, cover.as_deref(), rng);
+                if rng.random::<f32>() < EVEN {
+                    even(&mut pixels, rng);
+                } else {
+                    let other = &data.faces[indices[rng.random_range(0..indices.len())]];
+                    let cover = rng.random::<bool>().then(|| piece(other, rng));
+                    spoil(&mut pixels, cover.as_deref(), rng);
+                }
                 is_face = false;
             }
             batch.pixels.extend(pixels);
