@@ -474,8 +474,8 @@ impl Found {
     }
 }
 
-/// Most faces of a frame.
-const MOST_FOUND: usize = 8;
+/// The most faces of a frame.
+pub const MOST_FOUND: usize = 8;
 
 /// Boxes that share more of their union are the same face.
 const SAME_BOX: f32 = 0.3;

@@ -10,7 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
-use crate::infer::{Finder, Found};
+use crate::infer::{Finder, Found, MOST_FOUND};
 use crate::nets::{GUIDE_SHARE, SIDE};
 use crate::schema::{Schema, KAGGLE_KEYPOINTS};
 use crate::synthetic::MEAN_SHAPE;
@@ -18,7 +18,7 @@ use crate::weights::Metadata;
 use std::collections::VecDeque;
 
 /// The most faces that are followed at once: as many as the finder gives.
-pub const MAX_FACES: usize = 8;
+pub const MAX_FACES: usize = MOST_FOUND;
 
 /// Numbers that stand before the keypoints of a face in [`Tracker::faces`].
 pub const FACE_HEADER: usize = 10;

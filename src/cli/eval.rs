@@ -329,13 +329,12 @@ const VIEW: usize = 384;
 /// Shares of faces found where the frame is laid around them so that they have a given size in it and are turned: by the
 /// finder in one look, and with a keypoint net as on the page. What their picture does not fill is filled by one without a face.
 fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result<String> {
-    let background = |s: &&Face, side: usize| {
+    let side = if keypoints.is_some() { VIEW } else { SIDE };
+    let background = |s: &&Face| {
         let (w, h) = (s.picture.width as f32, s.picture.height as f32);
         s.picture.crop(CropBox { size: w.min(h), ..whole_frame(w, h) }.crop_to_frame(side), side)
     };
-    let side = if keypoints.is_some() { VIEW } else { SIDE };
-    let others = scenes.iter().filter(|s| !s.is_face());
-    let backgrounds: Vec<Vec<f32>> = others.map(|s| background(s, side)).collect();
+    let backgrounds: Vec<Vec<f32>> = scenes.iter().filter(|s| !s.is_face()).map(background).collect();
     let whole = whole_frame(side as f32, side as f32).crop_to_frame(SIDE);
     // Faces that one look found, faces that the page found.
     let count = |share: f32, degrees: f32| -> Result<[usize; 2]> {
@@ -343,7 +342,7 @@ fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result
             (Finder::new(finder)?, keypoints.map(|nets| Page::new(nets, PAGE_FACES)).transpose()?);
         let mut hits = [0; 2];
         for (i, scene) in scenes.iter().filter(|s| s.is_face()).enumerate() {
-            let corners: Vec<_> = scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect();
+            let corners = corners(scene);
             let face = CropBox::of_corners(&corners);
             let size = face.size / share;
             // Seven places in the frame, the farthest with the face's middle at three quarters of the way to the edge.
@@ -366,8 +365,7 @@ fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result
             let boxes: Vec<_> = finder.find_grey(&frame.crop(whole, SIDE))?.iter().map(in_frame).collect();
             hits[0] += usize::from(best_overlap(&label, &boxes) >= 0.5);
             if let Some(page) = &mut page {
-                let boxes: Vec<_> = page.look(&frame, &mut finder)?.into_iter().map(|(square, _)| square).collect();
-                hits[1] += usize::from(best_overlap(&label, &boxes) >= 0.5);
+                hits[1] += usize::from(best_overlap(&label, &page.boxes(&frame, &mut finder)?) >= 0.5);
             }
         }
         Ok(hits)
@@ -396,6 +394,11 @@ fn best_overlap(label: &CropBox, boxes: &[CropBox]) -> f32 {
     boxes.iter().map(|b| b.iou(label)).fold(0., f32::max)
 }
 
+/// The corners of the box of a scene's face in pixels of its picture.
+fn corners(scene: &Face) -> Vec<[f32; 2]> {
+    scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect()
+}
+
 /// The box of a scene's face in pixels of the letterboxed frame; nothing where it has none.
 fn label_of(scene: &Face) -> Option<CropBox> {
     scene.is_face().then(|| CropBox::of_corners(&scene.points))
@@ -407,10 +410,8 @@ fn with_keypoints(finder: &mut Finder, nets: &Nets, scenes: &[&Face]) -> Result<
     let mut page = Page::new(nets, PAGE_FACES)?;
     let [mut hits, mut false_alarms, mut others] = [0; 3];
     for scene in scenes {
-        let boxes: Vec<CropBox> = page.look(&scene.picture, finder)?.into_iter().map(|(square, _)| square).collect();
-        let label = scene
-            .is_face()
-            .then(|| CropBox::of_corners(&scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect::<Vec<_>>()));
+        let boxes = page.boxes(&scene.picture, finder)?;
+        let label = scene.is_face().then(|| CropBox::of_corners(&corners(scene)));
         let best = label.map(|label| best_overlap(&label, &boxes));
         hits += usize::from(best.is_some_and(|best| best >= 0.5));
         false_alarms += usize::from(best.is_none() && !boxes.is_empty());

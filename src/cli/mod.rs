@@ -15,6 +15,7 @@ use face96::data::{self, Dataset, Face, Options, Split};
 use face96::geometry::CropBox;
 use face96::infer::Finder;
 use face96::nets::SIDE;
+use face96::track::MAX_FACES;
 use face96::train::{checkpoint::write_atomically, report, Config};
 use face96::weights::{Precision, Weights};
 use nets::{Nets, Page};
@@ -111,7 +112,7 @@ struct PredictArgs {
     #[arg(long)]
     finder: Option<PathBuf>,
     /// Faces of a plain picture, best first, a row each; 8 at most
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_FACES as i64))]
     max_faces: u8,
 }
 

@@ -116,6 +116,11 @@ impl<'a> Page<'a> {
         Ok(Self { nets, detectors, tracker })
     }
 
+    /// The boxes of the faces alone.
+    pub(super) fn boxes(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<CropBox>> {
+        Ok(self.look(picture, finder)?.into_iter().map(|(square, _)| square).collect())
+    }
+
     /// The faces of a picture by itself: their boxes, presence and keypoints in its pixels.
     pub(super) fn look(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<(CropBox, Found)>> {
         let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
