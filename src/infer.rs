@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::geometry::CropBox;
 use crate::nets::graph::{Graph, Node, Op};
 use crate::nets::{FINDER_SIZE, FINDER_VALUES, SIDE};
-use crate::ops::wasm::{self as kernels, Conv, ConvShape, Dense, Map, Residual};
+use crate::ops::wasm::{self as kernels, Conv, ConvShape, Dense, Lines, Map, Residual};
 use crate::picture::{grey_from_rgba, Normalisation};
 use crate::weights::{Calibration, Weights};
 use std::ops::Range;
@@ -20,8 +20,8 @@ use std::ops::Range;
 /// nothing here. Activations that are not needed any more give their place in the arena to later ones.
 pub struct Plan {
     steps: Vec<Step>,
-    arena: Vec<f32>,
-    scratch: Vec<f32>,
+    arena: Lines,
+    scratch: Lines,
     input: Vec<f32>,
     keypoints: Range<usize>,
     presence: Option<Range<usize>>,
@@ -98,8 +98,8 @@ impl Plan {
         let (h, w, c) = graph.nodes[0].shape;
         Ok(Self {
             steps,
-            arena: vec![0.; size],
-            scratch: vec![0.; scratch],
+            arena: Lines::new(size),
+            scratch: Lines::new(scratch),
             input: vec![0.; h * w * c],
             keypoints: places[output]..places[output] + maps[output].h * maps[output].w * maps[output].stride,
             presence: graph.presence.map(|i| {
@@ -732,13 +732,7 @@ mod tests {
         let input = noise(&mut 5, 96 * 96, 1.);
         plan.input().copy_from_slice(&input);
         let held = |plan: &Plan| {
-            (
-                plan.arena.as_ptr(),
-                plan.arena.capacity(),
-                plan.scratch.as_ptr(),
-                plan.scratch.capacity(),
-                plan.input.as_ptr(),
-            )
+            (plan.arena.as_ptr(), plan.arena.len(), plan.scratch.as_ptr(), plan.scratch.len(), plan.input.as_ptr())
         };
         let before = held(&plan);
         let mut steps = 0;

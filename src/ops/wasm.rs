@@ -6,7 +6,8 @@
 //! x86's 16 registers to it. The tile takes 8 for the sums, 2 for a row of weights, 1 for the input value that is
 //! repeated over all lanes and 1 for the product: 12. A 4 x 12 tile needs 17 and spills. For a step of 8 multiply-adds
 //! (16 arithmetic instructions, 8 cycles on two ports) it makes 6 loads (3 cycles), so the tile is bound by arithmetic,
-//! not by loads, and 8 independent sums hide the 4 cycles of an addition's latency.
+//! not by loads, and 8 independent sums hide the 4 cycles of an addition's latency. Tiles of 5 and 6 rows are slower,
+//! though they fit: LLVM moves the loads of all rows before the sums, and V8 spills.
 //!
 //! **Convolution without im2col.** In a (H, W, C) map with its border of zeros stored, the `k` pixels under one row of
 //! the kernel lie next to each other: `k * C` values in a run. A convolution is `k` matrix products whose rows are such
@@ -16,7 +17,7 @@
 //! **Winograd** for stride 1 (Lavin and Gray 2015): F(4 x 4, 3 x 3) where the output is whole squares of 4, with 36
 //! instead of 144 multiplications for a square, otherwise F(2 x 2, 3 x 3) with 16 instead of 36, and F(2 x 2, 2 x 2)
 //! with 9 instead of 16. Measured in V8 against F(2 x 2) alone, F(4 x 4) takes 15% off `compact`. The tests hold all
-//! three to 1e-4 of the plain sum.
+//! three to 1e-4 of the plain sum. The transforms read and write without a check each time, after one for all: 8% off.
 //!
 //! Elsewhere than on wasm with `simd128` the lanes are a `[f32; 4]`, so that the same kernels are tested natively;
 //! debug builds check every run of indices.
@@ -75,11 +76,17 @@ mod lanes {
             // SAFETY: the length was just checked.
             unsafe { Self::read(xs.as_ptr()) }
         }
+        /// # Safety
+        /// Four values at `p` are writable.
+        #[inline(always)]
+        pub unsafe fn write(self, p: *mut f32) {
+            v128_store(p.cast(), self.0);
+        }
         #[inline(always)]
         pub fn store(self, xs: &mut [f32]) {
             assert!(xs.len() >= 4);
             // SAFETY: the length was just checked.
-            unsafe { v128_store(xs.as_mut_ptr().cast(), self.0) }
+            unsafe { self.write(xs.as_mut_ptr()) }
         }
         #[inline(always)]
         pub fn add(self, y: Self) -> Self {
@@ -156,6 +163,12 @@ mod lanes {
         #[inline(always)]
         pub fn load(xs: &[f32]) -> Self {
             Self(from_fn(|i| xs[i]))
+        }
+        /// # Safety
+        /// Four values at `p` are writable.
+        #[inline(always)]
+        pub unsafe fn write(self, p: *mut f32) {
+            p.cast::<[f32; 4]>().write_unaligned(self.0);
         }
         #[inline(always)]
         pub fn store(self, xs: &mut [f32]) {
@@ -254,6 +267,39 @@ impl Map {
     }
 }
 
+/// Values that begin on a cache line, so that no vector lies across two: the allocator only promises 8 bytes.
+pub struct Lines {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Lines {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
+        Self { lines: vec![Line([0.; 16]); len.div_ceil(16)], len }
+    }
+}
+
+impl std::ops::Deref for Lines {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: a line is 16 values without padding, and there are lines for `len` values.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Lines {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as for `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
 /// What a convolution adds to its sums before the ReLU: a map of the output's size, or of half of it, where each pixel
 /// counts for 2 x 2.
 #[derive(Clone, Copy)]
@@ -266,23 +312,30 @@ pub struct Residual<'a> {
     pub half: bool,
 }
 
-/// The micro-kernel: adds to the `P` x 8 sums the product of `P` rows of `len` values, which begin at `rows` in `x`,
-/// with the (len, 8) matrix `w`.
+/// The micro-kernel: adds to the `P` x `8 C` sums the product of `P` rows of `len` values, which begin at `rows` in `x`,
+/// with `C` matrices of (len, 8) that lie one after the other in `w`.
 ///
 /// # Safety
-/// `rows[p] + len <= x.len()` for all rows, and `8 * len <= w.len()`.
+/// `rows[p] + len <= x.len()` for all rows, and `8 * C * len <= w.len()`.
 #[inline(always)]
-unsafe fn product<const P: usize>(sums: &mut [[F4; 2]; P], x: &[f32], rows: [usize; P], w: &[f32], len: usize) {
-    debug_assert!(rows.iter().all(|r| r + len <= x.len()) && TILE * len <= w.len());
+unsafe fn product<const P: usize, const C: usize>(
+    sums: &mut [[[F4; 2]; C]; P],
+    x: &[f32],
+    rows: [usize; P],
+    w: &[f32],
+    len: usize,
+) {
+    debug_assert!(rows.iter().all(|r| r + len <= x.len()) && TILE * C * len <= w.len());
     let x = rows.map(|r| x.as_ptr().add(r));
-    let w = w.as_ptr();
+    let w: [*const f32; C] = std::array::from_fn(|c| w.as_ptr().add(TILE * len * c));
     for i in 0..len {
-        let w0 = F4::read(w.add(TILE * i));
-        let w1 = F4::read(w.add(TILE * i + LANES));
+        let w = w.map(|w| [F4::read(w.add(TILE * i)), F4::read(w.add(TILE * i + LANES))]);
         for p in 0..P {
             let v = F4::read_splat(x[p].add(i));
-            sums[p][0] = sums[p][0].add_product(v, w0);
-            sums[p][1] = sums[p][1].add_product(v, w1);
+            for c in 0..C {
+                sums[p][c][0] = sums[p][c][0].add_product(v, w[c][0]);
+                sums[p][c][1] = sums[p][c][1].add_product(v, w[c][1]);
+            }
         }
     }
 }
@@ -301,7 +354,7 @@ pub struct Conv {
     inputs: usize,
     channels: usize,
     /// Direct: (channels / 8, kernel, kernel * inputs, 8). Winograd: (tile, tile, channels / 8, inputs, 8).
-    weights: Vec<f32>,
+    weights: Lines,
     bias: Vec<f32>,
 }
 
@@ -343,7 +396,7 @@ impl Conv {
         let tiles = channels.div_ceil(TILE);
         let mut packed_bias = bias.to_vec();
         packed_bias.resize(tiles * TILE, 0.);
-        let mut weights = vec![0.; tiles * TILE * inputs * if winograd > 0 { winograd * winograd } else { k * k }];
+        let mut weights = Lines::new(tiles * TILE * inputs * if winograd > 0 { winograd * winograd } else { k * k });
         for o in 0..channels {
             let (tile, lane) = (o / TILE, o % TILE);
             for i in 0..x.c {
@@ -396,7 +449,7 @@ impl Conv {
     pub fn scratch(&self, x: Map) -> usize {
         match self.winograd {
             0 => 0,
-            t => t * t * self.block(x) * (self.inputs + self.bias.len()),
+            t => t * t * (apart(self.block(x) * self.inputs) + apart(self.block(x) * self.bias.len())),
         }
     }
 
@@ -446,15 +499,16 @@ impl Conv {
                 let (y0, x0) = out.square(2, i);
                 let (y1, x1) = ((y0 + 1).min(out.h - 1), (x0 + 1).min(out.w - 1));
                 let mut at = [(y0, x0), (y0, x1), (y1, x0), (y1, x1)].map(|(y, x)| self.window(xm, y, x));
-                let mut sums = [bias; 4];
+                let mut sums = [[bias]; 4];
                 for w in weights.chunks_exact(run * TILE) {
                     // SAFETY: `w` has `run * 8` values. Window and run end within the map, border included, since y1
                     // and x1 are outputs of a convolution on it (`sums`), and `run()` has checked that x holds the map.
                     unsafe { product(&mut sums, x, at, w, run) };
                     at = at.map(|a| a + row);
                 }
-                out.store(c, (y0, x0), sums.map(|s| s[0]));
-                out.store(c + LANES, (y0, x0), sums.map(|s| s[1]));
+                let place = out.place((y0, x0));
+                out.store(c, &place, sums.map(|[s]| s[0]));
+                out.store(c + LANES, &place, sums.map(|[s]| s[1]));
             }
         }
     }
@@ -463,52 +517,66 @@ impl Conv {
     /// multiply each of the T * T matrices with its weights to `m` (T * T, tiles, channels), transform back.
     fn winograd<const T: usize, const M: usize>(&self, x: &[f32], xm: Map, out: &mut Out, scratch: &mut [f32]) {
         let (inputs, outputs, block) = (self.inputs, self.bias.len(), self.block(xm));
-        let (v, m) = scratch.split_at_mut(T * T * block * inputs);
+        let (next_v, next_m) = (apart(block * inputs), apart(block * outputs));
+        let (v, m) = scratch.split_at_mut(T * T * next_v);
+        assert!(v.len() >= T * T * next_v && m.len() >= T * T * next_m && self.bias.len() >= outputs);
         let row = (xm.w + 2 * xm.pad) * inputs;
         let squares = out.squares(M);
         for first in (0..squares).step_by(block) {
             let n = block.min(squares - first);
             for i in 0..n {
                 let (y0, x0) = out.square(M, first + i);
-                let from = self.window(xm, y0, x0);
+                let x = &x[self.window(xm, y0, x0)..][..(T - 1) * row + T * inputs];
                 for c in (0..inputs).step_by(LANES) {
                     let mut d = [[F4::splat(0.); T]; T];
                     for (j, line) in d.iter_mut().enumerate() {
                         for (k, value) in line.iter_mut().enumerate() {
-                            *value = F4::load(&x[from + j * row + k * inputs + c..]);
+                            // SAFETY: j and k are less than T and c + 4 at most `inputs`, which is whole vectors, so this
+                            // is within the slice taken above.
+                            *value = unsafe { F4::read(x.as_ptr().add(j * row + k * inputs + c)) };
                         }
                         *line = to_winograd(*line);
                     }
                     for k in 0..T {
                         let column = to_winograd(std::array::from_fn::<_, T, _>(|j| d[j][k]));
                         for (j, value) in column.into_iter().enumerate() {
-                            value.store(&mut v[((j * T + k) * block + i) * inputs + c..]);
+                            // SAFETY: i is less than `block` and `next_v` at least block * inputs; v was checked.
+                            unsafe { value.write(v.as_mut_ptr().add((j * T + k) * next_v + i * inputs + c)) };
                         }
                     }
                 }
             }
             for t in 0..T * T {
-                let v = &v[t * block * inputs..][..n * inputs];
-                let m = &mut m[t * block * outputs..][..n * outputs];
+                let v = &v[t * next_v..][..n * inputs];
+                let m = &mut m[t * next_m..][..n * outputs];
                 let w = &self.weights[t * outputs * inputs..][..outputs * inputs];
                 matrix_product(v, w, m, inputs, outputs);
             }
             for i in 0..n {
                 let (y0, x0) = out.square(M, first + i);
+                // The 2 x 2 squares of this one: M / 2 across.
+                let places: [Place; 4] = std::array::from_fn(|q| {
+                    let q = q % (M * M / 4);
+                    out.place((y0 + q / (M / 2) * 2, x0 + q % (M / 2) * 2))
+                });
                 for c in (0..outputs).step_by(LANES) {
                     let mut half = [[F4::splat(0.); T]; M];
                     for k in 0..T {
-                        let column: [F4; T] =
-                            std::array::from_fn(|j| F4::load(&m[((j * T + k) * block + i) * outputs + c..]));
+                        let column: [F4; T] = std::array::from_fn(|j| {
+                            // SAFETY: i is less than `block` and `next_m` at least block * outputs; m was checked.
+                            unsafe { F4::read(m.as_ptr().add((j * T + k) * next_m + i * outputs + c)) }
+                        });
                         for (line, value) in half.iter_mut().zip(from_winograd::<T, M>(column)) {
                             line[k] = value;
                         }
                     }
-                    let bias = F4::load(&self.bias[c..]);
+                    // SAFETY: c + 4 is at most `outputs`, and there are as many biases.
+                    let bias = unsafe { F4::read(self.bias.as_ptr().add(c)) };
                     let sums = half.map(|line| from_winograd::<T, M>(line).map(|s| s.add(bias)));
                     for (j, two) in sums.chunks_exact(2).enumerate() {
-                        for k in (0..M).step_by(2) {
-                            out.store(c, (y0 + 2 * j, x0 + k), [two[0][k], two[0][k + 1], two[1][k], two[1][k + 1]]);
+                        for k in 0..M / 2 {
+                            let [above, below] = [two[0], two[1]].map(|line| [line[2 * k], line[2 * k + 1]]);
+                            out.store(c, &places[j * (M / 2) + k], [above[0], above[1], below[0], below[1]]);
                         }
                     }
                 }
@@ -520,46 +588,73 @@ impl Conv {
 /// Scratch of a Winograd block, in values: 64 KB. Twice and four times as much take the same time.
 const SCRATCH: usize = 16 * 1024;
 
-/// (n, inputs) times (outputs / 8, inputs, 8) to (n, outputs).
+/// From one of Winograd's matrices of `values` to the next: an odd number of cache lines. The transforms go through all
+/// 36 of them at one place; a power of two between them would put these lines into a few sets of the first-level cache.
+fn apart(values: usize) -> usize {
+    const LINE: usize = 16;
+    (values.div_ceil(LINE) | 1) * LINE
+}
+
+/// (n, inputs) times (outputs / 8, inputs, 8) to (n, outputs). Rows go in fours; where two or one are left, they take two
+/// or four matrices of 8 at once, so that there are always 8 sums: a fused multiply-add takes four cycles, and two begin in
+/// each.
 fn matrix_product(x: &[f32], w: &[f32], y: &mut [f32], inputs: usize, outputs: usize) {
+    const GROUP: usize = 4;
     let n = x.len() / inputs;
     assert!(x.len() >= n * inputs && y.len() >= n * outputs && w.len() >= outputs * inputs);
-    for (tile, w) in w.chunks_exact(inputs * TILE).enumerate() {
-        let mut first = 0;
-        while first < n {
-            // Nine rows are three times three, not four, four and one.
-            let rows = (n - first).div_ceil((n - first).div_ceil(4));
-            let y = &mut y[first * outputs + tile * TILE..];
-            // SAFETY: rows `first` to `first + rows` exist in x, and w is a panel of inputs * 8.
-            unsafe {
-                match rows {
-                    4 => rows_product::<4>(x, first, w, y, inputs, outputs),
-                    3 => rows_product::<3>(x, first, w, y, inputs, outputs),
-                    2 => rows_product::<2>(x, first, w, y, inputs, outputs),
-                    _ => rows_product::<1>(x, first, w, y, inputs, outputs),
+    let panel = inputs * TILE;
+    let shape = (inputs, outputs);
+    for (group, w) in w.chunks(GROUP * panel).enumerate() {
+        let c = group * GROUP * TILE;
+        let panels = w.len() / panel;
+        let (whole, pairs) = (n / 4 * 4, panels / 2 * 2);
+        // SAFETY: rows up to n are in x and y, and `panels` matrices of 8 in w.
+        unsafe {
+            for i in 0..panels {
+                for row in (0..whole).step_by(4) {
+                    rows_product::<4, 1>(x, &w[i * panel..], y, (row, c + i * TILE), shape);
                 }
             }
-            first += rows;
+            if n - whole >= 2 {
+                for i in (0..pairs).step_by(2) {
+                    rows_product::<2, 2>(x, &w[i * panel..], y, (whole, c + i * TILE), shape);
+                }
+                if pairs < panels {
+                    rows_product::<2, 1>(x, &w[pairs * panel..], y, (whole, c + pairs * TILE), shape);
+                }
+            }
+            if n % 2 == 1 {
+                match panels {
+                    4 => rows_product::<1, 4>(x, w, y, (n - 1, c), shape),
+                    3 => rows_product::<1, 3>(x, w, y, (n - 1, c), shape),
+                    2 => rows_product::<1, 2>(x, w, y, (n - 1, c), shape),
+                    _ => rows_product::<1, 1>(x, w, y, (n - 1, c), shape),
+                }
+            }
         }
     }
 }
 
+/// `P` rows by `8 C` columns of y, from (row, column) `at` on.
+///
 /// # Safety
-/// As for [`product`], with the rows `first` to `first + P` of `inputs` values.
+/// These rows are in `x`, as many of `outputs` values in `y`, and `C` matrices of (inputs, 8) in `w`.
 #[inline(always)]
-unsafe fn rows_product<const P: usize>(
+unsafe fn rows_product<const P: usize, const C: usize>(
     x: &[f32],
-    first: usize,
     w: &[f32],
     y: &mut [f32],
-    inputs: usize,
-    outputs: usize,
+    at: (usize, usize),
+    (inputs, outputs): (usize, usize),
 ) {
-    let mut sums = [[F4::splat(0.); 2]; P];
-    product(&mut sums, x, std::array::from_fn(|p| (first + p) * inputs), w, inputs);
-    for (p, s) in sums.into_iter().enumerate() {
-        s[0].store(&mut y[p * outputs..]);
-        s[1].store(&mut y[p * outputs + LANES..]);
+    let mut sums = [[[F4::splat(0.); 2]; C]; P];
+    product(&mut sums, x, std::array::from_fn(|p| (at.0 + p) * inputs), w, inputs);
+    for (p, row) in sums.into_iter().enumerate() {
+        let to = (at.0 + p) * outputs + at.1;
+        debug_assert!(at.1 + TILE * C <= outputs && to + TILE * C <= y.len());
+        for (i, s) in row.into_iter().flatten().enumerate() {
+            s.write(y.as_mut_ptr().add(to + i * LANES));
+        }
     }
 }
 
@@ -670,29 +765,51 @@ impl Out<'_> {
         (y.min(self.h.saturating_sub(side)), x.min(self.w.saturating_sub(side)))
     }
 
-    /// Stores four channels from `c` of the square at (y, x); sums of channels that the output does not have are
+    /// Where the 2 x 2 square of sums at (y, x) goes.
+    #[inline(always)]
+    fn place(&self, (y, x): (usize, usize)) -> Place {
+        let pixels: [_; 4] = std::array::from_fn(|p| ((y + p / 2).min(self.h - 1), (x + p % 2).min(self.w - 1)));
+        let y = if self.pool { [self.map.at(y / 2, x / 2); 4] } else { pixels.map(|(y, x)| self.map.at(y, x)) };
+        assert!(y.iter().all(|at| at + self.map.stride <= self.y.len()));
+        let residual = self.residual.as_ref().map_or([0; 4], |r| {
+            let shift = usize::from(r.half);
+            let at = pixels.map(|(y, x)| r.map.at(y >> shift, x >> shift));
+            assert!(r.map.stride == self.map.stride && at.iter().all(|at| at + r.map.stride <= r.x.len()));
+            at
+        });
+        Place { y, residual }
+    }
+
+    /// Stores four channels from `c`, a multiple of four, of a square; sums of channels that the output does not have are
     /// dropped.
     #[inline(always)]
-    fn store(&mut self, c: usize, (y, x): (usize, usize), sums: [F4; 4]) {
+    fn store(&mut self, c: usize, place: &Place, sums: [F4; 4]) {
         if c >= self.map.stride {
             return;
         }
         let zero = F4::splat(0.);
-        if self.pool {
-            let most = sums[0].max(sums[1]).max(sums[2].max(sums[3]));
-            let most = if self.relu { most.max(zero) } else { most };
-            return most.store(&mut self.y[self.map.at(y / 2, x / 2) + c..]);
-        }
-        for (p, mut sum) in sums.into_iter().enumerate() {
-            let (y, x) = ((y + p / 2).min(self.h - 1), (x + p % 2).min(self.w - 1));
-            if let Some(r) = &self.residual {
-                let shift = usize::from(r.half);
-                sum = sum.add(F4::load(&r.x[r.map.at(y >> shift, x >> shift) + c..]));
+        // SAFETY: c + 4 is at most the stride, a multiple of four, and `place` has checked that as much is there.
+        unsafe {
+            if self.pool {
+                let most = sums[0].max(sums[1]).max(sums[2].max(sums[3]));
+                let most = if self.relu { most.max(zero) } else { most };
+                return most.write(self.y.as_mut_ptr().add(place.y[0] + c));
             }
-            let sum = if self.relu { sum.max(zero) } else { sum };
-            sum.store(&mut self.y[self.map.at(y, x) + c..]);
+            for (p, mut sum) in sums.into_iter().enumerate() {
+                if let Some(r) = &self.residual {
+                    sum = sum.add(F4::read(r.x.as_ptr().add(place.residual[p] + c)));
+                }
+                let sum = if self.relu { sum.max(zero) } else { sum };
+                sum.write(self.y.as_mut_ptr().add(place.y[p] + c));
+            }
         }
     }
+}
+
+/// Where the pixels of a 2 x 2 square begin in the output, or the one of a pool, and in what is added to them.
+struct Place {
+    y: [usize; 4],
+    residual: [usize; 4],
 }
 
 /// A dense layer. Its weights are read once a frame and never again, so memory bounds it: each row is held as 16-bit

@@ -1,8 +1,8 @@
 // make bench: face96 beside other runtimes on this machine, interleaved in one go. Prints a table, writes the figures to
 // target/bench/browser.json and training.json ({ net: { runtime: { median, p95 } } }, milliseconds and samples a second),
-// the limits to limits.json, and a picture of it all to bench.svg.
+// the limits to limits.json, our nets in turns with each other to ratio.json, and a picture of it all to bench.svg.
 //
-//   node tools/bench/bench.js [--quick] [browser] [training]
+//   node tools/bench/bench.js [--quick] [browser] [ratio] [training]
 import { execFile } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -52,27 +52,39 @@ function serve() {
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server)));
 }
 
-async function browserPart() {
+/**
+ * What `measure` gives of a page of Chromium's and the builds of face96, `face96` being the one that the page would load.
+ * @template T @param {(page: import('playwright-core').Page, builds: Record<string, { glue: string, wasm: string }>) => Promise<T>} measure
+ */
+async function inChromium(measure) {
   const server = await serve();
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
-  const figures = {};
-  const limits = {};
   try {
     const page = await browser.newPage();
     page.on('pageerror', (error) => console.error(error));
     await page.goto(`http://127.0.0.1:${server.address().port}/tools/bench/page.html`);
-    // What a page on this browser would load, and the other one.
     const relaxed = await page.evaluate(async () => (await import('/pkg/simd.js')).hasRelaxedSimd());
     const plain = { glue: '/pkg/dist/face96.js', wasm: '/pkg/dist/face96_bg.wasm' };
-    const builds = {
-      ...(relaxed
+    return await measure(
+      page,
+      relaxed
         ? { face96: { glue: '/pkg/dist/face96.js?relaxed', wasm: '/pkg/dist/face96_relaxed_bg.wasm' }, 'face96-simd128': plain }
-        : { face96: plain }),
-      candle: { glue: '/target/bench/candle/candle.js', wasm: '/target/bench/candle/candle_bg.wasm' },
-    };
+        : { face96: plain },
+    );
+  } finally {
+    await browser.close();
+    server.close();
+  }
+}
+
+const browserPart = () =>
+  inChromium(async (page, ours) => {
+    const builds = { ...ours, candle: { glue: '/target/bench/candle/candle.js', wasm: '/target/bench/candle/candle_bg.wasm' } };
+    const figures = {};
+    const limits = {};
     for (const net of nets) {
       const result = await page.evaluate(
         async ([net, builds, rounds, frames]) => {
@@ -93,12 +105,22 @@ async function browserPart() {
         limits[net][name] = { limitPerSecond: limit, share: share(result.multiplyAdds), shareMade: share(made) };
       }
     }
-  } finally {
-    await browser.close();
-    server.close();
-  }
-  return { figures, limits };
-}
+    return { figures, limits };
+  });
+
+/** Our nets in turns with each other: between those of the browser part lie minutes, in which a machine's speed can change. */
+const ratioPart = () =>
+  inChromium(async (page, { face96 }) => {
+    const times = await page.evaluate(
+      async ([nets, build, rounds]) => {
+        const { loadOurs, time } = await import('/tools/bench/page.js');
+        return (await time({ runtimes: await loadOurs(nets, build), limits: {} }, rounds, 10)).times;
+      },
+      [nets, face96, quick ? 20 : 200],
+    );
+    const [net2, compact] = nets.map((net) => median(times[net]));
+    return { net2, compact, compactByNet2: compact / net2 };
+  });
 
 async function trainingPart() {
   const options = { env: { ...process.env, RAYON_NUM_THREADS: '2', OMP_NUM_THREADS: '2', OPENBLAS_NUM_THREADS: '2' } };
@@ -162,7 +184,6 @@ if (wanted('browser')) {
   write('browser.json', figures);
   write('limits.json', limits);
   show('forward in the browser, 1 thread, ms', 'ms', figures);
-  console.log(`\nface96, compact by net2: ${(figures.compact.face96.median / figures.net2.face96.median).toFixed(2)}`);
   const rows = [['limit: registers alone', 'billion a second', 'share, plain sums', 'share, as made']];
   for (const net of nets) {
     for (const [name, { limitPerSecond, share, shareMade }] of Object.entries(limits[net]).filter(([, v]) => v.share)) {
@@ -175,6 +196,12 @@ if (wanted('browser')) {
     const steps = limits[net].profile.map(([name, ms, n]) => [name, ms.toFixed(3), (n / 1e6).toFixed(2), n && ms ? percent(n / (ms / 1000) / limit) : '']);
     console.log(`\n${table([[`${net}: where a frame goes (simd128)`, 'ms', 'million multiply-adds made', 'of the limit'], ...steps])}`);
   }
+}
+if (wanted('ratio')) {
+  const ratio = await ratioPart();
+  write('ratio.json', ratio);
+  const { net2, compact, compactByNet2 } = ratio;
+  console.log(`\nface96's nets in turns: net2 ${net2.toFixed(2)} ms, compact ${compact.toFixed(2)} ms, compact by net2 ${compactByNet2.toFixed(2)}`);
 }
 if (wanted('training')) {
   const figures = await trainingPart();

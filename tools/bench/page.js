@@ -103,6 +103,26 @@ async function face96(glue, wasm) {
   return module;
 }
 
+/** A face of 96 x 96 RGBA pixels. */
+function drawnFace(module) {
+  const face = new module.SyntheticFace(3, SIDE, SIDE);
+  const rgba = face.draw(0);
+  face.free();
+  return rgba;
+}
+
+/** Runtimes by the name of the net, all of them ours. */
+export async function loadOurs(nets, { glue, wasm }) {
+  const module = await face96(glue, wasm);
+  const rgba = drawnFace(module);
+  const runtimes = {};
+  for (const net of nets) {
+    const detector = new module.Detector(await fetchBytes(`/target/bench/${net}.safetensors`));
+    runtimes[net] = () => detector.detect(rgba);
+  }
+  return runtimes;
+}
+
 /**
  * Loads a net into every runtime; throws where one of them disagrees.
  * @param {string} net
@@ -120,10 +140,8 @@ export async function load(net, builds) {
   for (const [name, { glue, wasm }] of Object.entries(builds)) {
     const module = await face96(glue, wasm);
     if (!input) {
-      const face = new module.SyntheticFace(3, SIDE, SIDE);
-      input = { rgba: face.draw(0) };
-      input.values = normalised(input.rgba, JSON.parse(metadata.normalisation));
-      face.free();
+      const rgba = drawnFace(module);
+      input = { rgba, values: normalised(rgba, JSON.parse(metadata.normalisation)) };
     }
     if (name === 'candle') {
       const model = new module.CandleNet(bytes);
