@@ -88,7 +88,7 @@ impl NetConfig {
             "net6" => tutorial([500, 500], [0.1, 0.2, 0.3, 0.5]),
             "net7" => tutorial([1000, 1000], [0.1, 0.2, 0.3, 0.5]),
             "compact" => {
-                Self::Compact { channels: [16, 32, 64, 104], blocks: [0, 2, 2, 1], head: 32, confidence: true }
+                Self::Compact { channels: [16, 32, 64, 104], blocks: [0, 1, 2, 1], head: 32, confidence: true }
             }
             "finder" => Self::Finder { channels: [16, 16, 32, 40], blocks: [0, 2, 1, 1], head: 24 },
             _ => {
