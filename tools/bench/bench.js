@@ -53,7 +53,8 @@ function serve() {
 }
 
 /**
- * What `measure` gives of a page of Chromium's and the builds of face96, `face96` being the one that the page would load.
+ * What `measure` makes of a page in Chromium and of our builds: `face96`, the one that a page on this browser would load, and
+ * perhaps the other one.
  * @template T @param {(page: import('playwright-core').Page, builds: Record<string, { glue: string, wasm: string }>) => Promise<T>} measure
  */
 async function inChromium(measure) {
@@ -108,13 +109,13 @@ const browserPart = () =>
     return { figures, limits };
   });
 
-/** Our nets in turns with each other: between those of the browser part lie minutes, in which a machine's speed can change. */
+/** Our nets in turns with each other: in the browser part one follows the other, and a machine's speed can change meanwhile. */
 const ratioPart = () =>
   inChromium(async (page, { face96 }) => {
     const times = await page.evaluate(
       async ([nets, build, rounds]) => {
         const { loadOurs, time } = await import('/tools/bench/page.js');
-        return (await time({ runtimes: await loadOurs(nets, build), limits: {} }, rounds, 10)).times;
+        return (await time({ runtimes: await loadOurs(nets, build) }, rounds, 10)).times;
       },
       [nets, face96, quick ? 20 : 200],
     );

@@ -175,9 +175,9 @@ export async function load(net, builds) {
 
 /**
  * Milliseconds of each frame by runtime, taken in turns, and multiply-adds a second of the registers alone.
- * @param {Awaited<ReturnType<typeof load>>} net
+ * @param {Pick<Awaited<ReturnType<typeof load>>, 'runtimes'> & { limits?: Record<string, (steps: number) => void> }} net
  */
-export async function time({ runtimes, limits }, rounds, frames) {
+export async function time({ runtimes, limits = {} }, rounds, frames) {
   const names = Object.keys(runtimes);
   const times = Object.fromEntries(names.map((name) => [name, []]));
   const rates = Object.fromEntries(Object.keys(limits).map((name) => [name, []]));
