@@ -1,57 +1,55 @@
 //! For `make bench` in the browser: a net by candle's own ops, to compare ours with, and a profile of ours. Built by
 //! `tools/bench` alone, never part of the package.
 
-use crate::infer::Plan;
-use crate::nets::{candle, graph::Graph, graph::Op, unit_offset, SIDE};
+use crate::infer::Detector;
+use crate::nets::layers::Mode;
+use crate::nets::{Net, NetConfig, Output, SIDE};
 use crate::weights::Weights;
 use candle_core::{Device, Result, Tensor};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = performance)]
-    fn now() -> f64;
+fn js_error(error: impl std::fmt::Display) -> JsError {
+    JsError::new(&error.to_string())
 }
 
-/// Where a frame of ours goes: `[name, milliseconds, multiply-adds made]` of each step as JSON, the median of `frames`.
+/// Where a frame of ours goes: `[name, milliseconds, multiply-adds made]` of each layer as JSON, the median of `frames`.
 ///
 /// # Errors
-/// A file that does not fit its own net.
+/// A file that does not fit its own net; a place without `performance`.
 #[wasm_bindgen]
 pub fn profile(bytes: &[u8], frames: usize) -> std::result::Result<String, JsError> {
-    let weights = Weights::from_bytes(bytes).map_err(js_error)?;
-    let graph = weights.graph().map_err(js_error)?;
-    let mut plan = Plan::new(&graph, |name| weights.tensor(name)).map_err(js_error)?;
-    let mut steps: Vec<(String, Vec<f64>, u64)> = vec![];
+    let clock = js_sys::global().unchecked_into::<web_sys::WorkerGlobalScope>().performance();
+    let clock = clock.ok_or_else(|| JsError::new("no clock here"))?;
+    let detector = Detector::new(&Weights::from_bytes(bytes).map_err(js_error)?).map_err(js_error)?;
+    let layers: RefCell<Vec<(String, Vec<f64>, usize)>> = RefCell::default();
     for frame in 0..frames.max(1) {
-        let (mut i, mut last) = (0, now());
-        plan.run_steps(|name, multiply_adds| {
-            let time = now();
+        let (at, last) = (RefCell::new(0), RefCell::new(clock.now()));
+        let watch = |call: &crate::nets::trace::Call| {
+            let time = clock.now();
+            let mut layers = layers.borrow_mut();
             if frame == 0 {
-                steps.push((name.into(), vec![], multiply_adds));
+                layers.push((call.name.into(), vec![], call.multiply_adds));
             }
-            steps[i].1.push(time - last);
-            (i, last) = (i + 1, now());
-        });
+            layers[*at.borrow()].1.push(time - *last.borrow());
+            *at.borrow_mut() += 1;
+            *last.borrow_mut() = clock.now();
+        };
+        detector.forward(&Mode::Watch(&watch)).map_err(js_error)?;
     }
     let median = |mut times: Vec<f64>| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     };
-    let rows: Vec<_> = steps.into_iter().map(|(name, times, n)| (name, median(times), n)).collect();
+    let rows: Vec<_> = layers.into_inner().into_iter().map(|(name, times, n)| (name, median(times), n)).collect();
     serde_json::to_string(&rows).map_err(js_error)
 }
 
-/// A net and its weights as candle's tensors.
+/// A net by candle's own ops.
 #[wasm_bindgen]
 pub struct CandleNet {
-    graph: Graph,
-    tensors: HashMap<String, Tensor>,
-}
-
-fn js_error(error: impl std::fmt::Display) -> JsError {
-    JsError::new(&error.to_string())
+    net: Net,
+    config: NetConfig,
 }
 
 #[wasm_bindgen]
@@ -63,13 +61,7 @@ impl CandleNet {
     #[wasm_bindgen(constructor)]
     pub fn new(bytes: &[u8]) -> std::result::Result<CandleNet, JsError> {
         let weights = Weights::from_bytes(bytes).map_err(js_error)?;
-        let graph = weights.graph().map_err(js_error)?;
-        let mut tensors = HashMap::new();
-        for p in graph.parameters() {
-            let values = weights.tensor(&p.name).map_err(js_error)?;
-            tensors.insert(p.name, Tensor::from_vec(values, p.shape, &Device::Cpu).map_err(js_error)?);
-        }
-        Ok(Self { graph, tensors })
+        Ok(Self { net: weights.net().map_err(js_error)?, config: weights.meta.config })
     }
 
     /// Keypoints `[x0, y0, x1, y1, ...]` in pixels of the crop from its 96 x 96 normalised values.
@@ -84,14 +76,12 @@ impl CandleNet {
 
 impl CandleNet {
     fn points(&self, input: &[f32]) -> Result<Vec<f32>> {
-        let picture = Tensor::from_slice(input, (1, 1, SIDE, SIDE), &Device::Cpu)?;
-        let all = candle::forward(&self.graph, &picture, None, |name| Ok(self.tensors[name].clone()))?;
-        let keypoints = &all[self.graph.keypoints];
-        let places = match self.graph.nodes[self.graph.keypoints].op {
-            Op::SoftArgmax => keypoints.narrow(1, 0, 2)?.permute((0, 3, 1, 2))?,
-            _ => keypoints.clone(),
+        let picture = Tensor::from_slice(input, (1, SIDE, SIDE, 1), &Device::Cpu)?;
+        let places = match self.net.forward_t(&picture, &Mode::Candle(None))? {
+            Output::Heatmaps { places, .. } => places.narrow(2, 0, 2)?,
+            Output::Points(points) | Output::Boxes(points) => points,
         };
-        let (half, offset) = (SIDE as f32 / 2., unit_offset(&self.graph));
+        let (half, offset) = (SIDE as f32 / 2., self.config.unit_offset());
         Ok(places.flatten_all()?.to_vec1::<f32>()?.into_iter().map(|v| v * half + offset).collect())
     }
 }

@@ -29,7 +29,7 @@ pub enum Error {
     #[error("input: {0}")]
     Input(String),
     /// A fault in the tensor library.
-    #[cfg(feature = "native")]
+    #[cfg(any(feature = "native", feature = "wasm"))]
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

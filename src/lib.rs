@@ -16,19 +16,24 @@ pub mod bench_candle;
 pub mod data;
 pub mod error;
 pub mod geometry;
+#[cfg(any(feature = "native", feature = "wasm"))]
 pub mod infer;
+#[cfg(any(feature = "native", feature = "wasm"))]
 pub mod nets;
 #[cfg(feature = "native")]
 pub mod onnx;
+#[cfg(any(feature = "native", feature = "wasm"))]
 pub mod ops;
 pub mod picture;
 pub mod schema;
 pub mod synthetic;
+#[cfg(any(feature = "native", feature = "wasm"))]
 pub mod track;
 #[cfg(feature = "native")]
 pub mod train;
 #[cfg(feature = "wasm")]
 pub mod wasm;
+#[cfg(any(feature = "native", feature = "wasm"))]
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -9,13 +9,13 @@
 //! from other things also `presence`, (batch, 1), the probability of a face; from one that judges its keypoints also
 //! `confidence`, (batch, K), the probability that each is right.
 //!
-//! The steps are those of [`Graph`], convolutions with their ReLU as two nodes; ONNX has channels before height and width,
+//! The steps are those that the net's own pass tells ([`Graph::of`]), convolutions with their ReLU as two nodes; ONNX has channels before height and width,
 //! so the weights of a dense layer are put in that order. The names of the keypoints are in the metadata `keypoints`.
 
 use crate::error::{Error, Result};
-use crate::nets::graph::{Graph, Node, Op};
-use crate::nets::{unit_offset, SIDE};
-use crate::weights::{Calibration, Weights};
+use crate::nets::trace::{Graph, Node, Op};
+use crate::nets::SIDE;
+use crate::weights::Weights;
 use prost::Message;
 
 /// The messages of `onnx.proto3` as far as they are needed here; field numbers and types are that file's.
@@ -158,7 +158,7 @@ const INT64: i32 = 7;
 /// # Errors
 /// Weights that do not fit their own net.
 pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
-    let graph = weights.graph()?;
+    let graph = Graph::of(&weights.net()?)?;
     let mut out = Builder::default();
     // The name of each step's output; it changes where a ReLU follows.
     let mut names: Vec<String> = Vec::with_capacity(graph.nodes.len());
@@ -167,7 +167,7 @@ pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
         let name = out.step(&graph, node, &x, weights)?;
         names.push(name);
     }
-    out.results(&graph, &names, weights.meta.schema.len(), weights.meta.calibration.unwrap_or_default());
+    out.results(&graph, &names, weights);
 
     let meta = &weights.meta;
     let normalisation = serde_json::to_value(meta.normalisation).map_err(|e| Error::Weights(e.to_string()))?;
@@ -270,7 +270,11 @@ impl Builder {
         let name = &format!("net.{}", node.name);
         let (h, w, c) = graph.input_shape(node);
         let of = |suffix: &str| format!("{name}.{suffix}");
-        let read = |suffix: &str| weights.tensor(&format!("{}.{suffix}", node.name));
+        let read = |suffix: &str| {
+            let name = format!("{}.{suffix}", node.name);
+            let found = weights.tensor(&name).map(|(_, values)| values.to_vec());
+            found.ok_or_else(|| Error::Weights(format!("tensor '{name}' is missing")))
+        };
         Ok(match node.op {
             Op::Input => "input".into(),
             Op::Conv { kernel, stride, padding, channels, norm: _, relu } => {
@@ -297,7 +301,6 @@ impl Builder {
                 let y = self.node(name, "Gemm", &[&flat, &weight, &bias], vec![int("transB", 1)]);
                 self.relu(y, relu)
             }
-            Op::Dropout { .. } => x[0].into(),
             Op::Add { relu } => {
                 let y = self.node(name, "Add", x, vec![]);
                 self.relu(y, relu)
@@ -335,10 +338,12 @@ impl Builder {
     }
 
     /// From the net's units to pixels, from logits to probabilities.
-    fn results(&mut self, graph: &Graph, names: &[String], keypoints: usize, calibration: Calibration) {
+    fn results(&mut self, graph: &Graph, names: &[String], weights: &Weights) {
+        let keypoints = weights.meta.schema.len();
+        let calibration = weights.meta.calibration.unwrap_or_default();
         let shape = self.ints("keypoints.shape", &[-1, keypoints as i64, 2]);
         let half = self.floats("keypoints.half_side", &[], [SIDE as f32 / 2.]);
-        let offset = self.floats("keypoints.offset", &[], [unit_offset(graph)]);
+        let offset = self.floats("keypoints.offset", &[], [weights.meta.config.unit_offset()]);
         let units = self.node("keypoints.units", "Reshape", &[&names[graph.keypoints], &shape], vec![]);
         let scaled = self.node("keypoints.scaled", "Mul", &[&units, &half], vec![]);
         self.node("keypoints", "Add", &[&scaled, &offset], vec![]);

@@ -2,8 +2,8 @@
 //! Whatever is wrong with what JavaScript hands in becomes an `Error` there; the module never traps.
 
 use crate::geometry::CropBox;
+use crate::nets::layers::Mode;
 use crate::nets::SIDE;
-use crate::ops::wasm as kernels;
 use crate::picture::grey_from_rgba;
 use crate::schema::Schema;
 use crate::weights::{Metadata, Weights};
@@ -48,9 +48,9 @@ impl Detector {
     #[wasm_bindgen(constructor)]
     pub fn new(weights: &[u8]) -> Result<Detector, JsError> {
         let weights = Weights::from_bytes(weights).map_err(js_error)?;
-        let mut detector = infer::Detector::new(&weights).map_err(js_error)?;
+        let detector = infer::Detector::new(&weights).map_err(js_error)?;
         let meta = weights.meta;
-        let presence = !detector.plan().presence().is_empty();
+        let presence = detector.has_presence();
         let info = Info {
             net: &meta.net,
             version: &meta.crate_version,
@@ -96,8 +96,14 @@ impl Detector {
     }
 
     /// Runs the net alone `times` times on its last input: for benchmarks, which would otherwise time the boundary too.
-    pub fn forward(&mut self, times: u32) {
-        (0..times).for_each(|_| self.detector.plan().run());
+    ///
+    /// # Errors
+    /// Only from the tensor library.
+    pub fn forward(&self, times: u32) -> Result<(), JsError> {
+        for _ in 0..times {
+            self.detector.forward(&Mode::Infer).map_err(js_error)?;
+        }
+        Ok(())
     }
 }
 
@@ -247,10 +253,11 @@ fn settings(
     track::Settings { max_faces: max_faces as usize, min_score, smoothing, finder }
 }
 
-/// Runs 48 multiply-adds a step on registers alone: the limit that a benchmark compares the net with.
+/// Runs so many steps of multiply-adds on registers alone, and returns how many it made: the limit that a benchmark compares
+/// the net with.
 #[wasm_bindgen(js_name = multiplyAdds)]
-pub fn multiply_adds(steps: u32) -> f32 {
-    kernels::multiply_adds(steps as usize)
+pub fn multiply_adds(steps: u32) -> u32 {
+    crate::ops::multiply_adds(steps as usize) as u32
 }
 
 /// A drawn, animated face in frames of one size: the page's picture when there is no camera. The owner calls `free()`.

@@ -8,7 +8,7 @@
 //! `training` (the last five JSON), `crate_version`; and, JSON too, where they are known: `mean_shape`, `calibration`.
 
 use crate::error::{Error, Result};
-use crate::nets::{graph::Graph, NetConfig};
+use crate::nets::{vars, Net, NetConfig};
 use crate::picture::Normalisation;
 use crate::schema::Schema;
 use half::f16;
@@ -176,11 +176,6 @@ impl Weights {
         Self::from_bytes(&bytes).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
     }
 
-    /// The shape of a tensor.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|(shape, _)| shape.as_slice())
-    }
-
     /// Checks the schema and every tensor against the net.
     fn check(&self) -> Result<()> {
         self.meta.schema.validate()?;
@@ -199,7 +194,8 @@ impl Weights {
             let side = crate::nets::SIDE;
             return Err(Error::Weights(format!("expected an input of {side} x {side}, found side {}", self.meta.side)));
         }
-        let expected = self.graph()?.parameters();
+        let (config, keypoints) = (&self.meta.config, self.meta.schema.len());
+        let expected = vars::parameters(true, |vb| Net::new(config, keypoints, vb))?;
         for p in &expected {
             match self.tensors.get(&p.name) {
                 None => return Err(Error::Weights(format!("tensor '{}' {:?} is missing", p.name, p.shape))),
@@ -218,21 +214,18 @@ impl Weights {
         }
     }
 
-    /// The net to run, batch norm folded.
+    /// The net to run.
     ///
     /// # Errors
     /// Sizes in the metadata that do not fit together.
-    pub fn graph(&self) -> Result<Graph> {
-        Ok(self.meta.config.graph(self.meta.schema.len())?.folded())
+    pub fn net(&self) -> Result<Net> {
+        let net = Net::new(&self.meta.config, self.meta.schema.len(), vars::of_weights(self));
+        net.map_err(|e| Error::Weights(e.to_string()))
     }
 
-    /// The values of a tensor.
-    ///
-    /// # Errors
-    /// A name that is not in the file.
-    pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
-        let found = self.tensors.get(name).map(|(_, values)| values.clone());
-        found.ok_or_else(|| Error::Weights(format!("tensor '{name}' is missing")))
+    /// The shape and the values of a tensor, if the file has it.
+    pub fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.tensors.get(name).map(|(shape, values)| (shape.as_slice(), values.as_slice()))
     }
 
     /// The file's bytes.
@@ -304,19 +297,18 @@ pub(crate) mod tests {
     /// Small seeded weights of any net, for tests.
     pub(crate) fn random(net: &str, schema: Schema) -> Weights {
         let config = NetConfig::by_name(net).unwrap();
-        let graph = config.graph(schema.len()).unwrap().folded();
         let mut state = 1u32;
         let mut next = || {
             state = state.wrapping_mul(1664525).wrapping_add(1013904223);
             (state >> 8) as f32 / (1 << 23) as f32 - 1.
         };
-        let tensors: Vec<_> = graph
-            .parameters()
+        let parameters = vars::parameters(true, |vb| Net::new(&config, schema.len(), vb)).unwrap();
+        let tensors: Vec<_> = parameters
             .into_iter()
             .map(|p| {
                 let bound = match p.init {
-                    crate::nets::graph::Init::Uniform(b) => b,
-                    crate::nets::graph::Init::Constant(_) => 0.1,
+                    candle_nn::Init::Uniform { up, .. } => up as f32,
+                    _ => 0.1,
                 };
                 let n = p.shape.iter().product();
                 (p.name, p.shape, (0..n).map(|_| bound * next()).collect::<Vec<f32>>())
@@ -345,7 +337,8 @@ pub(crate) mod tests {
         assert_eq!(back.meta, weights.meta);
         assert_eq!(back.tensor("heatmaps.weight").unwrap(), weights.tensor("heatmaps.weight").unwrap());
         let half = Weights::from_bytes(&weights.to_bytes(Precision::F16).unwrap()).unwrap();
-        let (a, b) = (half.tensor("stage1.down.weight").unwrap(), weights.tensor("stage1.down.weight").unwrap());
+        let of = |w: &Weights| w.tensor("stage1.down.weight").unwrap().1.to_vec();
+        let (a, b) = (of(&half), of(&weights));
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6));
     }
 
@@ -355,7 +348,8 @@ pub(crate) mod tests {
         let bytes = weights.to_bytes(Precision::I8).unwrap();
         assert!(bytes.len() < weights.to_bytes(Precision::F16).unwrap().len() * 11 / 20);
         let back = Weights::from_bytes(&bytes).unwrap();
-        let (a, b) = (back.tensor("smooth2.weight").unwrap(), weights.tensor("smooth2.weight").unwrap());
+        let of = |w: &Weights| w.tensor("smooth2.weight").unwrap().1.to_vec();
+        let (a, b) = (of(&back), of(&weights));
         for (a, b) in a.chunks(32 * 9).zip(b.chunks(32 * 9)) {
             let step = b.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.;
             assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 0.501 * step));

@@ -1,8 +1,8 @@
 //! The training ops against candle's own and against finite differences, over shapes drawn at random.
 #![cfg(feature = "native")]
 
-use candle_core::{Device, Tensor, Var};
-use face96::ops;
+use candle_core::{Device, Result, Tensor, Var};
+use face96::ops::{conv::Conv, dense::Dense, heatmap::SoftArgmax, norm::BatchNorm, pool};
 use rand::{seq::SliceRandom, Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,6 +59,22 @@ fn finite_differences(v: &Var, f: impl Fn() -> Tensor, what: &str) {
     v.set(&start).unwrap();
 }
 
+fn conv2d(x: &Tensor, w: &Tensor, b: &Tensor, stride: usize, padding: usize, relu: bool) -> Result<Tensor> {
+    x.apply_op3(w, b, Conv { stride, padding, relu, input_gradient: true })
+}
+
+fn dense(x: &Tensor, w: &Tensor, b: &Tensor, relu: bool) -> Tensor {
+    x.apply_op3(w, b, Dense { relu, input_gradient: true }).unwrap()
+}
+
+fn max_pool(x: &Tensor, size: usize) -> Tensor {
+    x.apply_op1(pool::MaxPool { size }).unwrap()
+}
+
+fn soft_argmax(x: &Tensor) -> Tensor {
+    x.apply_op1(SoftArgmax).unwrap()
+}
+
 /// NHWC -> NCHW and back.
 fn nchw(t: &Tensor) -> Tensor {
     t.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
@@ -85,7 +101,7 @@ fn convolution_equals_candles_forward_and_backward() {
             format!("conv b{b} {h}x{w}x{c} -> {o}, kernel {kernel}, stride {stride}, padding {padding}, relu {relu}");
         let (x, weight) = (var(&mut rng, &[b, h, w, c]), var(&mut rng, &[o, c, kernel, kernel]));
         let bias = var(&mut rng, &[o]);
-        let ours = ops::conv2d(&x, &weight, &bias, stride, padding, relu).unwrap();
+        let ours = conv2d(&x, &weight, &bias, stride, padding, relu).unwrap();
         let theirs = nchw(&x).conv2d(&weight, padding, stride, 1, 1).unwrap();
         let theirs = nhwc(&theirs).broadcast_add(&bias).unwrap();
         let theirs = if relu { theirs.relu().unwrap() } else { theirs };
@@ -97,7 +113,7 @@ fn convolution_equals_candles_forward_and_backward() {
             close(&ours, &theirs, &what);
         }
         if !relu {
-            let f = || scalar(&ops::conv2d(&x, &weight, &bias, stride, padding, false).unwrap(), &weights);
+            let f = || scalar(&conv2d(&x, &weight, &bias, stride, padding, false).unwrap(), &weights);
             finite_differences(&x, f, &format!("{what}: x"));
             finite_differences(&weight, f, &format!("{what}: weight"));
         }
@@ -108,9 +124,9 @@ fn convolution_equals_candles_forward_and_backward() {
 fn a_kernel_larger_than_the_picture_is_an_error() {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let (x, w, b) = (random(&mut rng, &[1, 2, 2, 1]), random(&mut rng, &[1, 1, 3, 3]), random(&mut rng, &[1]));
-    assert!(ops::conv2d(&x, &w, &b, 1, 0, false).unwrap_err().to_string().contains("does not fit"));
+    assert!(conv2d(&x, &w, &b, 1, 0, false).unwrap_err().to_string().contains("does not fit"));
     let w = random(&mut rng, &[1, 2, 1, 1]);
-    assert!(ops::conv2d(&x, &w, &b, 1, 0, false).is_err());
+    assert!(conv2d(&x, &w, &b, 1, 0, false).is_err());
 }
 
 #[test]
@@ -120,7 +136,7 @@ fn dense_pooling_and_sum_equal_candles() {
         let (m, k, n) = (rng.random_range(1..20), rng.random_range(1..40), rng.random_range(1..20));
         let relu = case % 2 == 0;
         let (x, w, b) = (var(&mut rng, &[m, k]), var(&mut rng, &[n, k]), var(&mut rng, &[n]));
-        let ours = ops::dense(&x, &w, &b, relu).unwrap();
+        let ours = dense(&x, &w, &b, relu);
         let theirs = x.matmul(&w.t().unwrap()).unwrap().broadcast_add(&b).unwrap();
         let theirs = if relu { theirs.relu().unwrap() } else { theirs };
         same_gradients(&[&x, &w, &b], &ours, &theirs, &random(&mut rng, &[m, n]), "dense");
@@ -132,14 +148,14 @@ fn dense_pooling_and_sum_equal_candles() {
         let mut values: Vec<f32> = (0..batch * h * w * c).map(|i| i as f32 * 0.05).collect();
         values.shuffle(&mut rng);
         let x = Var::from_vec(values, (batch, h, w, c), &Device::Cpu).unwrap();
-        let ours = ops::max_pool(&x, size).unwrap();
+        let ours = max_pool(&x, size);
         close(&ours, &nhwc(&nchw(&x).max_pool2d(size).unwrap()), "max-pool");
         // candle 0.11's own gradient of max_pool2d comes out divided by size * size, so only differences can judge it.
         let weights = random(&mut rng, ours.dims());
-        finite_differences(&x, || scalar(&ops::max_pool(&x, size).unwrap(), &weights), "max-pool");
+        finite_differences(&x, || scalar(&max_pool(&x, size), &weights), "max-pool");
 
         let y = var(&mut rng, x.dims());
-        let ours = ops::add(&x, &y, relu).unwrap();
+        let ours = x.apply_op2(&y, pool::Add { relu }).unwrap();
         let theirs = if relu {
             (x.as_tensor() + y.as_tensor()).unwrap().relu().unwrap()
         } else {
@@ -153,7 +169,7 @@ fn dense_pooling_and_sum_equal_candles() {
 fn odd_sizes_leave_the_rest_of_a_pool_out() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let x = var(&mut rng, &[2, 7, 5, 3]);
-    let ours = ops::max_pool(&x, 2).unwrap();
+    let ours = max_pool(&x, 2);
     assert_eq!(ours.dims(), [2, 3, 2, 3]);
     let g = scalar(&ours, &ours.ones_like().unwrap()).backward().unwrap();
     // Each of the 36 maxima passes 1 on.
@@ -168,7 +184,9 @@ fn batch_norm_upsample_and_soft_argmax_agree_with_candles_and_finite_differences
             (rng.random_range(2..10), rng.random_range(2..8), rng.random_range(2..8), rng.random_range(1..6));
         let x = var(&mut rng, &[b, h, w, c]);
         let (gamma, beta) = (var(&mut rng, &[c]), var(&mut rng, &[c]));
-        let (ours, mean, _) = ops::batch_norm(&x, &gamma, &beta, false).unwrap();
+        let norm = BatchNorm::new(&x, c, false).unwrap();
+        let mean = norm.mean.clone();
+        let ours = x.apply_op3(&gamma, &beta, norm).unwrap();
         let rows = x.reshape((b * h * w, c)).unwrap();
         let m = rows.mean_keepdim(0).unwrap();
         let centred = rows.broadcast_sub(&m).unwrap();
@@ -178,11 +196,15 @@ fn batch_norm_upsample_and_soft_argmax_agree_with_candles_and_finite_differences
         same_gradients(&[&x, &gamma, &beta], &ours, &theirs, &random(&mut rng, x.dims()), "batch norm");
         close(&Tensor::from_vec(mean, c, &Device::Cpu).unwrap(), &m.squeeze(0).unwrap(), "mean");
 
-        let up = ops::upsample(&x).unwrap();
+        let up = x.apply_op1(pool::Upsample).unwrap();
         let theirs = nhwc(&nchw(&x).upsample_nearest2d(2 * h, 2 * w).unwrap());
         same_gradients(&[&x], &up, &theirs, &random(&mut rng, up.dims()), "upsample");
 
-        let found = ops::soft_argmax(&x).unwrap();
+        let means = x.apply_op1(pool::MeanPool).unwrap();
+        let theirs = x.reshape((b, h * w, c)).unwrap().mean(1).unwrap();
+        same_gradients(&[&x], &means, &theirs, &random(&mut rng, means.dims()), "mean-pool");
+
+        let found = soft_argmax(&x);
         let p = candle_nn::ops::softmax(&x.reshape((b, h * w, c)).unwrap(), 1).unwrap();
         let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
         let xs: Vec<f32> = (0..h * w).map(|i| at(i % w, w)).collect();
@@ -191,6 +213,6 @@ fn batch_norm_upsample_and_soft_argmax_agree_with_candles_and_finite_differences
         let ours = found.narrow(2, 0, 1).unwrap().squeeze(2).unwrap();
         same_gradients(&[&x], &ours, &expected, &random(&mut rng, expected.dims()), "soft-argmax");
         let weights = random(&mut rng, found.dims());
-        finite_differences(&x, || scalar(&ops::soft_argmax(&x).unwrap(), &weights), "soft-argmax with variance");
+        finite_differences(&x, || scalar(&soft_argmax(&x), &weights), "soft-argmax with variance");
     }
 }

@@ -4,7 +4,8 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use face96::infer::Detector;
-use face96::ops::native::{matmul, Strides};
+use face96::nets::trace::Graph;
+use face96::ops::dense::{matmul, Strides};
 use face96::schema::Schema;
 use face96::train::bench::Task;
 use face96::train::{self, checkpoint::write_atomically, Device};
@@ -64,7 +65,7 @@ fn files(net: &str, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let task = Task::new(net)?;
     let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
-    let graph = weights.graph()?;
+    let graph = Graph::of(&weights.net()?)?;
     let steps = serde_json::json!({ "graph": graph, "multiplyAdds": graph.multiply_adds() });
     let write = |end: &str, bytes: &[u8]| write_atomically(&folder.join(format!("{net}.{end}")), bytes);
     write("safetensors", &weights.to_bytes(Precision::F32)?)?;
@@ -81,7 +82,7 @@ fn product_rate() -> f64 {
     let mut times: Vec<f64> = (0..9)
         .map(|_| {
             let start = Instant::now();
-            matmul((N, N, N), &a, Strides(N, 1), &b, Strides(N, 1), &mut out, false, true);
+            matmul((N, N, N), (&a, Strides(N, 1)), (&b, Strides(N, 1)), &mut out);
             start.elapsed().as_secs_f64()
         })
         .collect();

@@ -108,8 +108,8 @@ pub(super) struct Page<'a> {
 
 impl<'a> Page<'a> {
     pub(super) fn new(nets: &'a Nets, max_faces: usize) -> Result<Self> {
-        let mut detectors = nets.detectors()?;
-        let presence = detectors.iter_mut().any(|d| !d.plan().presence().is_empty());
+        let detectors = nets.detectors()?;
+        let presence = detectors.iter().any(Detector::has_presence);
         let mean_shape = nets.mean_shape().map(<[_]>::to_vec);
         let meta = Metadata { schema: nets.schema.clone(), mean_shape, ..nets.nets[0].meta.clone() };
         let tracker = Tracker::new(&meta, presence, Settings { max_faces, ..Settings::default() });
@@ -166,7 +166,7 @@ pub(super) fn confidences(weights: &Weights, schema: &Schema, faces: &[&Face]) -
     let mut detector = Detector::new(weights)?;
     let places = schema.find(&weights.meta.schema.keypoints)?;
     let mut all = Vec::new();
-    if detector.plan().presence().len() != 1 + places.len() {
+    if !detector.has_confidences() {
         return Ok(all);
     }
     for face in faces.iter().filter(|f| f.is_face()) {

@@ -431,8 +431,8 @@ impl Keeper<'_> {
         write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
         write_atomically(&path("curves.svg"), report::curves(&state.history, self.config.loss)?.as_bytes())?;
         write_atomically(&path("errors.svg"), report::cumulative_error(&score.each)?.as_bytes())?;
-        let model = state.averaged(self.config.average)?;
-        let found = train::predict(&model, self.config.normalisation, &self.sample)?;
+        let net = state.averaged(self.config.average)?.inference()?;
+        let found = train::predict(&net, self.config, &self.sample)?;
         let cells = self.sample.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p));
         report::write_picture(&path("samples.png"), &report::sheet(&cells.collect::<Vec<_>>(), 8, 2))?;
         if self.events.is_none() {
@@ -501,7 +501,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
         _ => String::new(),
     };
     println!("{why}the weights are those of epoch {}, the best of {}", best.history.len(), state.history.len());
-    let score = train::validate(&best.averaged(config.average)?, config.normalisation, data, &valid)?;
+    let score = train::validate(&best.averaged(config.average)?.inference()?, config, data, &valid)?;
     print!("{}", report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score));
     Ok(true)
 }

@@ -1,18 +1,26 @@
-//! The nets, chosen by name: the tutorial's `net1` to `net7` and `compact`, the one that is shipped.
+//! The nets, chosen by name: the tutorial's `net1` to `net7`, `compact`, the one that is shipped, and the finder.
 //!
-//! A net is a [`Graph`]: (B, 96, 96, 1) in, keypoints and perhaps a presence logit out.
+//! A net is a struct of [`layers`] with a forward pass that is read from top to bottom: (B, 96, 96, 1) in, an [`Output`] out.
 
-#[cfg(any(feature = "native", feature = "bench-candle"))]
-pub mod candle;
-pub mod graph;
+pub mod compact;
+pub mod finder;
+pub mod layers;
 #[cfg(feature = "native")]
 pub mod model;
-#[cfg(feature = "native")]
-pub mod tape;
+mod pyramid;
+pub mod trace;
+pub mod tutorial;
+pub mod vars;
 
 use crate::error::{Error, Result};
-use graph::{Graph, Op};
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use compact::{Compact, CompactConfig};
+use finder::Finder;
+pub use finder::{FINDER_SIZE, FINDER_VALUES};
+use layers::Mode;
 use serde::{Deserialize, Serialize};
+use tutorial::{Mlp, Tutorial};
 
 /// Side of the square grey input of every net, in pixels.
 pub const SIDE: usize = 96;
@@ -110,139 +118,138 @@ impl NetConfig {
     /// Every name that [`NetConfig::by_name`] knows.
     pub const NAMES: [&'static str; 9] = ["net1", "net2", "net3", "net4", "net5", "net6", "net7", "compact", "finder"];
 
-    /// The net for `keypoints` points.
+    /// The pixel of the crop that a net's unit 0 stands for (1 unit is 48 pixels): the crop's middle for heatmaps, 48 by the
+    /// tutorial's convention, (p - 48) / 48, for its own nets.
+    pub fn unit_offset(&self) -> f32 {
+        if self.has_heatmaps() {
+            (SIDE as f32 - 1.) / 2.
+        } else {
+            SIDE as f32 / 2.
+        }
+    }
+}
+
+/// What a net gives for a batch.
+pub enum Output {
+    /// Of a net with heatmaps.
+    Heatmaps {
+        /// (B, K, 3): x and y in [-1, 1] between the crop's edges, and the heatmap's variance (of x plus of y).
+        places: Tensor,
+        /// (B, 1) of "this is a face", or (B, 1 + K) with those of "keypoint k is right" after it.
+        logits: Tensor,
+    },
+    /// Of a regression net, in the tutorial's units: (B, 2 K).
+    Points(Tensor),
+    /// Of a finder: (B, H, W, [`FINDER_VALUES`]).
+    Boxes(Tensor),
+}
+
+/// A net.
+pub enum Net {
+    /// See [`NetConfig::Mlp`].
+    Mlp(Mlp),
+    /// See [`NetConfig::Tutorial`].
+    Tutorial(Tutorial),
+    /// See [`NetConfig::Compact`].
+    Compact(Compact),
+    /// See [`NetConfig::Finder`].
+    Finder(Finder),
+}
+
+impl Net {
+    /// For `keypoints` points, with the variables of `vb`.
     ///
     /// # Errors
-    /// Sizes that do not fit together.
-    pub fn graph(&self, keypoints: usize) -> Result<Graph> {
-        match self {
-            Self::Mlp { hidden } => mlp(*hidden, keypoints),
-            Self::Tutorial { dense, dropout } => tutorial(*dense, *dropout, keypoints),
-            Self::Compact { channels, blocks, head, confidence } => {
-                compact(*channels, *blocks, *head, *confidence, keypoints)
+    /// Variables that are missing or of another shape.
+    pub fn new(config: &NetConfig, keypoints: usize, vb: VarBuilder) -> candle_core::Result<Self> {
+        Ok(match *config {
+            NetConfig::Mlp { hidden } => Self::Mlp(Mlp::new(hidden, keypoints, vb)?),
+            NetConfig::Tutorial { dense, dropout } => Self::Tutorial(Tutorial::new(dense, dropout, keypoints, vb)?),
+            NetConfig::Compact { channels, blocks, head, confidence } => {
+                let config = CompactConfig { channels, blocks, head, confidence };
+                Self::Compact(Compact::new(&config, keypoints, vb)?)
             }
-            Self::Finder { channels, blocks, head } => finder(*channels, *blocks, *head),
+            NetConfig::Finder { channels, blocks, head } => Self::Finder(Finder::new(channels, blocks, head, vb)?),
+        })
+    }
+
+    /// Pictures (B, 96, 96, 1), normalised, on the device of the variables.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_t(&self, pictures: &Tensor, mode: &Mode) -> candle_core::Result<Output> {
+        #[cfg(any(feature = "native", feature = "bench-candle"))]
+        if matches!(mode, Mode::Candle(_)) {
+            // candle's own ops take (B, C, H, W).
+            let output = self.run(&pictures.permute((0, 3, 1, 2))?.contiguous()?, mode)?;
+            return match output {
+                Output::Boxes(boxes) => Ok(Output::Boxes(boxes.permute((0, 2, 3, 1))?.contiguous()?)),
+                other => Ok(other),
+            };
+        }
+        self.run(pictures, mode)
+    }
+
+    fn run(&self, pictures: &Tensor, mode: &Mode) -> candle_core::Result<Output> {
+        match self {
+            Self::Mlp(net) => net.forward_t(pictures, mode),
+            Self::Tutorial(net) => net.forward_t(pictures, mode),
+            Self::Compact(net) => net.forward_t(pictures, mode),
+            Self::Finder(net) => net.forward_t(pictures, mode),
         }
     }
-}
-
-/// The pixel of the crop that a net's unit 0 stands for (1 unit is 48 pixels): the crop's middle for heatmaps, 48 by the
-/// tutorial's convention, (p - 48) / 48, for its own nets.
-pub fn unit_offset(graph: &Graph) -> f32 {
-    match graph.nodes[graph.keypoints].op {
-        Op::SoftArgmax => (SIDE as f32 - 1.) / 2.,
-        _ => SIDE as f32 / 2.,
-    }
-}
-
-fn mlp(hidden: usize, keypoints: usize) -> Result<Graph> {
-    let mut net = Graph::new((SIDE, SIDE, 1));
-    let x = net.push("hidden", Op::Dense { units: hidden, relu: true }, &[0])?;
-    net.keypoints = net.push("output", Op::Dense { units: 2 * keypoints, relu: false }, &[x])?;
-    Ok(net)
-}
-
-/// Three valid convolutions of 32, 64 and 128 channels, each pooled by 2, two dense layers and a linear output.
-fn tutorial(dense: [usize; 2], dropout: [f32; 4], keypoints: usize) -> Result<Graph> {
-    let mut net = Graph::new((SIDE, SIDE, 1));
-    let mut x = 0;
-    for (i, (channels, kernel)) in [(32, 3), (64, 2), (128, 2)].into_iter().enumerate() {
-        let n = i + 1;
-        let conv = Op::Conv { kernel, stride: 1, padding: 0, channels, norm: false, relu: true };
-        x = net.push(&format!("conv{n}"), conv, &[x])?;
-        x = net.push(&format!("pool{n}"), Op::MaxPool { size: 2 }, &[x])?;
-        if dropout[i] > 0. {
-            x = net.push(&format!("dropout{n}"), Op::Dropout { rate: dropout[i] }, &[x])?;
-        }
-    }
-    x = net.push("hidden4", Op::Dense { units: dense[0], relu: true }, &[x])?;
-    if dropout[3] > 0. {
-        x = net.push("dropout4", Op::Dropout { rate: dropout[3] }, &[x])?;
-    }
-    x = net.push("hidden5", Op::Dense { units: dense[1], relu: true }, &[x])?;
-    net.keypoints = net.push("output", Op::Dense { units: 2 * keypoints, relu: false }, &[x])?;
-    Ok(net)
-}
-
-/// Stages of stride 2 with residual blocks (He et al. 2016), a top-down pathway from 6 x 6 to 24 x 24 (Lin et al. 2017),
-/// one heatmap a keypoint whose expected place is the keypoint (DSNT, Nibali et al. 2018).
-fn compact(channels: [usize; 4], blocks: [usize; 4], head: usize, confidence: bool, keypoints: usize) -> Result<Graph> {
-    let (mut net, y, last) = pyramid(channels, blocks, head)?;
-    let heatmaps = net.push("heatmaps", pointwise(keypoints), &[y])?;
-    net.keypoints = net.push("keypoints", Op::SoftArgmax, &[heatmaps])?;
-    let mean = net.push("mean", Op::MeanPool, &[last])?;
-    let units = if confidence { 1 + keypoints } else { 1 };
-    net.presence = Some(net.push("presence", Op::Dense { units, relu: false }, &[mean])?);
-    Ok(net)
-}
-
-/// Values of a finder's place: the logit, the offset of the middle in x and y (in places), the logarithm of the size over
-/// [`FINDER_SIZE`], the roll in radians.
-pub const FINDER_VALUES: usize = 5;
-
-/// The size that a finder gives for 0, in pixels of the frame.
-pub const FINDER_SIZE: f32 = 24.;
-
-fn finder(channels: [usize; 4], blocks: [usize; 4], head: usize) -> Result<Graph> {
-    let (mut net, y, _) = pyramid(channels, blocks, head)?;
-    net.keypoints = net.push("boxes", pointwise(FINDER_VALUES), &[y])?;
-    Ok(net)
-}
-
-/// A linear layer at each place.
-fn pointwise(channels: usize) -> Op {
-    Op::Conv { kernel: 1, stride: 1, padding: 0, channels, norm: false, relu: false }
-}
-
-/// The trunk and the top-down pathway: the net so far, its step at 24 x 24, and the last stage's.
-fn pyramid(channels: [usize; 4], blocks: [usize; 4], head: usize) -> Result<(Graph, usize, usize)> {
-    let mut net = Graph::new((SIDE, SIDE, 1));
-    let conv =
-        |kernel, stride, channels, relu| Op::Conv { kernel, stride, padding: kernel / 2, channels, norm: true, relu };
-    let (mut x, mut stages) = (0, Vec::new());
-    for (i, (&c, blocks)) in channels.iter().zip(blocks).enumerate() {
-        x = net.push(&format!("stage{}.down", i + 1), conv(3, 2, c, true), &[x])?;
-        for b in 0..blocks {
-            let name = format!("stage{}.block{}", i + 1, b + 1);
-            let y = net.push(&format!("{name}.conv1"), conv(3, 1, c, true), &[x])?;
-            let y = net.push(&format!("{name}.conv2"), conv(3, 1, c, false), &[y])?;
-            x = net.push(&format!("{name}.add"), Op::Add { relu: true }, &[y, x])?;
-        }
-        stages.push(x);
-    }
-    let mut y = net.push("lateral4", conv(1, 1, head, true), &[stages[3]])?;
-    for stage in [3, 2] {
-        let up = net.push(&format!("up{stage}"), Op::Upsample, &[y])?;
-        let side = net.push(&format!("lateral{stage}"), conv(1, 1, head, false), &[stages[stage - 1]])?;
-        let sum = net.push(&format!("merge{stage}"), Op::Add { relu: true }, &[side, up])?;
-        y = net.push(&format!("smooth{stage}"), conv(3, 1, head, true), &[sum])?;
-    }
-    Ok((net, y, stages[3]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
+
+    fn numbered(k: usize) -> crate::schema::Schema {
+        crate::schema::Schema::from_names(&(0..k).map(|i| format!("point_{i}")).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn names(net: &str, keypoints: usize) -> Vec<vars::Parameter> {
+        let config = NetConfig::by_name(net).unwrap();
+        vars::parameters(true, |vb| Net::new(&config, keypoints, vb)).unwrap()
+    }
 
     #[test]
-    fn net2_has_the_tutorials_shapes_and_weights() {
-        let net = NetConfig::by_name("net2").unwrap().graph(15).unwrap();
-        let shapes: Vec<_> = net.nodes.iter().map(|n| n.shape).collect();
-        assert_eq!(
-            shapes[1..7],
-            [(94, 94, 32), (47, 47, 32), (46, 46, 64), (23, 23, 64), (22, 22, 128), (11, 11, 128)]
-        );
-        let weights: usize = net.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    fn net2_has_the_tutorials_weights() {
+        let weights: usize = names("net2", 15).iter().map(|p| p.shape.iter().product::<usize>()).sum();
         // 320 + 8,256 + 32,896 + 7,744,500 + 250,500 + 15,030, by the tutorial's layers.
         assert_eq!(weights, 8_051_502);
     }
 
+    /// Weights files in use depend on these.
     #[test]
-    fn compact_gives_a_heatmap_a_keypoint_for_any_count() {
+    fn the_names_of_weights_stay() {
+        let of = |net| names(net, 15).into_iter().map(|p| p.name).collect::<Vec<_>>().join(" ");
+        let both = |names: &[&str]| {
+            names.iter().map(|n| format!("{n}.weight {n}.bias")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of("net1"), both(&["hidden", "output"]));
+        assert_eq!(of("net2"), both(&["conv1", "conv2", "conv3", "hidden4", "hidden5", "output"]));
+        let pyramid = ["lateral4", "lateral3", "smooth3", "lateral2", "smooth2"];
+        let compact = [
+            "stage1.down", "stage2.down", "stage2.block1.conv1", "stage2.block1.conv2", "stage3.down",
+            "stage3.block1.conv1", "stage3.block1.conv2", "stage3.block2.conv1", "stage3.block2.conv2", "stage4.down",
+            "stage4.block1.conv1", "stage4.block1.conv2",
+        ];
+        assert_eq!(of("compact"), both(&[&compact[..], &pyramid, &["heatmaps", "presence"]].concat()));
+        assert!(of("finder").ends_with(&both(&[&pyramid[..], &["boxes"]].concat())));
+    }
+
+    #[test]
+    fn compact_gives_a_place_a_keypoint_for_any_count() {
         for k in [1, 4, 15, 68] {
-            let net = NetConfig::by_name("compact").unwrap().graph(k).unwrap();
-            assert_eq!(net.nodes[net.keypoints].shape, (1, k, 3));
-            assert_eq!(net.nodes[net.nodes[net.keypoints].inputs[0]].shape, (24, 24, k));
+            let weights = crate::weights::tests::random("compact", numbered(k));
+            let net = weights.net().unwrap();
+            let picture = Tensor::zeros((1, SIDE, SIDE, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+            let Output::Heatmaps { places, logits } = net.forward_t(&picture, &Mode::Infer).unwrap() else {
+                panic!("compact has heatmaps")
+            };
+            assert_eq!((places.dims(), logits.dims()), (&[1, k, 3][..], &[1, 1 + k][..]));
         }
     }
 

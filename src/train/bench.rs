@@ -6,7 +6,7 @@ use super::{checkpoint::State, rng, step, Config, Device, Tensors};
 use crate::data::augment::{Augment, Batch};
 use crate::data::{load, Options};
 use crate::error::{Error, Result};
-use crate::nets::unit_offset;
+use crate::nets::trace::Graph;
 use std::time::{Duration, Instant};
 
 /// Where in the run the steps are taken: the rates of the schedules' middle.
@@ -41,7 +41,7 @@ impl Task {
         let state = State::new(&config, data.schema.len())?;
         let indices: Vec<usize> = (0..config.batch).collect();
         let batch = Batch::make(&data, &indices, &Augment::NONE, &mut rng(config.seed, 0, 1));
-        let offset = unit_offset(&state.model.graph);
+        let offset = config.net.unit_offset();
         let batch = Tensors::new(batch, data.schema.len(), config.normalisation, offset)?;
         Ok(Self { config, state, batch })
     }
@@ -74,7 +74,7 @@ impl Task {
         };
         let task = serde_json::json!({
             "batch": self.config.batch,
-            "graph": self.state.model.graph,
+            "graph": self.graph()?,
             "loss": self.config.loss,
             "optimizer": optimizer,
         });
@@ -90,6 +90,16 @@ impl Task {
         let tensors = batch.into_iter().map(|(name, tensor)| (format!("batch.{name}"), tensor)).chain(weights);
         let metadata = [("task".to_string(), task.to_string())].into();
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    /// The net's steps as it is trained: batch norms are not folded.
+    fn graph(&self) -> Result<Graph> {
+        let mut graph = Graph::of(&self.state.model.inference()?)?;
+        for node in &mut graph.nodes {
+            let norm = format!("{}.norm.weight", node.name);
+            node.op.set_norm(self.state.model.vars.iter().any(|(p, _)| p.name == norm));
+        }
+        Ok(graph)
     }
 
     /// Takes steps for so long, but at least three.

@@ -3,8 +3,8 @@
 
 use super::{rng, Config, Epoch};
 use crate::error::{Error, Result};
-use crate::nets::graph::Parameter;
 use crate::nets::model::Model;
+use crate::nets::vars::Parameter;
 use crate::weights::Weights;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
@@ -35,13 +35,13 @@ impl State {
     /// A net whose sizes do not fit together, or a weights file that does not fit it.
     pub fn new(config: &Config, keypoints: usize) -> Result<Self> {
         // No epoch has this number, so the weights have a stream of their own.
-        let model = Model::new(config.net.graph(keypoints)?, &mut rng(config.seed, usize::MAX >> 34, 0))?;
+        let model = Model::new(&config.net, keypoints, &mut rng(config.seed, usize::MAX >> 34, 0))?;
         if !config.init.is_empty() {
             model.init_from(&Weights::read(Path::new(&config.init))?)?;
         }
         let average = model.vars.iter().map(|(_, v)| values(v.as_tensor())).collect::<Result<_>>()?;
         let moments = model.vars.iter().map(|(p, _)| {
-            let n = if p.trained { config.optimizer.moments() } else { 0 };
+            let n = if p.trained() { config.optimizer.moments() } else { 0 };
             vec![vec![0f32; p.shape.iter().product()]; n]
         });
         Ok(Self { moments: moments.collect(), average, model, step: 0, history: vec![] })
@@ -88,7 +88,7 @@ impl State {
     /// Only from the tensor library.
     pub fn averaged(&self, decay: f32) -> Result<Model> {
         let mut i = 0;
-        Model::with(self.model.graph.clone(), |_| {
+        Model::with(&self.model.config, self.model.keypoints, |_| {
             i += 1;
             if decay > 0. {
                 Ok(self.average[i - 1].clone())
@@ -163,10 +163,10 @@ impl State {
             Some(t) => Err(bad(format!("{kind}/{}: expected shape {:?}, found {:?}", p.name, p.shape, t.dims()))),
             None => Err(bad(format!("{kind}/{} is missing: the checkpoint is of another configuration", p.name))),
         };
-        let model = Model::with(config.net.graph(keypoints)?, |p| take("weight", p))?;
+        let model = Model::with(&config.net, keypoints, |p| take("weight", p))?;
         let average = model.vars.iter().map(|(p, _)| take("average", p)).collect::<Result<_>>()?;
         let moments = model.vars.iter().map(|(p, _)| {
-            let n = if p.trained { config.optimizer.moments() } else { 0 };
+            let n = if p.trained() { config.optimizer.moments() } else { 0 };
             (0..n).map(|m| take(&format!("moment{m}"), p)).collect::<Result<Vec<_>>>()
         });
         Ok(Self { moments: moments.collect::<Result<_>>()?, average, model, step, history })

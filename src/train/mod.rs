@@ -18,11 +18,12 @@ pub mod settings;
 use crate::data::augment::{Augment, Batch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::nets::model::{Model, Output};
-use crate::nets::{NetConfig, SIDE};
+use crate::nets::layers::Mode;
+use crate::nets::{Net, NetConfig, Output, SIDE};
+use crate::ops::recorder::reuse;
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
-use candle_core::{DType, Tensor, D};
+use candle_core::{DType, Tensor};
 use checkpoint::State;
 pub use device::Device;
 use metrics::Score;
@@ -253,12 +254,13 @@ impl Tensors {
     }
 }
 
-/// Keypoints (B, K, 2) in the net's units from either kind of output.
-fn places(output: &Output, keypoints: usize) -> Result<Tensor> {
-    match output.keypoints.rank() {
-        3 if output.keypoints.dim(D::Minus1)? == 3 => Ok(output.keypoints.narrow(2, 0, 2)?.contiguous()?),
-        _ => Ok(output.keypoints.reshape(((), keypoints, 2))?),
-    }
+/// Keypoints (B, K, 2) in the net's units; nothing of a finder.
+fn places(output: &Output, keypoints: usize) -> Result<Option<Tensor>> {
+    Ok(match output {
+        Output::Heatmaps { places, .. } => Some(places.narrow(2, 0, 2)?.contiguous()?),
+        Output::Points(points) => Some(points.reshape(((), keypoints, 2))?),
+        Output::Boxes(_) => None,
+    })
 }
 
 /// What the losses of presence and of confidence are worth against that of the keypoints.
@@ -267,6 +269,9 @@ const CONFIDENCE_WEIGHT: f64 = 0.4;
 
 /// The least scale of [`Loss::Laplace`], pixels: errors far below it are the labels'.
 const SHARPEST: f64 = 0.2;
+
+/// Cells of a heatmap's side.
+const HEATMAP_SIDE: usize = 24;
 
 /// A keypoint is right if its error is at most this share of the unit (see [`Batch::unit`]).
 const RIGHT: f64 = 0.05;
@@ -278,12 +283,14 @@ fn entropy(logits: &Tensor, y: &Tensor) -> Result<Tensor> {
 }
 
 fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
-    if let Some(boxes) = &batch.boxes {
-        return finder::loss(&output.keypoints, boxes);
-    }
     let keypoints = batch.targets.dim(1)?;
+    let places = match (output, places(output, keypoints)?, &batch.boxes) {
+        (Output::Boxes(boxes), _, Some(targets)) => return finder::loss(boxes, targets),
+        (_, Some(places), None) => places,
+        _ => return Err(Error::Config("a finder is trained on scenes, other nets on crops".into())),
+    };
     let count = batch.mask.sum_all()?.to_scalar::<f32>()?.max(1.);
-    let error = ((places(output, keypoints)? - &batch.targets)? * &batch.mask)?;
+    let error = ((places - &batch.targets)? * &batch.mask)?;
     let each = match kind {
         Loss::Mse => error.sqr()?,
         Loss::SmoothL1 => {
@@ -292,20 +299,24 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
             (&near * (pixels - (&near * 0.5)?)?)?
         }
         Loss::Laplace => {
-            // The heatmap's variance is that of x plus that of y; a Laplace distribution has twice the square of its scale.
+            let Output::Heatmaps { places, .. } = output else {
+                return Err(Error::Config("the loss laplace needs a net with heatmaps".into()));
+            };
             let half = SIDE as f64 / 2.;
-            let variance = (output.keypoints.narrow(2, 2, 1)? * (half * half / 4.))?;
-            let scale = (variance + SHARPEST * SHARPEST)?.sqrt()?;
+            // Of x plus that of y; a Laplace distribution has twice the square of its scale, on each axis.
+            let variance = (places.narrow(2, 2, 1)? * (half * half))?;
+            let doubt = ((variance - between_cells(places)?)?.relu()? / 4.)?;
+            let scale = (doubt + SHARPEST * SHARPEST)?.sqrt()?;
             let pixels = (error.abs()? * half)?;
             (pixels.broadcast_div(&scale)?.broadcast_add(&scale.log()?)? * &batch.mask)?
         }
     };
     let mut total = (each.sum_all()? / f64::from(count))?;
-    if let (Some(logits), true) = (&output.presence, kind != Loss::Mse) {
+    if let (Output::Heatmaps { logits, .. }, true) = (output, kind != Loss::Mse) {
         let presence = entropy(&logits.narrow(1, 0, 1)?, &batch.presence)?.mean_all()?;
         total = (total + (presence * PRESENCE_WEIGHT)?)?;
         if logits.dim(1)? == 1 + keypoints {
-            // What the net shall say of each keypoint is whether this very answer was right.
+            // Target of a keypoint's confidence: whether this prediction is within RIGHT of its label.
             let squares = error.detach().sqr()?.sum(2)?;
             let right = squares.broadcast_le(&(batch.unit.sqr()? * (RIGHT * RIGHT))?)?.to_dtype(DType::F32)?;
             let known = batch.mask.narrow(2, 0, 1)?.squeeze(2)?;
@@ -316,9 +327,15 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
     Ok(total)
 }
 
-/// What the pixel of unit 0 is: see [`crate::nets`].
-fn offset(model: &Model) -> f32 {
-    crate::nets::unit_offset(&model.graph)
+/// The variance that a heatmap needs to say where (B, K, 3) its places are, (B, K, 1) in squares of a pixel: a point between
+/// the middles of two cells takes weight on both, f (1 - f) cells^2 an axis with `f` the part of the way. It is no doubt, so
+/// the loss does not charge it; charged, points stick to the middles of cells.
+fn between_cells(places: &Tensor) -> Result<Tensor> {
+    let cells = HEATMAP_SIDE as f64;
+    let at = ((places.narrow(2, 0, 2)?.detach() * (cells / 2.))? + (cells - 1.) / 2.)?;
+    let part = (&at - at.floor()?)?;
+    let pixels = SIDE as f64 / cells;
+    Ok(((&part * (1. - &part)?)?.sum_keepdim(2)? * (pixels * pixels))?)
 }
 
 /// One line of `metrics.csv`.
@@ -362,7 +379,7 @@ fn step(
     rng: &mut ChaCha8Rng,
     at: f32,
 ) -> Result<f64> {
-    let (loss, gradients) = device.slope(config, &state.model, batch, rng)?;
+    let (loss, gradients) = device.gradients(config, &state.model, batch, rng)?;
     if loss.is_finite() {
         update(config, state, &gradients, at)?;
     }
@@ -375,6 +392,7 @@ fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: 
     for (((_, var), moments), gradient) in state.model.vars.iter().zip(&mut state.moments).zip(gradients) {
         if let Some(gradient) = gradient {
             config.optimizer.update(var, gradient, moments, state.step, at)?;
+            reuse(gradient)?;
         }
     }
     Ok(())
@@ -419,14 +437,14 @@ pub fn run(
         let some: Vec<usize> = train.iter().step_by(train.len().div_ceil(SETTLE)).copied().collect();
         let make = batch_maker(config);
         let batch = make(data, &some, &config.augment, &mut rng(config.seed, usize::MAX >> 34, 1));
-        state.settle(&Tensors::new(batch, keypoints, config.normalisation, offset(&state.model))?.pictures)?;
+        state.settle(&Tensors::new(batch, keypoints, config.normalisation, config.net.unit_offset())?.pictures)?;
     }
     while config.end(&state.history).is_none() {
         let epoch = state.history.len();
         let order = epoch_order(data, &train, &mut rng(config.seed, epoch, 0));
         let batches: Vec<&[usize]> = order.chunks(config.batch).collect();
         let steps = batches.len();
-        let (offset, start) = (offset(&state.model), std::time::Instant::now());
+        let (offset, start) = (config.net.unit_offset(), std::time::Instant::now());
         let mut total = 0f64;
         let mut seen = 0;
         // Batches are made beside the step, at most two ahead.
@@ -473,7 +491,7 @@ pub fn run(
             return Ok(false);
         }
         let samples_per_second = seen as f64 / start.elapsed().as_secs_f64();
-        let score = validate(&state.averaged(config.average)?, config.normalisation, data, &valid)?;
+        let score = validate(&state.averaged(config.average)?.inference()?, config, data, &valid)?;
         let line = Epoch {
             epoch: epoch + 1,
             train_loss: total / steps as f64,
@@ -495,11 +513,11 @@ pub fn run(
 ///
 /// # Errors
 /// Only from the tensor library.
-pub fn validate(model: &Model, normalisation: Normalisation, data: &Dataset, indices: &[usize]) -> Result<Score> {
+pub fn validate(net: &Net, config: &Config, data: &Dataset, indices: &[usize]) -> Result<Score> {
     let faces: Vec<_> = indices.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
     let mut predicted = Vec::new();
     for faces in faces.chunks(64) {
-        predicted.extend(predict(model, normalisation, faces)?);
+        predicted.extend(predict(net, config, faces)?);
     }
     Ok(Score::new(&data.schema, faces.iter().map(|f| f.points.as_slice()).zip(predicted.iter().map(Vec::as_slice))))
 }
@@ -508,28 +526,25 @@ pub fn validate(model: &Model, normalisation: Normalisation, data: &Dataset, ind
 ///
 /// # Errors
 /// Only from the tensor library.
-pub fn predict(
-    model: &Model,
-    normalisation: Normalisation,
-    faces: &[&crate::data::Face],
-) -> Result<Vec<Vec<[f32; 2]>>> {
+pub fn predict(net: &Net, config: &Config, faces: &[&crate::data::Face]) -> Result<Vec<Vec<[f32; 2]>>> {
     use rayon::prelude::*;
     let crops: Vec<Vec<f32>> = faces
         .par_iter()
         .map(|f| {
             let mut crop = f.crop();
-            normalisation.apply(&mut crop);
+            config.normalisation.apply(&mut crop);
             crop
         })
         .collect();
     let pictures = Tensor::from_vec(crops.concat(), (faces.len(), SIDE, SIDE, 1), &candle_core::Device::Cpu)?;
-    let output = model.forward(&pictures)?;
-    if model.graph.keypoints_are_boxes() {
-        return finder::corners(&output.keypoints);
+    let output = net.forward_t(&pictures, &Mode::Infer)?;
+    if let Output::Boxes(boxes) = &output {
+        return finder::corners(boxes);
     }
     let keypoints = faces[0].points.len();
-    let (half, offset) = (SIDE as f32 / 2., offset(model));
-    let places: Vec<f32> = places(&output, keypoints)?.flatten_all()?.to_vec1()?;
+    let (half, offset) = (SIDE as f32 / 2., config.net.unit_offset());
+    let Some(places) = places(&output, keypoints)? else { return Ok(vec![]) };
+    let places: Vec<f32> = places.flatten_all()?.to_vec1()?;
     Ok(places
         .chunks_exact(2 * keypoints)
         .map(|row| row.chunks_exact(2).map(|p| [p[0] * half + offset, p[1] * half + offset]).collect())

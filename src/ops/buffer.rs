@@ -1,0 +1,104 @@
+//! Memory of the kernels: outputs that are written once, scratch that begins on a cache line, and memory that is used again.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+
+thread_local! {
+    /// Vectors that were given back, by their length.
+    static POOL: RefCell<HashMap<usize, Vec<Vec<f32>>>> = RefCell::new(HashMap::new());
+    /// What a convolution works on: a picture with its border or the points of its squares, their products, and sums.
+    static SCRATCH: RefCell<[Lines; 3]> = const { RefCell::new([Lines::EMPTY, Lines::EMPTY, Lines::EMPTY]) };
+}
+
+/// Runs `f` on the thread's scratch.
+pub(super) fn with_scratch<R>(f: impl FnOnce(&mut [Lines; 3]) -> R) -> R {
+    SCRATCH.with_borrow_mut(f)
+}
+
+/// Gives memory back, for [`take`] on this thread: a step of training makes the same hundreds of megabytes as the one
+/// before, and the system hands out new pages at 2 GB a second only.
+pub(super) fn give(values: Vec<f32>) {
+    if !values.is_empty() {
+        // At the thread's end there may be no pool any more.
+        let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().push(values));
+    }
+}
+
+/// `len` floats of any value.
+#[cfg(feature = "native")]
+pub(super) fn take(len: usize) -> Vec<f32> {
+    POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop)).unwrap_or_else(|| vec![0.; len])
+}
+
+/// Values that are written, not read.
+pub(super) type Unwritten = [MaybeUninit<f32>];
+
+/// Values that may be overwritten, as such.
+pub(super) fn overwrite(values: &mut [f32]) -> &mut Unwritten {
+    // SAFETY: both have one layout, and kernels only write floats to what they are to write.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut Unwritten) }
+}
+
+/// `len` floats as `write` leaves them.
+///
+/// # Safety
+/// `write` writes every one of them.
+pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut Unwritten)) -> Vec<f32> {
+    let kept = POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop));
+    let mut values = kept.unwrap_or_else(|| Vec::with_capacity(len));
+    values.clear();
+    write(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: there is room for `len`, and all were written.
+    values.set_len(len);
+    values
+}
+
+/// Values that begin on a cache line, so that no vector lies across two: the allocator only promises 8 bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Lines {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// Floats of a cache line.
+pub(super) const LINE: usize = 16;
+
+impl Lines {
+    const EMPTY: Self = Self { lines: Vec::new(), len: 0 };
+
+    /// `len` zeros.
+    pub(super) fn new(len: usize) -> Self {
+        let mut lines = Self::EMPTY;
+        lines.resize(len);
+        lines
+    }
+
+    /// As many values: new ones are zero, old ones stay.
+    pub(super) fn resize(&mut self, len: usize) {
+        if len.div_ceil(LINE) > self.lines.len() {
+            self.lines.resize(len.div_ceil(LINE), Line([0.; LINE]));
+        }
+        self.len = len;
+    }
+}
+
+impl std::ops::Deref for Lines {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: a line is `LINE` values without padding, and there are lines for `len` values.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Lines {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as for `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}

@@ -1,0 +1,150 @@
+//! A training pass: the ops of a forward pass as they were applied, and the way back through them.
+//!
+//! Each op is a candle `CustomOp` with its `bwd`, and the way back is what candle's autograd would do: the ops in reverse, each
+//! asked for the gradients of its arguments. candle 0.11 makes zeros and a sum for every gradient, and new memory for
+//! each; here the first gradient stands as it came, and memory is used again. That is a third of a step of `compact`. candle's
+//! autograd goes from the loss to the net's outputs; from there on it is this.
+
+use super::buffer;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, Layout, Result, Tensor, TensorId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// An op as it was applied.
+struct Step {
+    op: Op,
+    y: Tensor,
+}
+
+enum Op {
+    One(Box<dyn CustomOp1>, Tensor),
+    Two(Box<dyn CustomOp2>, [Tensor; 2]),
+    Three(Box<dyn CustomOp3>, [Tensor; 3]),
+}
+
+/// Gradients by tensor.
+pub type Gradients = HashMap<TensorId, Tensor>;
+
+/// Applies ops and keeps what their backward passes need.
+#[derive(Default)]
+pub struct Recorder(RefCell<Vec<Step>>);
+
+impl Recorder {
+    /// Applies an op to a tensor.
+    ///
+    /// # Errors
+    /// Those of the op.
+    pub fn apply1(&self, op: impl CustomOp1 + 'static, x: &Tensor) -> Result<Tensor> {
+        let y = x.apply_op1_no_bwd(&op)?;
+        Ok(self.record(Op::One(Box::new(op), x.clone()), y))
+    }
+
+    /// Applies an op to two tensors.
+    ///
+    /// # Errors
+    /// Those of the op.
+    pub fn apply2(&self, op: impl CustomOp2 + 'static, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let y = a.apply_op2_no_bwd(b, &op)?;
+        Ok(self.record(Op::Two(Box::new(op), [a.clone(), b.clone()]), y))
+    }
+
+    /// Applies an op to three tensors.
+    ///
+    /// # Errors
+    /// Those of the op.
+    pub fn apply3(&self, op: impl CustomOp3 + 'static, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<Tensor> {
+        let y = a.apply_op3_no_bwd(b, c, &op)?;
+        Ok(self.record(Op::Three(Box::new(op), [a.clone(), b.clone(), c.clone()]), y))
+    }
+
+    fn record(&self, op: Op, y: Tensor) -> Tensor {
+        self.0.borrow_mut().push(Step { op, y: y.clone() });
+        y
+    }
+
+    /// Whether a tensor is the result of a recorded op, so that its gradient leads on.
+    pub fn made(&self, x: &Tensor) -> bool {
+        self.0.borrow().iter().any(|step| step.y.id() == x.id())
+    }
+
+    /// The gradients of all arguments that no op has made, from those of results: (result, gradient). Results of ops must
+    /// not be used afterwards, since their memory is taken for the next pass.
+    ///
+    /// # Errors
+    /// Those of the ops.
+    pub fn backward(self, results: Vec<(Tensor, Tensor)>) -> Result<Gradients> {
+        let mut gradients: HashMap<TensorId, Rc<Tensor>> = HashMap::new();
+        for (y, dy) in results {
+            gradients.insert(y.id(), Rc::new(dy));
+        }
+        let mut steps = self.0.into_inner();
+        while let Some(Step { op, y }) = steps.pop() {
+            if let Some(dy) = gradients.remove(&y.id()) {
+                let found: Vec<(TensorId, Option<Tensor>)> = match &op {
+                    Op::One(op, x) => vec![(x.id(), op.bwd(x, &y, &dy)?)],
+                    Op::Two(op, [a, b]) => {
+                        let (da, db) = op.bwd(a, b, &y, &dy)?;
+                        vec![(a.id(), da), (b.id(), db)]
+                    }
+                    Op::Three(op, [a, b, c]) => {
+                        let (da, db, dc) = op.bwd(a, b, c, &y, &dy)?;
+                        vec![(a.id(), da), (b.id(), db), (c.id(), dc)]
+                    }
+                };
+                // One tensor may be the gradient of two arguments, or the one that came: it is shared, not copied.
+                let mut shared = vec![dy];
+                for (argument, gradient) in found.into_iter().filter_map(|(id, g)| Some((id, g?))) {
+                    let known = shared.iter().find(|s| s.id() == gradient.id()).cloned();
+                    let gradient = known.unwrap_or_else(|| Rc::new(gradient));
+                    shared.push(gradient.clone());
+                    let sum = match gradients.remove(&argument) {
+                        None => gradient,
+                        Some(other) => {
+                            let sum = add(&other, &gradient)?;
+                            shared.push(other);
+                            Rc::new(sum)
+                        }
+                    };
+                    gradients.insert(argument, sum);
+                }
+                while let Some(gradient) = shared.pop() {
+                    if let Ok(gradient) = Rc::try_unwrap(gradient) {
+                        reuse(&gradient)?;
+                    }
+                }
+            }
+            drop(op);
+            reuse(&y)?;
+        }
+        Ok(gradients.into_iter().map(|(id, gradient)| (id, Rc::unwrap_or_clone(gradient))).collect())
+    }
+}
+
+fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    super::tensor(super::read(a, |a| super::read(b, |b| Ok(super::zip_map(a, b, |a, b| a + b))))?, a)
+}
+
+/// Gives the memory of a tensor that nobody will read any more to the next pass.
+///
+/// # Errors
+/// A tensor on another device than the CPU.
+pub fn reuse(tensor: &Tensor) -> Result<()> {
+    /// Leaves a tensor without its values.
+    struct Take;
+
+    impl InplaceOp1 for Take {
+        fn name(&self) -> &'static str {
+            "face96-take"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+            if let CpuStorage::F32(values) = storage {
+                buffer::give(std::mem::take(values));
+            }
+            Ok(())
+        }
+    }
+
+    tensor.inplace_op1(&Take)
+}
