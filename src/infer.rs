@@ -45,7 +45,10 @@ impl Runner {
     fn take_grey(&mut self, grey: &[f32]) -> Result<()> {
         if grey.len() != self.input.len() {
             let expected = self.input.len();
-            return Err(Error::Input(format!("expected {SIDE} x {SIDE} = {expected} grey pixels, found {}", grey.len())));
+            return Err(Error::Input(format!(
+                "expected {SIDE} x {SIDE} = {expected} grey pixels, found {}",
+                grey.len()
+            )));
         }
         self.input.copy_from_slice(grey);
         self.normalisation.apply(&mut self.input);

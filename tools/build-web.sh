@@ -9,26 +9,36 @@ start=$SECONDS
 took() { say "$1: $((SECONDS - step)) s"; }
 
 toolchain=$(tools/wasm-toolchain.sh)
-# Two builds of the same sources, each with its own target folder because rustc's flags differ: `face96` for every browser,
-# `face96_relaxed` with fused multiply-add for those that have relaxed-simd. pkg/simd.js chooses. Beside each other they
-# take little longer than one, since the last step of each runs on one core.
-# compile TARGET_FOLDER TARGET_FEATURES, in a subshell: RUSTC is for this one build and must not leak to the host's cargo.
+# Two builds of the same sources: `face96` for every browser, `face96_relaxed` with fused multiply-add for those that have
+# relaxed-simd. pkg/simd.js chooses. The second differs in our own crate alone, so it starts from a copy of the first one's
+# folder, which holds all dependencies.
+# compile TARGET_FOLDER [WRAPPER], in a subshell: RUSTC is for this one build and must not leak to the host's cargo.
 compile() (
   eval "$toolchain"
-  export RUSTFLAGS="-C target-feature=$2"
+  export RUSTFLAGS='-C target-feature=+simd128'
+  if [ -n "${2:-}" ]; then export RUSTC_WORKSPACE_WRAPPER=$2; fi
   $WASM_CARGO build --profile wasm --lib --locked --no-default-features --features wasm \
     --target wasm32-unknown-unknown --target-dir "$1"
 )
 step=$SECONDS
-compile target/wasm +simd128 &
+relaxed=target/wasm-relaxed
+if [ ! -e $relaxed ] || [ Cargo.lock -nt $relaxed ]; then
+  compile target/wasm
+  rm -rf $relaxed $relaxed.tmp
+  cp -a target/wasm $relaxed.tmp
+  rm -rf $relaxed.tmp/wasm32-unknown-unknown/wasm/{.fingerprint/face96-*,deps/*face96*,*face96*}
+  touch $relaxed.tmp
+  mv $relaxed.tmp $relaxed
+fi
+compile target/wasm &
 plain=$!
-compile target/wasm-relaxed +simd128,+relaxed-simd
+compile $relaxed "$PWD/tools/rustc-relaxed.sh"
 wait $plain
 took 'cargo build of two wasm files (about 3 minutes the first time)'
 
 raw() { echo "$1/wasm32-unknown-unknown/wasm/face96.wasm"; }
 stamp=target/wasm/bindgen.sha256
-sum=$(sha256sum "$(raw target/wasm)" "$(raw target/wasm-relaxed)" tools/build-web.sh package-lock.json)
+sum=$(sha256sum "$(raw target/wasm)" "$(raw $relaxed)" tools/build-web.sh package-lock.json)
 if [ -e pkg/dist/face96_relaxed_bg.wasm ] && [ "$(cat $stamp 2>/dev/null)" = "$sum" ]; then
   say 'wasm unchanged'
 else
@@ -52,14 +62,14 @@ else
   step=$SECONDS
   finish target/wasm '' &
   plain=$!
-  finish target/wasm-relaxed --enable-relaxed-simd
+  finish $relaxed --enable-relaxed-simd
   wait $plain
   took 'wasm-bindgen and wasm-opt'
   for file in face96.js face96.d.ts face96_bg.wasm.d.ts; do
-    cmp target/wasm/dist/$file target/wasm-relaxed/dist/$file || { say "the two wasm files cannot share $file"; exit 1; }
+    cmp target/wasm/dist/$file $relaxed/dist/$file || { say "the two wasm files cannot share $file"; exit 1; }
   done
   mkdir -p pkg/dist
-  mv target/wasm-relaxed/dist/face96_bg.wasm pkg/dist/face96_relaxed_bg.wasm
+  mv $relaxed/dist/face96_bg.wasm pkg/dist/face96_relaxed_bg.wasm
   mv target/wasm/dist/face96.js target/wasm/dist/face96.d.ts target/wasm/dist/face96_bg.wasm{,.d.ts} pkg/dist/
   echo "$sum" >$stamp
 fi

@@ -2,7 +2,7 @@
 //! whose expected place is the keypoint (DSNT, Nibali et al. 2018).
 
 use super::layers::{mean_pool, soft_argmax, Conv, Dense, Mode};
-use super::pyramid::{pointwise, Trunk, TopDown};
+use super::pyramid::{pointwise, TopDown, Trunk};
 use super::Output;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;

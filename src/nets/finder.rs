@@ -2,7 +2,7 @@
 //! face is here", its offset, size and roll (CenterNet, Zhou, Wang and Krähenbühl 2019).
 
 use super::layers::{Conv, Mode};
-use super::pyramid::{pointwise, Trunk, TopDown};
+use super::pyramid::{pointwise, TopDown, Trunk};
 use super::Output;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;

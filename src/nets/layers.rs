@@ -209,7 +209,9 @@ impl Conv {
         if self.packed.get().is_none() {
             let mut open = lock(&self.open);
             if let Some(OpenConv { weight, shift }) = open.take() {
-                let Shift::Bias(bias) = shift else { bail!("{}: batch norm is to be folded before inference", self.name) };
+                let Shift::Bias(bias) = shift else {
+                    bail!("{}: batch norm is to be folded before inference", self.name)
+                };
                 let (o, i, k, _) = weight.dims4()?;
                 let weights = weight.flatten_all()?.to_vec1()?;
                 let at = (self.config.stride, self.config.padding);
@@ -455,13 +457,7 @@ pub fn soft_argmax(x: &Tensor, name: &str, mode: &Mode) -> Result<Tensor> {
 }
 
 /// An op without weights, by our kernels.
-fn plain(
-    op: impl candle_core::CustomOp1 + 'static,
-    what: Op,
-    x: &Tensor,
-    name: &str,
-    mode: &Mode,
-) -> Result<Tensor> {
+fn plain(op: impl candle_core::CustomOp1 + 'static, what: Op, x: &Tensor, name: &str, mode: &Mode) -> Result<Tensor> {
     #[cfg(feature = "native")]
     if let Mode::Train(training) = mode {
         return training.recorder.apply1(op, x);

@@ -225,16 +225,23 @@ mod tests {
     #[test]
     fn the_names_of_weights_stay() {
         let of = |net| names(net, 15).into_iter().map(|p| p.name).collect::<Vec<_>>().join(" ");
-        let both = |names: &[&str]| {
-            names.iter().map(|n| format!("{n}.weight {n}.bias")).collect::<Vec<_>>().join(" ")
-        };
+        let both = |names: &[&str]| names.iter().map(|n| format!("{n}.weight {n}.bias")).collect::<Vec<_>>().join(" ");
         assert_eq!(of("net1"), both(&["hidden", "output"]));
         assert_eq!(of("net2"), both(&["conv1", "conv2", "conv3", "hidden4", "hidden5", "output"]));
         let pyramid = ["lateral4", "lateral3", "smooth3", "lateral2", "smooth2"];
         let compact = [
-            "stage1.down", "stage2.down", "stage2.block1.conv1", "stage2.block1.conv2", "stage3.down",
-            "stage3.block1.conv1", "stage3.block1.conv2", "stage3.block2.conv1", "stage3.block2.conv2", "stage4.down",
-            "stage4.block1.conv1", "stage4.block1.conv2",
+            "stage1.down",
+            "stage2.down",
+            "stage2.block1.conv1",
+            "stage2.block1.conv2",
+            "stage3.down",
+            "stage3.block1.conv1",
+            "stage3.block1.conv2",
+            "stage3.block2.conv1",
+            "stage3.block2.conv2",
+            "stage4.down",
+            "stage4.block1.conv1",
+            "stage4.block1.conv2",
         ];
         assert_eq!(of("compact"), both(&[&compact[..], &pyramid, &["heatmaps", "presence"]].concat()));
         assert!(of("finder").ends_with(&both(&[&pyramid[..], &["boxes"]].concat())));

@@ -1,23 +1,26 @@
 //! Memory of the kernels: outputs that are written once, scratch that begins on a cache line, and memory that is used again.
 
 use std::cell::RefCell;
+#[cfg(feature = "native")]
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 
 thread_local! {
     /// Vectors that were given back, by their length.
+    #[cfg(feature = "native")]
     static POOL: RefCell<HashMap<usize, Vec<Vec<f32>>>> = RefCell::new(HashMap::new());
-    /// What a convolution works on: a picture with its border or the points of its squares, their products, and sums.
-    static SCRATCH: RefCell<[Lines; 3]> = const { RefCell::new([Lines::EMPTY, Lines::EMPTY, Lines::EMPTY]) };
+    /// What a convolution works on: points of squares, their products, pictures with their borders, and sums.
+    static SCRATCH: RefCell<[Lines; 5]> = const { RefCell::new([Lines::EMPTY; 5]) };
 }
 
 /// Runs `f` on the thread's scratch.
-pub(super) fn with_scratch<R>(f: impl FnOnce(&mut [Lines; 3]) -> R) -> R {
+pub(super) fn with_scratch<R>(f: impl FnOnce(&mut [Lines; 5]) -> R) -> R {
     SCRATCH.with_borrow_mut(f)
 }
 
 /// Gives memory back, for [`take`] on this thread: a step of training makes the same hundreds of megabytes as the one
 /// before, and the system hands out new pages at 2 GB a second only.
+#[cfg(feature = "native")]
 pub(super) fn give(values: Vec<f32>) {
     if !values.is_empty() {
         // At the thread's end there may be no pool any more.
@@ -28,13 +31,20 @@ pub(super) fn give(values: Vec<f32>) {
 /// `len` floats of any value.
 #[cfg(feature = "native")]
 pub(super) fn take(len: usize) -> Vec<f32> {
-    POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop)).unwrap_or_else(|| vec![0.; len])
+    kept(len).unwrap_or_else(|| vec![0.; len])
+}
+
+/// Memory that was given back.
+#[cfg(feature = "native")]
+fn kept(len: usize) -> Option<Vec<f32>> {
+    POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop))
 }
 
 /// Values that are written, not read.
 pub(super) type Unwritten = [MaybeUninit<f32>];
 
 /// Values that may be overwritten, as such.
+#[cfg(feature = "native")]
 pub(super) fn overwrite(values: &mut [f32]) -> &mut Unwritten {
     // SAFETY: both have one layout, and kernels only write floats to what they are to write.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut Unwritten) }
@@ -45,8 +55,10 @@ pub(super) fn overwrite(values: &mut [f32]) -> &mut Unwritten {
 /// # Safety
 /// `write` writes every one of them.
 pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut Unwritten)) -> Vec<f32> {
-    let kept = POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop));
-    let mut values = kept.unwrap_or_else(|| Vec::with_capacity(len));
+    #[cfg(feature = "native")]
+    let mut values = kept(len).unwrap_or_else(|| Vec::with_capacity(len));
+    #[cfg(not(feature = "native"))]
+    let mut values = Vec::with_capacity(len);
     values.clear();
     write(&mut values.spare_capacity_mut()[..len]);
     // SAFETY: there is room for `len`, and all were written.

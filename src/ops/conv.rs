@@ -127,7 +127,7 @@ pub(super) struct Border {
 
 impl Border {
     /// Floats of a line.
-    fn line(&self) -> usize {
+    pub(super) fn line(&self) -> usize {
         (self.left + self.w + self.right) * self.stride
     }
 
@@ -138,7 +138,7 @@ impl Border {
     }
 
     /// The picture laid out so: itself where there is nothing to add.
-    fn lay<'a>(&self, x: &'a [f32], scratch: &'a mut Lines) -> &'a [f32] {
+    pub(super) fn lay<'a>(&self, x: &'a [f32], scratch: &'a mut Lines) -> &'a [f32] {
         let border = self.top + self.left + self.bottom + self.right;
         if border == 0 && self.stride == self.c {
             return x;
@@ -191,7 +191,10 @@ impl Pass {
         let mut filled = bias.to_vec();
         filled.resize(panels.columns, 0.);
         let way = match Squares::new(shape, lanes) {
-            Some(squares) => Way::Winograd(squares, kernel_points(vectors, squares.tile, &panels, shape.inputs)),
+            Some(squares) => {
+                let points = kernel_points(vectors, squares.tile, &panels, shape.inputs);
+                Way::Winograd(squares, points)
+            }
             None => {
                 let (border, product) = shape.runs();
                 Way::Plain(border, vec![(product, panels)])
@@ -211,15 +214,14 @@ impl Pass {
     }
 
     /// The convolution of the pictures `x` with what follows, on the thread's scratch.
-    fn run(&self, x: &[f32], then: &Then, y: &mut Unwritten, scratch: [&mut Lines; 2]) {
-        let [from, to] = scratch;
+    fn run(&self, x: &[f32], then: &Then, y: &mut Unwritten, [from, to, laid]: [&mut Lines; 3]) {
         match &self.way {
             Way::Plain(border, products) => {
                 let picture = border.h * border.w * border.c;
                 let pictures = x.len() / picture;
                 let (result, added) = (y.len() / pictures, then.add.map_or(0, |(add, _)| add.len() / pictures));
                 for (i, (x, y)) in x.chunks_exact(picture).zip(y.chunks_exact_mut(result)).enumerate() {
-                    let x = border.lay(x, from);
+                    let x = border.lay(x, laid);
                     let then = Then { add: then.add.map(|(add, half)| (&add[i * added..][..added], half)), ..*then };
                     for (product, w) in products {
                         self.vectors.runs_product(product, x, &w.values, &self.bias, &then, y);
@@ -227,7 +229,7 @@ impl Pass {
                 }
             }
             Way::Winograd(squares, points) => {
-                self.vectors.squares_product(squares, x, points, &self.bias, then, y, [from, to]);
+                self.vectors.squares_product(squares, x, points, &self.bias, then, y, [from, to, laid]);
             }
         }
     }
@@ -235,7 +237,7 @@ impl Pass {
     /// The same, in groups of pictures on all threads where there are several.
     fn run_batch(&self, x: &[f32], then: &Then, y: &mut Unwritten) {
         let one = |x: &[f32], then: &Then, y: &mut Unwritten| {
-            buffer::with_scratch(|[from, to, _]| self.run(x, then, y, [from, to]));
+            buffer::with_scratch(|[from, to, laid, ..]| self.run(x, then, y, [from, to, laid]));
         };
         #[cfg(feature = "native")]
         if self.shape.batch > 1 {
@@ -391,9 +393,9 @@ for_vectors! {
 }
 
 #[cfg(feature = "native")]
-pub use training::Conv;
-#[cfg(feature = "native")]
 pub(super) use training::weights;
+#[cfg(feature = "native")]
+pub use training::Conv;
 
 /// The convolution that is trained.
 #[cfg(feature = "native")]
@@ -528,13 +530,19 @@ mod training {
         }
 
         /// Gradients of the input, if anyone wants it, of the weights and of the bias.
-        fn gradients(&self, x: &Tensor, w: &Tensor, y: &Tensor, dy: &Tensor, bias: bool) -> Result<[Option<Tensor>; 3]> {
+        fn gradients(
+            &self,
+            x: &Tensor,
+            w: &Tensor,
+            y: &Tensor,
+            dy: &Tensor,
+            bias: bool,
+        ) -> Result<[Option<Tensor>; 3]> {
             let shape = ConvShape::new(x.shape(), w.dims(), self.stride, self.padding)?;
             let dy = through_relu(self.relu, y, dy)?;
             let wanted = (self.input_gradient, bias);
-            let found = read(x, |x| {
-                read(w, |w| read(&dy, |dy| Ok(conv_backward(Vectors::here(), shape, x, w, dy, wanted))))
-            })?;
+            let found =
+                read(x, |x| read(w, |w| read(&dy, |dy| Ok(conv_backward(Vectors::here(), shape, x, w, dy, wanted)))))?;
             let (k, c, o) = (shape.kernel, shape.inputs, shape.outputs);
             let dw = Tensor::from_vec(found.weight, (k, k, c, o), x.device())?.permute((3, 2, 0, 1))?.contiguous()?;
             let db = bias.then(|| Tensor::from_vec(found.bias, o, x.device())).transpose()?;
@@ -633,17 +641,25 @@ mod training {
                 for dy in dy.chunks_exact(o).filter(|_| want_bias) {
                     db.iter_mut().zip(dy).for_each(|(b, d)| *b += d);
                 }
-                buffer::with_scratch(|[from, to, sums]| {
+                buffer::with_scratch(|[from, to, inputs, gradients, sums]| {
                     match &squares {
-                        Some(squares) => vectors.squares_weights(squares, x, dy, dw, [from, to, sums]),
+                        Some(squares) => {
+                            vectors.squares_weights(squares, x, dy, dw, [from, to, sums, inputs, gradients])
+                        }
                         None => {
                             for (x, dy) in x.chunks_exact(picture).zip(dy.chunks_exact(oh * ow * o)) {
-                                vectors.weights(&product, border.lay(x, from), &gradient, gradient.lay(dy, to), dw);
+                                vectors.weights(
+                                    &product,
+                                    border.lay(x, inputs),
+                                    &gradient,
+                                    gradient.lay(dy, gradients),
+                                    dw,
+                                );
                             }
                         }
                     }
                     if let Some(pass) = &pass {
-                        pass.run(dy, &Then::relu(false), buffer::overwrite(dx), [from, to]);
+                        pass.run(dy, &Then::relu(false), buffer::overwrite(dx), [from, to, inputs]);
                     }
                 });
             });

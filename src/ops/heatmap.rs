@@ -3,7 +3,9 @@
 use super::vector::{for_vectors, Vector, Vectors};
 use super::winograd::whole_vectors;
 use super::{floats, made};
-use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+#[cfg(feature = "native")]
+use candle_core::Tensor;
+use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape};
 
 /// Heatmaps (B, H, W, K) -> (B, K, 3): expected x and y in [-1, 1], whose ends are the picture's edges, and the variance of x
 /// plus that of y.

@@ -62,12 +62,10 @@ impl CustomOp3 for BatchNorm {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let run = |gamma: &[f32], beta: &[f32], x: &[f32], dy: &[f32]| {
-            self.with(gamma, beta, |norm| norm.backward(x, dy))
-        };
-        let (dx, dg, db) = read(x, |x| {
-            read(dy, |dy| read(gamma, |gamma| read(beta, |beta| Ok(run(gamma, beta, x, dy)))))
-        })?;
+        let run =
+            |gamma: &[f32], beta: &[f32], x: &[f32], dy: &[f32]| self.with(gamma, beta, |norm| norm.backward(x, dy));
+        let (dx, dg, db) =
+            read(x, |x| read(dy, |dy| read(gamma, |gamma| read(beta, |beta| Ok(run(gamma, beta, x, dy))))))?;
         Ok((Some(tensor(dx, x)?), Some(tensor(dg, gamma)?), Some(tensor(db, gamma)?)))
     }
 }
@@ -273,4 +271,3 @@ impl Norm<'_> {
         (dx, d_gamma, d_beta)
     }
 }
-

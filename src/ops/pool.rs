@@ -1,8 +1,12 @@
 //! Mean-pool, for training and inference; and what only training has as steps of its own, since inference does them in
 //! the convolution before: max-pool, upsampling, addition; and dropout. All on (B, H, W, C), as candle ops.
 
-use super::{buffer, floats, made};
-use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+#[cfg(feature = "native")]
+use super::buffer;
+use super::{floats, made};
+#[cfg(feature = "native")]
+use candle_core::Tensor;
+use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape};
 
 /// (B, H, W, C) -> (B, C): the mean over height and width.
 pub struct MeanPool;

@@ -322,16 +322,34 @@ pub(super) unsafe fn runs_product<V: Vector>(
             }
             continue;
         }
-        for row in 0..g.h {
-            let (x, y) = (x.add(row * g.next_row), y.add(g.to + row * g.to_row + from));
-            let add = then.add.map(|(add, _)| add.as_ptr().add((row >> shift) * (g.w >> shift) * g.columns + from));
-            for place in (0..g.w).step_by(V::ROWS) {
-                let (x, y) = (x.add(place * g.next), y.add(place * g.to_next));
-                let (m, left) = ((g.w - place).min(V::ROWS), g.columns - from);
-                tiles!(m, vectors, runs_tile::<V>(g, x, panel, bias, (add, place, shift), floor, y, left));
+        // Places in tiles whatever row they lie in, so that only the picture's last tile may be a small one.
+        let (mut row, mut column) = (0, 0);
+        for first in (0..g.h * g.w).step_by(V::ROWS) {
+            let m = (g.h * g.w - first).min(V::ROWS);
+            let mut places = Places { x: [x; 6], y: [y; 6], add: [x; 6] };
+            for i in 0..m {
+                places.x[i] = x.add(row * g.next_row + column * g.next);
+                places.y[i] = y.add(g.to + row * g.to_row + column * g.to_next + from);
+                if let Some((add, _)) = then.add {
+                    let at = (row >> shift) * (g.w >> shift) + (column >> shift);
+                    places.add[i] = add.as_ptr().add(at * g.columns + from);
+                }
+                column += 1;
+                if column == g.w {
+                    (row, column) = (row + 1, 0);
+                }
             }
+            let last = (then.add.is_some(), floor, g.columns - from);
+            tiles!(m, vectors, runs_tile::<V>(g, &places, panel, bias, last));
         }
     }
+}
+
+/// Where the runs of a tile's places begin, where their results go, and what is added to them.
+struct Places {
+    x: [*const f32; 6],
+    y: [*mut f32; 6],
+    add: [*const f32; 6],
 }
 
 /// The sums of `M` places, whose runs begin at `x[m]`, by `N` vectors.
@@ -355,29 +373,25 @@ unsafe fn runs_sums<V: Vector, const M: usize, const N: usize>(
     sums.map(|[sums]| sums)
 }
 
-/// `M` places of a row from `place` on by `N` vectors of columns, of which the output has `columns`.
+/// `M` places by `N` vectors of columns, of which the output has `columns`.
 ///
 /// # Safety
 /// As [`runs_product`] has checked.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn runs_tile<V: Vector, const M: usize, const N: usize>(
     g: &Runs,
-    x: *const f32,
+    places: &Places,
     w: *const f32,
     bias: *const f32,
-    (add, place, shift): (Option<*const f32>, usize, usize),
-    floor: V,
-    y: *mut f32,
-    columns: usize,
+    (adds, floor, columns): (bool, V, usize),
 ) {
-    let sums = runs_sums::<V, M, N>(g, std::array::from_fn(|m| x.add(m * g.next)), w, bias);
+    let sums = runs_sums::<V, M, N>(g, std::array::from_fn(|m| places.x[m]), w, bias);
     for (m, sums) in sums.into_iter().enumerate() {
-        let add = add.map(|add| add.add(((place + m) >> shift) * g.columns));
         for (n, sum) in sums.into_iter().enumerate() {
             let from = n * V::LANES;
             if from < columns {
-                store(sum, add.map(|add| add.add(from)), floor, y.add(m * g.to_next + from), columns - from);
+                let add = adds.then(|| places.add[m].add(from));
+                store(sum, add, floor, places.y[m].add(from), columns - from);
             }
         }
     }

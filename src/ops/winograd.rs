@@ -17,7 +17,7 @@
 //! zeros outside. The largest difference to the plain sum is 7e-6 of the largest value.
 
 use super::buffer::{Lines, Unwritten, LINE};
-use super::conv::ConvShape;
+use super::conv::{Border, ConvShape};
 use super::product::{matrix_product, panels, Panels, Then};
 use super::vector::{for_vectors, Vector, Vectors};
 use std::ops::Range;
@@ -278,47 +278,51 @@ unsafe fn kernel_to_tile<V: Vector, const K: usize, const T: usize>(w: &Panels, 
     }
 }
 
-/// The points of a run of squares: `I` x `I` places of the pictures `x` (h, w, c) each, the first `before` places before the
-/// square's first output, by the matrix `along`. `between` floats lie between a point and the next, `row` between a square
-/// and the next.
+/// Pictures whose squares are taken to points, (h, w, c) each, the first `before` places before a square's first output. One
+/// at a time is laid out with a border of zeros.
+struct Pictures<'a> {
+    x: &'a [f32],
+    size: (usize, usize, usize),
+    before: usize,
+    scratch: &'a mut Lines,
+    /// The picture that is laid out.
+    laid: Option<usize>,
+}
+
+/// The points of a run of squares: `I` x `I` places of pictures by the matrix `along`. `between` floats lie between a point
+/// and the next, `row` between a square and the next.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
 #[inline(always)]
 unsafe fn squares_to_points<V: Vector, const I: usize, const T: usize>(
     (s, squares): (&Squares, Range<usize>),
-    (x, (h, w, c), before): (&[f32], (usize, usize, usize), usize),
+    pictures: &mut Pictures,
     along: impl Fn([V; I]) -> [V; T] + Copy,
     (points, between, row): (&mut [f32], usize, usize),
 ) {
-    assert!(squares.end.div_ceil(s.down * s.across) * h * w * c <= x.len() && c >= V::LANES);
-    assert!(points.len() >= T * T * between && between >= squares.len() * row && row >= c);
-    // SAFETY: of the pictures only places inside are read, and all points were just checked to be there.
+    let ((h, w, c), before) = (pictures.size, pictures.before);
+    assert!(points.len() >= T * T * between && between >= squares.len() * row && row >= c && c >= V::LANES);
+    let after = |squares: usize, side: usize| (s.side * (squares - 1) + I).saturating_sub(before + side);
+    let (bottom, right) = (after(s.down, h), after(s.across, w));
+    let border = Border { h, w, c, stride: c, top: before, left: before, bottom, right };
+    let line = border.line();
+    let mut laid = pictures.scratch.as_ptr();
     for (n, square) in squares.enumerate() {
-        let (picture, y, x0) = s.place(square);
-        let picture = x.as_ptr().add(picture * h * w * c);
-        // Places before the picture wrap to numbers that are not inside it either.
-        let (y, x0) = (y.wrapping_sub(before), x0.wrapping_sub(before));
-        let inside = |from: usize, side: usize| from < side && from + I <= side;
-        let whole = inside(y, h) && inside(x0, w);
-        let out = points.as_mut_ptr().add(n * row);
+        let (picture, y, x) = s.place(square);
+        if pictures.laid != Some(picture) || before + bottom + right == 0 {
+            laid = border.lay(&pictures.x[picture * h * w * c..][..h * w * c], pictures.scratch).as_ptr();
+            pictures.laid = Some(picture);
+        }
+        // SAFETY: a square's places are inside of the picture with its border, and all points were just checked to be there.
+        let (from, out) = (laid.add(y * line + x * c), points.as_mut_ptr().add(n * row));
         for channel in whole_vectors(c, V::LANES) {
-            let out = out.add(channel);
-            let store = |i: usize, j: usize, v: V| v.store(out.add((T * i + j) * between));
-            if whole {
-                let from = picture.add((y * w + x0) * c + channel);
-                transform::<V, I, T>(|i, j| V::load(from.add((i * w + j) * c)), along, store);
-            } else {
-                let at = |i: usize, j: usize| {
-                    let (y, x) = (y.wrapping_add(i), x0.wrapping_add(j));
-                    if y < h && x < w {
-                        V::load(picture.add((y * w + x) * c + channel))
-                    } else {
-                        V::splat(0.)
-                    }
-                };
-                transform::<V, I, T>(at, along, store);
-            }
+            let (from, out) = (from.add(channel), out.add(channel));
+            transform::<V, I, T>(
+                |i, j| V::load(from.add(i * line + j * c)),
+                along,
+                |i, j, v| v.store(out.add((T * i + j) * between)),
+            );
         }
     }
 }
@@ -335,7 +339,7 @@ unsafe fn squares_product<V: Vector>(
     bias: &[f32],
     then: &Then,
     y: &mut Unwritten,
-    scratch: [&mut Lines; 2],
+    scratch: [&mut Lines; 3],
 ) {
     match s.tile {
         3 => tile_product::<V, 3, 2>(s, x, points, bias, then, y, scratch),
@@ -352,7 +356,7 @@ unsafe fn tile_product<V: Vector, const T: usize, const M: usize>(
     bias: &[f32],
     then: &Then,
     y: &mut Unwritten,
-    [from, to]: [&mut Lines; 2],
+    [from, to, scratch]: [&mut Lines; 3],
 ) {
     let ConvShape { height: h, width: w, inputs: c, outputs: o, padding, .. } = s.shape;
     let ((oh, ow), filled, all) = (s.shape.out_size(), bias.len(), T * T);
@@ -368,10 +372,10 @@ unsafe fn tile_product<V: Vector, const T: usize, const M: usize>(
     to.resize(all * to_between);
     let floor = V::splat(then.floor);
     let y = y.as_mut_ptr().cast::<f32>();
+    let mut inputs = Pictures { x, size: (h, w, c), before: padding, scratch, laid: None };
     for squares in s.runs(pictures) {
         let n = squares.len();
-        let picture = (x, (h, w, c), padding);
-        squares_to_points::<V, T, T>((s, squares.clone()), picture, |d| input::<V, T>(d), (from, from_between, c));
+        squares_to_points::<V, T, T>((s, squares.clone()), &mut inputs, |d| input::<V, T>(d), (from, from_between, c));
         for point in 0..all {
             let (x, y) = (&from[point * from_between..], &mut to[point * to_between..]);
             matrix_product::<V>(x, &points[point * c * filled..], (n, c, filled), y);
@@ -435,9 +439,9 @@ unsafe fn squares_weights<V: Vector>(
     x: &[f32],
     dy: &[f32],
     dw: &mut [f32],
-    [from, to, sums]: [&mut Lines; 3],
+    [from, to, sums, inputs, gradients]: [&mut Lines; 5],
 ) {
-    use super::conv::{weights, Border};
+    use super::conv::weights;
     use super::product::Runs;
     const POINTS: usize = 36;
     let ConvShape { height: h, width: w, inputs: c, outputs: o, padding, .. } = s.shape;
@@ -449,12 +453,13 @@ unsafe fn squares_weights<V: Vector>(
     to.resize(POINTS * to_between);
     sums.resize(POINTS * c * filled);
     sums.fill(0.);
+    let mut inputs = Pictures { x, size: (h, w, c), before: padding, scratch: inputs, laid: None };
+    let mut gradients = Pictures { x: dy, size: (oh, ow, o), before: 0, scratch: gradients, laid: None };
     for squares in s.runs(pictures) {
         let n = squares.len();
-        let picture = (x, (h, w, c), padding);
-        squares_to_points::<V, 6, 6>((s, squares.clone()), picture, |d| input::<V, 6>(d), (from, from_between, c));
-        let gradient = (dy, (oh, ow, o), 0);
-        squares_to_points::<V, 4, 6>((s, squares), gradient, |d| output_gradient::<V>(d), (to, to_between, filled));
+        squares_to_points::<V, 6, 6>((s, squares.clone()), &mut inputs, |d| input::<V, 6>(d), (from, from_between, c));
+        let points = (&mut to[..], to_between, filled);
+        squares_to_points::<V, 4, 6>((s, squares), &mut gradients, |d| output_gradient::<V>(d), points);
         let g = Runs::plain(n, c, filled);
         let border = Border { h: 1, w: n, c: o, stride: filled, top: 0, left: 0, bottom: 0, right: 0 };
         for (point, sums) in sums.chunks_exact_mut(c * filled).enumerate() {
@@ -475,11 +480,11 @@ unsafe fn squares_weights<V: Vector>(
 for_vectors! {
     fn kernel_to_points(tile: usize, w: &Panels, inputs: usize, points: &mut [f32]);
     fn squares_product(
-        s: &Squares, x: &[f32], points: &[f32], bias: &[f32], then: &Then, y: &mut Unwritten, scratch: [&mut Lines; 2],
+        s: &Squares, x: &[f32], points: &[f32], bias: &[f32], then: &Then, y: &mut Unwritten, scratch: [&mut Lines; 3],
     );
 }
 
 #[cfg(feature = "native")]
 for_vectors! {
-    fn squares_weights(s: &Squares, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: [&mut Lines; 3]);
+    fn squares_weights(s: &Squares, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: [&mut Lines; 5]);
 }
