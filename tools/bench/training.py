@@ -82,10 +82,8 @@ def loss_of(kind, keypoints, logits, batch):
     if kind == "mse":
         return error.square().sum() / batch["mask"].sum()
     if kind == "laplace":
-        at = keypoints[:, :, :2].detach() * 12 + 11.5
-        part = at - at.floor()
-        needed = (part * (1 - part)).sum(2, keepdim=True) * 16
-        scale = (F.relu(keypoints[:, :, 2:] * 48 * 48 - needed) / 4 + 0.2 * 0.2).sqrt()
+        doubt = F.relu(keypoints[:, :, 2:] * 48 * 48 - 2 * 0.6 * 16) / 4
+        scale = (doubt + 0.6 * 0.6).sqrt()
         total = ((error.abs() * 48 / scale + scale.log()) * batch["mask"]).sum() / batch["mask"].sum()
     else:
         total = F.smooth_l1_loss(error * 48, torch.zeros_like(error), reduction="sum") / batch["mask"].sum()
