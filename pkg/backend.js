@@ -1,15 +1,19 @@
 // Where the engine runs: in a worker, or on the calling thread. Whoever asks for the same files gets the same backend, each
 // with a stream of its own, so that two detectors on a page load everything once and share one worker.
+import { OTHER_ORIGIN } from './crop.js';
+import { Engine } from './engine.js';
 import { Face96Error, asFace96Error } from './errors.js';
+import { own } from './files.js';
+import { release } from './source.js';
+import { giveUpWasm, wasmInstance } from './wasm.js';
 
-/** @typedef {import('./engine.js').Files} Files */
+/** @typedef {import('./files.js').Files} Files */
+/** @typedef {import('./source.js').Frame} Frame */
 /** @typedef {import('./engine.js').Kind} Kind */
 /** @typedef {import('./engine.js').NetInfo} NetInfo */
 /** @typedef {import('./engine.js').Result} Result */
 /** @typedef {import('./engine.js').Settings} Settings */
 /** @typedef {import('./wasm.js').Progress} Progress */
-
-/** @typedef {ImageBitmap | VideoFrame} Frame */
 
 /**
  * @typedef {object} Backend
@@ -30,22 +34,20 @@ import { Face96Error, asFace96Error } from './errors.js';
  *   forget: () => void }} Shared
  */
 
-/**
- * A call of detect() on its way.
- * @typedef {object} Job
- * @property {Promise<Frame>} frame
- * @property {Kind} kind
- * @property {boolean} crops
- * @property {number} start
- * @property {number} capture
- * @property {boolean} settled
- * @property {(result: import('./index.js').Detection) => void} resolve
- * @property {(error: Face96Error) => void} reject
- */
-
 /** @type {Map<string, Shared>} */
 const inUse = new Map();
 let streams = 0;
+
+/** Numbers for files that are given as bytes: they are the same where the array is. @type {WeakMap<Uint8Array, number>} */
+const numbers = new WeakMap();
+let numbered = 0;
+/** @param {import('./files.js').Source | null} source */
+function nameOf(source) {
+  if (typeof source === 'string' || source === null) return source;
+  const number = numbers.get(source) ?? ++numbered;
+  numbers.set(source, number);
+  return number;
+}
 
 /** One user's part of a backend. */
 export class Stream {
@@ -105,7 +107,7 @@ export class Stream {
  * @returns {Promise<Stream>}
  */
 export async function openStream(worker, files, settings, { onProgress, signal }) {
-  const key = JSON.stringify([worker, files]);
+  const key = JSON.stringify([worker, ...[files.wasm, files.weights, files.finder].map(nameOf)]);
   const shared = inUse.get(key) ?? share(key, worker, files);
   shared.users++;
   const leave = () => {
@@ -185,8 +187,6 @@ async function startBackend(worker, files, onProgress, signal) {
  * @returns {Promise<Backend>}
  */
 async function loadHere(files, onProgress, signal) {
-  const { Engine } = await import('./engine.js');
-  const { giveUpWasm, wasmInstance } = await import('./wasm.js');
   const engine = await Engine.load(files, onProgress, signal);
   const instance = wasmInstance();
   let freed = false;
@@ -210,7 +210,7 @@ async function loadHere(files, onProgress, signal) {
         const why = error instanceof Error ? error.message : String(error);
         throw new Face96Error('wasm-crashed', `The wasm stopped: ${why}.`, { cause: error });
       } finally {
-        frame.close();
+        release(frame);
       }
     },
     close() {
@@ -221,21 +221,33 @@ async function loadHere(files, onProgress, signal) {
 }
 
 /**
- * Starts the worker script; null where that is impossible (no module workers, a policy against it, no canvas in it), so
- * that the caller falls back.
+ * Starts a worker; null where that is impossible (no module workers, a policy against it, no canvas in it), so that the caller
+ * falls back.
  * @param {AbortSignal} signal
  * @returns {Promise<Worker | null>}
  */
 async function startWorker(signal) {
+  for (const start of own.workers) {
+    const worker = await capable(start, signal);
+    if (worker) return worker;
+  }
+  return null;
+}
+
+/**
+ * @param {() => Worker} start
+ * @param {AbortSignal} signal
+ * @returns {Promise<Worker | null>}
+ */
+async function capable(start, signal) {
   /** @type {Worker} */
   let worker;
   try {
-    // The whole expression stays in one piece: bundlers recognise it.
-    worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'face96' });
+    worker = start();
   } catch {
     return null;
   }
-  const capable = await new Promise((resolve) => {
+  const works = await new Promise((resolve) => {
     worker.onmessage = ({ data }) => resolve(data.type === 'up' && data.capable);
     worker.onerror = (event) => {
       event.preventDefault();
@@ -243,9 +255,9 @@ async function startWorker(signal) {
     };
     signal.addEventListener('abort', () => resolve(false), { once: true });
   });
-  if (!capable) worker.terminate();
+  if (!works) worker.terminate();
   if (signal.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
-  return capable ? worker : null;
+  return works ? worker : null;
 }
 
 /**
@@ -294,8 +306,8 @@ async function loadInWorker(worker, files, onProgress, signal) {
   const ask = (message, transfer) =>
     new Promise((resolve, reject) => {
       const id = ++last;
-      requests.set(id, { resolve, reject });
       post({ ...message, id }, transfer);
+      requests.set(id, { resolve, reject });
     });
 
   /** @type {Backend} */
@@ -306,7 +318,16 @@ async function loadInWorker(worker, files, onProgress, signal) {
     configure: (stream, settings) => post({ type: 'configure', stream, settings }),
     reset: (stream) => post({ type: 'reset', stream }),
     shut: (stream) => post({ type: 'shut', stream }),
-    detect: (stream, frame, kind, crops) => ask({ type: 'detect', stream, frame, kind, crops }, [frame]),
+    async detect(stream, frame, kind, crops) {
+      try {
+        return await ask({ type: 'detect', stream, frame, kind, crops }, ['luma' in frame ? frame.luma.buffer : frame]);
+      } catch (error) {
+        release(frame);
+        // The one reason for which a bitmap that is open does not travel.
+        if (error instanceof DOMException && error.name === 'DataCloneError') throw new Face96Error('bad-frame', OTHER_ORIGIN, { cause: error });
+        throw error;
+      }
+    },
     close: () => stop(new Face96Error('closed', 'The detector was closed.')),
   };
   const abort = () => stop(new Face96Error('aborted', 'Loading was aborted.'));

@@ -1,5 +1,6 @@
 // Opening the camera, and a code and a sentence for each way that can fail. Importing this file does nothing.
 import { Face96Error } from './errors.js';
+import { kindOf } from './source.js';
 
 /** @typedef {import('./errors.js').ErrorCode} ErrorCode */
 
@@ -50,10 +51,13 @@ function named(error) {
  * @param {number} [options.height] Default 480
  * @param {AbortSignal} [options.signal] aborting it switches the camera off
  * @returns {Promise<Camera>}
- * @throws {Face96Error} a code that begins with `camera-`, or `aborted`
+ * @throws {Face96Error} a code that begins with `camera-`, `bad-option` or `aborted`
  */
 export async function openCamera(video, { deviceId, width = 640, height = 480, signal } = {}) {
   const aborted = () => new Face96Error('aborted', 'Starting the camera was aborted.');
+  if (kindOf(video) !== 'HTMLVideoElement') {
+    throw new Face96Error('bad-option', `openCamera() got ${video === null || video === undefined ? video : kindOf(video)}; expected a video element.`);
+  }
   if (signal?.aborted) throw aborted();
   if (!globalThis.isSecureContext) throw fault('camera-insecure');
   if (!navigator.mediaDevices?.getUserMedia) throw fault('camera-unsupported');
@@ -101,6 +105,6 @@ export async function openCamera(video, { deviceId, width = 640, height = 480, s
  * @returns {Promise<{ deviceId: string, label: string }[]>}
  */
 export async function listCameras() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  const devices = (await globalThis.navigator?.mediaDevices?.enumerateDevices()) ?? [];
   return devices.filter((d) => d.kind === 'videoinput').map(({ deviceId, label }) => ({ deviceId, label }));
 }

@@ -1,7 +1,6 @@
 // Frame -> box -> the small upright square the net sees. Follows the convention of the whole
 // project: pixel (0, 0) has its CENTRE at (0, 0). A canvas puts the corner there, so canvas = pixel + 0.5 throughout.
-
-/** @typedef {HTMLVideoElement | HTMLCanvasElement | OffscreenCanvas | HTMLImageElement | ImageData | ImageBitmap | VideoFrame} FrameSource */
+import { Face96Error } from './errors.js';
 
 /**
  * A rotated square of a frame.
@@ -23,42 +22,6 @@ const GUIDE_SHARE = 0.6;
  */
 export function guideBox(width, height) {
   return { x: (width - 1) / 2, y: (height - 1) / 2, size: GUIDE_SHARE * Math.min(width, height), roll: 0 };
-}
-
-/**
- * Width and height of a source in its own pixels; 0 while it has none.
- * @param {FrameSource} source
- * @returns {{ width: number, height: number }}
- */
-export function frameSize(source) {
-  const s = /** @type {any} */ (source);
-  const width = s.videoWidth ?? s.naturalWidth ?? s.displayWidth ?? s.width;
-  const height = s.videoHeight ?? s.naturalHeight ?? s.displayHeight ?? s.height;
-  // HAVE_CURRENT_DATA: before it a video may know its size and still have no picture.
-  if (s.readyState < 2) return { width: 0, height: 0 };
-  return { width: width | 0, height: height | 0 };
-}
-
-/**
- * Takes the frame that a source shows now. What comes back belongs to the caller, who closes it.
- *
- * A video's frame is taken as a VideoFrame where there are any: that copies nothing, while a bitmap of 640x480 takes the page's
- * thread 2 ms; its pixels become RGB where they are drawn, in the worker.
- * @param {FrameSource} source
- * @returns {Promise<ImageBitmap | VideoFrame>}
- */
-export async function takeFrame(source) {
-  if (typeof VideoFrame === 'function') {
-    if (source instanceof VideoFrame) return source.clone();
-    if (typeof HTMLVideoElement === 'function' && source instanceof HTMLVideoElement) {
-      try {
-        return new VideoFrame(source);
-      } catch {
-        // A bitmap then; if that fails as well, its reason is told.
-      }
-    }
-  }
-  return createImageBitmap(source);
 }
 
 /**
@@ -84,6 +47,10 @@ function invert([a, b, c, d, e, f]) {
   return [d / det, -b / det, -c / det, a / det, (c * f - d * e) / det, (b * e - a * f) / det];
 }
 
+/** Why a picture of another origin is refused. */
+export const OTHER_ORIGIN =
+  'The picture is from another origin, which the browser lets no page read; load it with the attribute crossorigin from a server that allows it.';
+
 /** Draws boxes of frames to a square of `side` pixels. Its canvases are made once and used for every frame. */
 export class Cropper {
   /** @param {number} side of the crop, in pixels */
@@ -92,6 +59,8 @@ export class Cropper {
     /** Canvases of side, 2 side, 4 side, ...; made when a box first needs them.
      * @type {(OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D)[]} */
     this.levels = [];
+    /** Whether a canvas was seen to give back what was drawn. */
+    this.trusted = false;
   }
 
   /**
@@ -103,8 +72,23 @@ export class Cropper {
    * @param {CanvasImageSource} source
    * @param {Box} box
    * @returns {Uint8Array}
+   * @throws {Face96Error} `bad-frame`, `canvas-blocked`
    */
   crop(source, box) {
+    if (!this.trusted) checkCanvas(this.#level(0));
+    this.trusted = true;
+    try {
+      return this.#crop(source, box);
+    } catch (error) {
+      // A picture of another origin taints every canvas that it is drawn to, for good.
+      this.levels = [];
+      const { name, message } = /** @type {Error} */ (error);
+      throw new Face96Error('bad-frame', name === 'SecurityError' ? OTHER_ORIGIN : `The frame cannot be read: ${message}`, { cause: error });
+    }
+  }
+
+  /** @param {CanvasImageSource} source @param {Box} box */
+  #crop(source, box) {
     // 16 times the side is more than any camera gives; past that, memory matters more than the last bit of aliasing.
     const top = Math.min(4, Math.max(0, Math.floor(Math.log2(box.size / this.side))));
     let level = this.#level(top);
@@ -127,6 +111,34 @@ export class Cropper {
     this.levels[n] ??= makeContext(this.side << n);
     return this.levels[n];
   }
+}
+
+/** Two colours that no canvas of one colour, and hardly one of noise, gives back. */
+const COLOURS = [
+  [200, 40, 90],
+  [10, 220, 160],
+];
+/** Grey levels by which colour management and weak noise may change them. */
+const TOLERANCE = 8;
+
+/**
+ * Browsers that guard against fingerprinting give back white or noise for what was drawn: no face would be found, in silence.
+ * @param {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} context
+ * @throws {Face96Error} `canvas-blocked`
+ */
+function checkCanvas(context) {
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  COLOURS.forEach((colour, x) => {
+    context.fillStyle = `rgb(${colour.join(' ')})`;
+    context.fillRect(x, 0, 1, 1);
+  });
+  const { data } = context.getImageData(0, 0, COLOURS.length, 1);
+  const same = COLOURS.every((colour, x) => colour.every((value, c) => Math.abs(data[4 * x + c] - value) <= TOLERANCE));
+  if (same) return;
+  throw new Face96Error(
+    'canvas-blocked',
+    'The browser gives back other pixels than were drawn, as a guard against fingerprinting; allow this page to read canvas data and try again.',
+  );
 }
 
 /**
@@ -164,11 +176,12 @@ export class LumaReader {
   #bytes = new Uint8Array(0);
 
   /**
-   * @param {ImageBitmap | VideoFrame} frame
+   * @param {import('./source.js').Frame} frame
    * @returns {Promise<{ bytes: Uint8Array, stride: number, fullRange: boolean } | null>} good until the next call; null for
    *   what has no luma plane or has to be turned or stretched to be shown
    */
   async take(frame) {
+    if ('luma' in frame) return { bytes: frame.luma, stride: frame.width, fullRange: true };
     if (!('format' in frame) || !WITH_LUMA.includes(frame.format ?? '')) return null;
     const { visibleRect, displayWidth, displayHeight } = frame;
     if (!visibleRect || visibleRect.width !== displayWidth || visibleRect.height !== displayHeight) return null;

@@ -1,8 +1,12 @@
 // The class of <face-keypoints>: camera or any video in, keypoints drawn over it, events out. Importing this file has no effect
 // and is safe without a DOM; `face96/define` registers the element.
 import { openCamera } from './camera.js';
+import { OTHER_ORIGIN } from './crop.js';
+import { drawFaces, fit } from './draw.js';
 import { Face96Error, asFace96Error } from './errors.js';
+import { frames } from './frames.js';
 import { createDetector } from './index.js';
+import { kindOf } from './source.js';
 
 /** @typedef {import('./index.js').Detection} Detection */
 /** @typedef {import('./index.js').Face} Face */
@@ -17,8 +21,26 @@ import { createDetector } from './index.js';
  * @property {CustomEvent<Detection>} keypoints once a frame
  * @property {CustomEvent<{ face: Face }>} facefound a face came into the picture
  * @property {CustomEvent<{ trackId: number }>} facelost a face left it
+ * @property {CustomEvent<{ reason: Interruption }>} interrupted frames stay away; it goes on by itself when they come again
+ * @property {CustomEvent<null>} resumed they do
  * @property {CustomEvent<{ code: ErrorCode, message: string }>} error
  */
+
+/**
+ * Why no frames come: the system or another program keeps the camera from giving any, the video is paused, it has ended, or nothing says
+ * why.
+ * @typedef {'muted' | 'paused' | 'ended' | 'silent'} Interruption
+ */
+
+/** What is told of each. @type {Record<Interruption, string>} */
+const INTERRUPTED = {
+  muted: 'The camera gives no picture; another program may have taken it, or its cover is shut.',
+  paused: 'The video is paused.',
+  ended: 'The video has ended.',
+  silent: 'No picture has come for a while.',
+};
+/** Without a frame for so long, in ms, a video is silent. */
+const SILENCE = 3000;
 
 /** Where there is no DOM, a class that cannot be constructed stands in. @type {typeof HTMLElement} */
 const Base = globalThis.HTMLElement ?? class {};
@@ -51,8 +73,25 @@ button:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
 }
 `;
 
-/** @type {CSSStyleSheet | null} */
-let sheet = null;
+/** A sheet belongs to a document: one for each in which an element has been. @type {WeakMap<Document, CSSStyleSheet>} */
+const sheets = new WeakMap();
+
+/** @param {ShadowRoot} root gets the style of the document in which it is */
+function dress(root) {
+  const { ownerDocument } = root;
+  try {
+    let sheet = sheets.get(ownerDocument);
+    if (!sheet) {
+      sheet = new (/** @type {typeof globalThis} */ (ownerDocument.defaultView ?? globalThis).CSSStyleSheet)();
+      sheet.replaceSync(CSS);
+      sheets.set(ownerDocument, sheet);
+    }
+    root.adoptedStyleSheets = [sheet];
+  } catch {
+    // A DOM without such sheets, as those that tests run in.
+    if (!root.querySelector('style')) make(root, 'style', {}).textContent = CSS;
+  }
+}
 
 /** Milliseconds for which the colours of the drawing are kept: asking for them costs a style pass. */
 const KEEP_STYLE = 500;
@@ -80,6 +119,10 @@ export class FaceKeypointsElement extends Base {
   /** @type {Detection | null} */ #result = null;
   /** @type {Set<number>} */ #tracks = new Set();
   /** @type {{ point: string, edge: string, size: number, until: number } | null} */ #style = null;
+  /** Why no frames come, if none do. @type {Interruption | null} */ #interruption = null;
+  /** When the last frame came, in ms. */
+  #seen = 0;
+  /** Ends what is listened to while it is in a document. @type {AbortController | null} */ #connection = null;
   #video;
   #overlay;
   #front;
@@ -92,11 +135,7 @@ export class FaceKeypointsElement extends Base {
   constructor() {
     super();
     const root = this.attachShadow({ mode: 'open' });
-    if (!sheet) {
-      sheet = new CSSStyleSheet();
-      sheet.replaceSync(CSS);
-    }
-    root.adoptedStyleSheets = [sheet];
+    dress(root);
     this.#video = make(root, 'video', { part: 'video', playsinline: '' });
     // The attribute alone mutes only what the parser made.
     this.#video.muted = true;
@@ -220,16 +259,31 @@ export class FaceKeypointsElement extends Base {
       delete self[name];
       self[name] = value;
     }
+    this.#connection = new AbortController();
+    const { signal } = this.#connection;
+    // A window that is closed, or a frame that is removed, takes the element along without a word to it.
+    const view = this.ownerDocument.defaultView;
+    view?.addEventListener('pagehide', () => this.#leave(), { signal });
+    view?.addEventListener('pageshow', ({ persisted }) => void (persisted && this.autostart && this.start()), { signal });
     if (this.autostart && !this.running) this.start();
   }
 
+  /** It went to another document, a frame's or another window's. */
+  adoptedCallback() {
+    if (this.shadowRoot) dress(this.shadowRoot);
+  }
+
   disconnectedCallback() {
+    this.#connection?.abort();
     // Moving it to another place removes and appends in one go: the camera then stays on.
     queueMicrotask(() => {
-      if (this.isConnected) return;
-      this.stop();
-      this.#discard();
+      if (!this.isConnected) this.#leave();
     });
+  }
+
+  #leave() {
+    this.stop();
+    this.#discard();
   }
 
   /** @param {string} name @param {string | null} before @param {string | null} after */
@@ -259,11 +313,13 @@ export class FaceKeypointsElement extends Base {
     const session = (this.#session = new AbortController());
     const { signal } = session;
     try {
+      this.#checkSource();
       const [detector, camera] = await Promise.all([this.#load(), this.#source ? null : this.#openCamera(signal)]);
       if (signal.aborted) return false;
       this.#front.classList.add('running');
       this.#say('Running.');
       const source = this.#source ?? this.#video;
+      if (kindOf(source) === 'HTMLVideoElement') this.#watch(/** @type {HTMLVideoElement} */ (source), signal);
       // From here on it runs by itself.
       Promise.race([this.#follow(detector, source, signal), camera?.ended].filter(Boolean)).catch((error) => {
         if (!signal.aborted) this.#fail(error);
@@ -280,19 +336,36 @@ export class FaceKeypointsElement extends Base {
     if (!this.#session) return;
     this.#session.abort();
     this.#session = null;
+    this.#interruption = null;
     this.#front.classList.remove('running');
     this.#say('');
+    this.#forget();
+  }
+
+  /** Takes down what was found. */
+  #forget() {
     this.#result = null;
     this.#overlay.getContext('2d')?.clearRect(0, 0, this.#overlay.width, this.#overlay.height);
     this.#loaded?.reset();
     this.#tell([]);
   }
 
+  /** @throws {Face96Error} `bad-option` where there is nothing that it could look at */
+  #checkSource() {
+    const kind = kindOf(this.#source);
+    if (this.#source && !['HTMLVideoElement', 'HTMLCanvasElement'].includes(kind)) {
+      throw new Face96Error('bad-option', `source is of the kind ${kind}; expected a video or a canvas.`);
+    }
+    if (!this.#source && !this.camera) {
+      throw new Face96Error('bad-option', 'There is nothing to look at: set the attribute camera or the property source.');
+    }
+  }
+
   /**
    * The picture of now as a PNG.
    * @param {{ overlay?: boolean, mirror?: boolean }} [options] with the keypoints (default true), mirrored (default: as shown)
    * @returns {Promise<Blob>}
-   * @throws {Face96Error} `empty-frame` while there is no picture
+   * @throws {Face96Error} `empty-frame` while there is no picture, `bad-frame` where the source is from another origin
    */
   async snapshot({ overlay = true, mirror = this.mirror } = {}) {
     const source = this.#source ?? this.#video;
@@ -306,16 +379,17 @@ export class FaceKeypointsElement extends Base {
     if (mirror) context.setTransform(-1, 0, 0, 1, width, 0);
     context.drawImage(source, 0, 0);
     if (overlay) context.drawImage(this.#overlay, 0, 0, width, height);
-    return new Promise((resolve, reject) =>
-      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Face96Error('internal', 'No PNG could be made.')))),
-    );
+    return new Promise((resolve, reject) => {
+      try {
+        canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Face96Error('internal', 'No PNG could be made.'))));
+      } catch (error) {
+        reject(new Face96Error('bad-frame', OTHER_ORIGIN, { cause: error }));
+      }
+    });
   }
 
   /** @param {AbortSignal} signal */
   #openCamera(signal) {
-    if (!this.camera) {
-      throw new Face96Error('bad-option', 'There is nothing to look at: set the attribute camera or the property source.');
-    }
     this.#say('Waiting for the camera. Your browser may ask for permission.');
     return openCamera(this.#video, { signal, deviceId: this.deviceId ?? undefined });
   }
@@ -359,9 +433,7 @@ export class FaceKeypointsElement extends Base {
    */
   async #follow(detector, source, signal) {
     let crashed = false;
-    for (;;) {
-      const timestamp = await nextFrame(source, signal);
-      if (signal.aborted) return;
+    for await (const { timestamp } of frames(source, { signal })) {
       let result;
       try {
         result = await detector.detect(source, { timestamp });
@@ -379,10 +451,60 @@ export class FaceKeypointsElement extends Base {
       }
       if (signal.aborted) return;
       crashed = false;
+      this.#seen = performance.now();
+      // A camera that another program has taken may go on with black frames.
+      if (this.#interruption === 'muted') continue;
+      this.#interrupt(null);
       this.#result = result;
-      this.#draw(result.faces, detector.info, ...sizeOf(source));
+      this.#draw(result, detector.info);
       this.#tell(result.faces);
       this.#send('keypoints', result);
+    }
+  }
+
+  /**
+   * Watches whether frames come, and plays the camera's video again where the system has paused it.
+   * @param {HTMLVideoElement} video
+   * @param {AbortSignal} signal
+   */
+  #watch(video, signal) {
+    this.#seen = performance.now();
+    const [track] = /** @type {MediaStream | null} */ (video.srcObject)?.getVideoTracks?.() ?? [];
+    let muted = track?.muted ?? false;
+    const look = () => {
+      if (video.ownerDocument.hidden) this.#seen = performance.now();
+      else if (video.paused && video === this.#video) video.play().catch(() => {}); // it tries again at the next look
+      if (muted) this.#interrupt('muted');
+      else if (video.ended || (track && track.readyState === 'ended')) this.#interrupt('ended');
+      else if (video.paused) this.#interrupt('paused');
+      else if (performance.now() - this.#seen > SILENCE) this.#interrupt('silent');
+      // A camera says itself that it is back; everything else is back with the next frame.
+      else if (this.#interruption === 'muted') this.#interrupt(null);
+    };
+    for (const type of ['pause', 'ended']) video.addEventListener(type, look, { signal });
+    for (const type of ['mute', 'unmute', 'ended']) {
+      track?.addEventListener(type, () => {
+        if (type !== 'ended') muted = type === 'mute';
+        look();
+      }, { signal });
+    }
+    const timer = setInterval(look, SILENCE / 3);
+    signal.addEventListener('abort', () => clearInterval(timer));
+    look();
+  }
+
+  /** @param {Interruption | null} reason null when frames come */
+  #interrupt(reason) {
+    if (!this.running || reason === this.#interruption) return;
+    this.#interruption = reason;
+    if (reason) {
+      // A paused picture stays where it is, and its points with it.
+      if (reason === 'muted' || reason === 'silent') this.#forget();
+      this.#say(INTERRUPTED[reason]);
+      this.#send('interrupted', { reason });
+    } else {
+      this.#say('Running.');
+      this.#send('resumed', null);
     }
   }
 
@@ -400,47 +522,21 @@ export class FaceKeypointsElement extends Base {
       this.#tracks.add(trackId);
       this.#send('facefound', { face });
     }
-    if (this.#session) {
+    if (this.#session && !this.#interruption) {
       const count = this.#tracks.size;
       this.#say(count === 0 ? 'No face in the picture.' : count === 1 ? 'One face.' : `${count} faces.`);
     }
   }
 
-  /** @param {Face[]} faces @param {NetInfo} info @param {number} width @param {number} height */
-  #draw(faces, info, width, height) {
+  /** @param {Detection} result @param {NetInfo} info */
+  #draw({ faces, frame }, info) {
     const canvas = this.#overlay;
-    if (canvas.width !== width || canvas.height !== height) {
-      canvas.width = width;
-      canvas.height = height;
-    }
+    if (canvas.width !== frame.width || canvas.height !== frame.height) Object.assign(canvas, frame);
     const context = canvas.getContext('2d');
     if (!context) return;
+    context.clearRect(0, 0, canvas.width, canvas.height);
     const { point, edge, size } = this.#drawing();
-    context.clearRect(0, 0, width, height);
-    context.lineCap = context.lineJoin = 'round';
-    for (const { box, keypoints } of faces) {
-      const radius = size * box.size;
-      context.strokeStyle = edge;
-      context.lineWidth = radius / 2;
-      context.beginPath();
-      for (const [a, b] of info.schema.edges) {
-        // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
-        context.moveTo(keypoints[a].x + 0.5, keypoints[a].y + 0.5);
-        context.lineTo(keypoints[b].x + 0.5, keypoints[b].y + 0.5);
-      }
-      context.stroke();
-      context.fillStyle = point;
-      context.strokeStyle = 'rgb(0 0 0 / 0.6)'; // a dark rim keeps the point visible on light skin
-      context.lineWidth = radius / 3;
-      for (const { x, y, confidence } of keypoints) {
-        context.globalAlpha = 0.4 + 0.6 * confidence;
-        context.beginPath();
-        context.arc(x + 0.5, y + 0.5, radius, 0, 2 * Math.PI);
-        context.fill();
-        context.stroke();
-      }
-      context.globalAlpha = 1;
-    }
+    drawFaces(context, faces, { view: fit(frame, canvas), edges: info.schema.edges, point, line: edge, size, confidence: 'fade' });
   }
 
   #drawing() {
@@ -510,52 +606,4 @@ function make(parent, tag, attributes) {
 /** @param {HTMLVideoElement | HTMLCanvasElement} source @returns {[number, number]} */
 function sizeOf(source) {
   return 'videoWidth' in source ? [source.videoWidth, source.videoHeight] : [source.width, source.height];
-}
-
-/**
- * Resolves with the time of the next frame, in milliseconds, or at once when the signal is aborted. While the tab is hidden
- * there are none: nobody sees them.
- * @param {HTMLVideoElement | HTMLCanvasElement} source
- * @param {AbortSignal} signal
- * @returns {Promise<number>}
- */
-async function nextFrame(source, signal) {
-  while (document.hidden && !signal.aborted) await event(document, 'visibilitychange', signal);
-  return new Promise((resolve) => {
-    const abort = () => {
-      cancel();
-      resolve(0);
-    };
-    const done = (/** @type {number} */ time) => {
-      signal.removeEventListener('abort', abort);
-      resolve(time);
-    };
-    let cancel = () => {};
-    if ('requestVideoFrameCallback' in source) {
-      const id = source.requestVideoFrameCallback((now, { mediaTime, captureTime }) =>
-        // A camera's mediaTime stands still in some browsers; captureTime is its own clock where there is one.
-        done(source.srcObject ? (captureTime ?? now) : mediaTime * 1000),
-      );
-      cancel = () => source.cancelVideoFrameCallback(id);
-    } else {
-      const id = requestAnimationFrame(done);
-      cancel = () => cancelAnimationFrame(id);
-    }
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-  });
-}
-
-/** @param {EventTarget} target @param {string} type @param {AbortSignal} signal @returns {Promise<void>} */
-function event(target, type, signal) {
-  return new Promise((resolve) => {
-    const done = () => {
-      target.removeEventListener(type, done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    target.addEventListener(type, done);
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
 }

@@ -3,9 +3,13 @@
 import { Detector, Tracker } from './dist/face96.js';
 import { Cropper, LumaReader } from './crop.js';
 import { Face96Error } from './errors.js';
-import { fetchBytes, loadWasm } from './wasm.js';
+import { HEADER } from './faces.js';
+import { sizeOf } from './source.js';
+import { bytesOf, loadWasm } from './wasm.js';
 
 /** @typedef {import('./crop.js').Box} Box */
+/** @typedef {import('./files.js').Files} Files */
+/** @typedef {import('./source.js').Frame} Frame */
 /** @typedef {import('./wasm.js').Progress} Progress */
 
 /**
@@ -17,11 +21,6 @@ import { fetchBytes, loadWasm } from './wasm.js';
  * @property {boolean} presence whether the net was trained to tell a face from none
  * @property {{ keypoints: string[], swap: number[], edges: [number, number][] }} schema names of the keypoints (left and
  *   right are the subject's), index of each one's mirror partner, and pairs to join with a line
- */
-
-/**
- * Absolute addresses; no finder where `finderUrl` is null.
- * @typedef {{ wasmUrl: string, weightsUrl: string, finderUrl: string | null }} Files
  */
 
 /**
@@ -49,6 +48,7 @@ import { fetchBytes, loadWasm } from './wasm.js';
 
 export class Engine {
   /** @type {Map<number, Tracker>} */ #streams = new Map();
+  /** How many faces each stream asks for. @type {Map<number, number>} */ #most = new Map();
   #detector;
   #cropper;
   #luma = new LumaReader();
@@ -59,11 +59,16 @@ export class Engine {
    * @param {Uint8Array | null} finder
    * @param {Files} files where the two come from, for messages
    */
-  constructor(weights, finder, { weightsUrl, finderUrl }) {
-    this.#detector = usable(weightsUrl, () => new Detector(weights));
+  constructor(weights, finder, files) {
+    this.#detector = usable(files.weights, () => {
+      const detector = new Detector(weights);
+      if (detector.info().net !== 'finder') return detector;
+      detector.free();
+      throw new Error('it finds boxes of faces, no keypoints');
+    });
     if (finder) {
       try {
-        usable(finderUrl, () => this.#detector.addFinder(finder));
+        usable(files.finder, () => this.#detector.addFinder(finder));
       } catch (error) {
         this.#detector.free();
         throw error;
@@ -81,12 +86,11 @@ export class Engine {
    * @returns {Promise<Engine>}
    */
   static async load(files, onProgress, signal) {
-    const { wasmUrl, weightsUrl, finderUrl } = files;
     // All at once: none needs the others to arrive.
     const [, weights, finder] = await Promise.all([
-      loadWasm(wasmUrl, onProgress),
-      fetchBytes(weightsUrl, 'weights', onProgress, signal),
-      finderUrl === null ? null : fetchBytes(finderUrl, 'finder', onProgress, signal),
+      loadWasm(files.wasm, onProgress),
+      bytesOf(files.weights, 'weights', onProgress, signal),
+      files.finder === null ? null : bytesOf(files.finder, 'finder', onProgress, signal),
     ]);
     return new Engine(weights, finder, files);
   }
@@ -97,6 +101,7 @@ export class Engine {
    * @param {Settings} settings
    */
   configure(stream, { maxFaces, minScore, minCutoff, beta, dCutoff }) {
+    this.#most.set(stream, maxFaces);
     const tracker = this.#streams.get(stream);
     if (tracker) tracker.configure(maxFaces, minScore, minCutoff, beta, dCutoff);
     else this.#streams.set(stream, new Tracker(this.#detector, maxFaces, minScore, minCutoff, beta, dCutoff));
@@ -111,12 +116,13 @@ export class Engine {
   shut(stream) {
     this.#streams.get(stream)?.free();
     this.#streams.delete(stream);
+    this.#most.delete(stream);
   }
 
   /**
    * Frames are taken one after the other, whatever stream they belong to.
    * @param {number} stream
-   * @param {ImageBitmap | VideoFrame} frame
+   * @param {Frame} frame
    * @param {Kind} kind
    * @param {boolean} crops whether to hand out what the keypoint net looks at
    * @returns {Promise<Result>}
@@ -129,37 +135,65 @@ export class Engine {
 
   /**
    * @param {number} stream
-   * @param {ImageBitmap | VideoFrame} frame
+   * @param {Frame} frame
    * @param {Kind} kind
    * @param {boolean} crops
    * @returns {Promise<Result>}
    */
   async #detect(stream, frame, kind, crops) {
-    /** @type {Crop[]} */
-    const looked = [];
     const timings = { crop: 0, find: 0, net: 0 };
-    let before = performance.now();
+    const begun = performance.now();
     const luma = await this.#luma.take(frame);
+    timings.crop = performance.now() - begun;
     const tracker = this.#streams.get(stream);
     if (!tracker) throw new Face96Error('closed', 'The stream was closed.');
-    const [width, height] = 'displayWidth' in frame ? [frame.displayWidth, frame.displayHeight] : [frame.width, frame.height];
+    const look = { tracker, frame, luma, kind, crops, timings };
+    const { width, height } = sizeOf(frame);
+    const [first, ...others] = kind === null ? tiles(width, height) : [{ x: 0, y: 0, width, height }];
+    const { flat, looked } = this.#look(look, first);
+    if (!others.length) return { flat, crops: looked, timings };
+    /** @type {number[][]} */
+    const faces = [];
+    const length = HEADER + 3 * this.info.schema.keypoints.length;
+    const rows = [...flat];
+    for (const tile of others) {
+      const more = this.#look(look, tile);
+      rows.push(...more.flat);
+      looked.push(...more.looked);
+    }
+    for (let at = 0; at < rows.length; at += length) faces.push(rows.slice(at, at + length));
+    return { flat: Float32Array.from(best(faces).slice(0, this.#most.get(stream)).flat()), crops: looked, timings };
+  }
+
+  /**
+   * Looks at a part of a frame, which is all of it but for long strips. What comes back is in pixels of the frame.
+   * @param {{ tracker: Tracker, frame: Frame, luma: Awaited<ReturnType<LumaReader['take']>>, kind: Kind, crops: boolean, timings: Timings }} look
+   * @param {Tile} tile
+   * @returns {{ flat: Float32Array, looked: Crop[] }}
+   */
+  #look({ tracker, frame, luma, kind, crops, timings }, { x: left, y: top, width, height }) {
+    /** @type {Crop[]} */
+    const looked = [];
     /** @type {Float32Array | undefined} */
     let wanted;
+    let before = performance.now();
     if (kind === null) wanted = tracker.still(width, height);
     else if ('seconds' in kind) wanted = tracker.begin(width, height, kind.seconds);
     else wanted = tracker.boxed(kind.box.x, kind.box.y, kind.box.size, kind.box.roll);
+    const rows = luma?.bytes.subarray(top * luma.stride + left);
     while (wanted) {
       const [x, y, size, roll, finder] = wanted;
-      if (luma) tracker.takeLuma(luma.bytes, width, height, luma.stride, luma.fullRange);
-      else tracker.takeRgba(this.#cropper.crop(frame, { x, y, size, roll }));
-      if (crops && !finder) looked.push({ box: { x, y, size, roll }, pixels: tracker.crop() });
+      const box = { x: x + left, y: y + top, size, roll };
+      if (luma && rows) tracker.takeLuma(rows, width, height, luma.stride, luma.fullRange);
+      else tracker.takeRgba(this.#cropper.crop(/** @type {ImageBitmap | VideoFrame} */ (frame), box));
+      if (crops && !finder) looked.push({ box, pixels: tracker.crop() });
       const cropped = performance.now();
       timings.crop += cropped - before;
       wanted = tracker.look(this.#detector);
       before = performance.now();
       timings[finder ? 'find' : 'net'] += before - cropped;
     }
-    return { flat: tracker.faces(), crops: looked, timings };
+    return { flat: moved(tracker.faces(), this.info.schema.keypoints.length, left, top), looked };
   }
 
   /** Gives the wasm memory back. */
@@ -169,17 +203,62 @@ export class Engine {
   }
 }
 
+/** A part of a frame, in whole pixels. @typedef {{ x: number, y: number, width: number, height: number }} Tile */
+
+/** A still picture longer than this, in short sides, is looked at in parts: the finder's squares cover no more than five. */
+const LONGEST = 4;
+
+/**
+ * The parts of a still picture to look at. Neighbours share a short side, so that a face at a seam is whole in one of them.
+ * @param {number} width
+ * @param {number} height
+ * @returns {Tile[]}
+ */
+export function tiles(width, height) {
+  const [long, short] = [Math.max(width, height), Math.min(width, height)];
+  if (long <= LONGEST * short) return [{ x: 0, y: 0, width, height }];
+  const count = Math.ceil((long - short) / ((LONGEST - 1) * short));
+  return Array.from({ length: count }, (_, i) => {
+    const from = Math.round((i * (long - short)) / count);
+    const to = Math.round(((i + 1) * (long - short)) / count) + short;
+    return width > height ? { x: from, y: 0, width: to - from, height } : { x: 0, y: from, width, height: to - from };
+  });
+}
+
+/** @param {Float32Array} flat @param {number} count of keypoints @param {number} dx @param {number} dy @returns {Float32Array} */
+function moved(flat, count, dx, dy) {
+  if (!dx && !dy) return flat;
+  const length = HEADER + 3 * count;
+  for (let at = 0; at < flat.length; at += length) {
+    const places = [at + 2, ...Array.from({ length: count }, (_, k) => at + HEADER + 3 * k)];
+    for (const x of places) [flat[x], flat[x + 1]] = [flat[x] + dx, flat[x + 1] + dy];
+  }
+  return flat;
+}
+
+/** The faces of several parts, the most certain first; of one that two parts show, that. @param {number[][]} faces @returns {number[][]} */
+function best(faces) {
+  /** @type {number[][]} */
+  const kept = [];
+  for (const face of faces.sort((a, b) => b[1] - a[1])) {
+    const twice = (/** @type {number[]} */ [, , x, y, size]) => Math.hypot(x - face[2], y - face[3]) < size / 2;
+    if (!kept.some(twice)) kept.push(face);
+  }
+  return kept;
+}
+
 /**
  * @template T
- * @param {string | null} url
+ * @param {import('./files.js').Source | null} source
  * @param {() => T} make
  * @returns {T}
  */
-function usable(url, make) {
+function usable(source, make) {
   try {
     return make();
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new Face96Error('weights-invalid', `${url} cannot be used: ${why}`, { cause: error });
+    const name = typeof source === 'string' ? source : 'The weights';
+    throw new Face96Error('weights-invalid', `${name} cannot be used: ${why}`, { cause: error });
   }
 }

@@ -3,14 +3,16 @@
 /**
  * | code | what happened |
  * |---|---|
- * | `bad-option` | an option or argument has a value that this version does not understand |
+ * | `bad-option` | an option or argument has a value or type that this version does not understand |
  * | `weights-fetch` | the weights did not arrive (the message names the address and the status) |
  * | `weights-invalid` | the weights arrived but are truncated, damaged or made for something else |
  * | `wasm-fetch` | the wasm did not arrive (the message names the address and the status) |
- * | `wasm-compile` | the wasm arrived but was refused, mostly by a content security policy |
+ * | `wasm-compile` | the wasm arrived but was refused: by a content security policy, or because it is damaged or something else |
+ * | `wasm-unsupported` | the browser has no WebAssembly, or none with SIMD |
  * | `empty-frame` | the source has no pixels yet, for instance a video before its first frame |
  * | `bad-frame` | the source cannot be read, for instance an image that is broken or from another origin |
- * | `superseded` | a newer `detect()` or `reset()` took this frame's place before its turn came |
+ * | `canvas-blocked` | the browser gives back other pixels than were drawn, as a guard against fingerprinting |
+ * | `superseded` | a newer frame of the stream or `reset()` took this one's place before its turn came |
  * | `aborted` | the `signal` was aborted |
  * | `closed` | `close()` was called |
  * | `worker-crashed` | the worker died; the next `detect()` starts another, once |
@@ -25,8 +27,8 @@
  * | `camera-failed` | the camera did not start for another reason, which the message names |
  * | `internal` | a fault of this package; please report it |
  *
- * @typedef {'bad-option' | 'weights-fetch' | 'weights-invalid' | 'wasm-fetch' | 'wasm-compile' | 'empty-frame'
- *   | 'bad-frame' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed' | 'wasm-crashed'
+ * @typedef {'bad-option' | 'weights-fetch' | 'weights-invalid' | 'wasm-fetch' | 'wasm-compile'
+ *   | 'wasm-unsupported' | 'empty-frame' | 'bad-frame' | 'canvas-blocked' | 'superseded' | 'aborted' | 'closed' | 'worker-crashed' | 'wasm-crashed'
  *   | 'camera-denied' | 'camera-missing' | 'camera-in-use' | 'camera-unplugged' | 'camera-size' | 'camera-insecure'
  *   | 'camera-unsupported' | 'camera-failed' | 'internal'} ErrorCode
  */

@@ -2,6 +2,7 @@
 
 /** @typedef {import('./crop.js').Box} Box */
 /** @typedef {import('./engine.js').Crop} Crop */
+/** @typedef {import('./files.js').Bytes} Bytes */
 
 /**
  * @typedef {object} Keypoint
@@ -29,12 +30,12 @@
  *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null where `pose` or a lip is missing
  * @property {number | null} trackId the same number for the same face from frame to frame, from 1 up; null for stills and
  *   given boxes
- * @property {Uint8Array} [crop] where it was asked for: what the net looked at, `info.inputSize` rows of as many grey bytes. It is
+ * @property {Bytes} [crop] where it was asked for: what the net looked at, `info.inputSize` rows of as many grey bytes. It is
  *   the square in which the face was expected, so that a face which moves is not quite in its middle
  */
 
 /** Numbers before the keypoints of a face. */
-const HEADER = 10;
+export const HEADER = 10;
 
 /**
  * @param {Float32Array} flat

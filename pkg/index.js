@@ -5,22 +5,26 @@
 //   for (const { x, y, name } of faces[0]?.keypoints ?? []) draw(x, y, name);
 //   detector.close();
 import { openStream } from './backend.js';
-import { frameSize, guideBox, takeFrame } from './crop.js';
 import { Face96Error, asFace96Error } from './errors.js';
 import { facesOf } from './faces.js';
-import { defaultWasmUrl } from './simd.js';
+import { own } from './files.js';
+import { base, checkSource, keeps, kindOf, release, sizeOf, streamTime, takeFrame } from './source.js';
 
 export { Face96Error } from './errors.js';
 export { guideBox } from './crop.js';
 
 /** @typedef {import('./crop.js').Box} Box */
-/** @typedef {import('./crop.js').FrameSource} FrameSource */
+/** @typedef {import('./source.js').FrameSource} FrameSource */
+/** @typedef {import('./source.js').Pixels} Pixels */
 /** @typedef {import('./faces.js').Face} Face */
 /** @typedef {import('./faces.js').Keypoint} Keypoint */
 /** @typedef {import('./faces.js').Pose} Pose */
 /** @typedef {import('./engine.js').NetInfo} NetInfo */
 /** @typedef {import('./wasm.js').Progress} Progress */
 /** @typedef {import('./errors.js').ErrorCode} ErrorCode */
+/** @typedef {import('./engine.js').Kind} Kind */
+/** @typedef {import('./files.js').Bytes} Bytes */
+/** @typedef {import('./source.js').Frame} Frame */
 
 /**
  * The One-Euro filter's settings (Casiez, Roussel, Vogel 2012). Speeds are in box sides a second, so that neither the frame's
@@ -44,6 +48,7 @@ export { guideBox } from './crop.js';
 /**
  * @typedef {object} LoadOptions
  * @property {string | URL} [weightsUrl] a weights file; the default lies in this package
+ * @property {Blob | ArrayBuffer | Bytes} [weights] the content of one, such as a visitor's file, in place of `weightsUrl`
  * @property {string | URL | false} [finderUrl] the weights that find faces; the default lies in this package. false: no finder,
  *   the face is expected in `guideBox`
  * @property {string | URL} [wasmUrl] the wasm; the default is the one of the two in this package that suits the browser
@@ -67,6 +72,7 @@ export { guideBox } from './crop.js';
 /**
  * @typedef {object} Detection
  * @property {Face[]} faces the one that has been there longest first; in a still picture the most certain first
+ * @property {{ width: number, height: number }} frame its size in pixels
  * @property {DetectTimings} timings
  */
 
@@ -77,23 +83,14 @@ export { guideBox } from './crop.js';
  * @throws {Face96Error} `bad-option`, `wasm-fetch`, `wasm-compile`, `weights-fetch`, `weights-invalid`, `aborted`
  */
 export async function createDetector(options = {}) {
-  const { worker = true, signal, onProgress } = options;
   const settings = settingsOf(options);
+  const { worker = true, signal, onProgress, weights, weightsUrl, finderUrl, wasmUrl } = options;
+  checkLoadOptions(options);
   if (signal?.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
-  // Addresses are made absolute here: a relative one means the page's folder, which a worker does not know.
-  const base = globalThis.document?.baseURI ?? import.meta.url;
-  const given = (/** @type {string | URL} */ url) => new URL(url, base).href;
   const files = {
-    wasmUrl: options.wasmUrl ? given(options.wasmUrl) : defaultWasmUrl().href,
-    weightsUrl: options.weightsUrl
-      ? given(options.weightsUrl)
-      : new URL('./weights/compact.safetensors', import.meta.url).href,
-    finderUrl:
-      options.finderUrl === false
-        ? null
-        : options.finderUrl
-          ? given(options.finderUrl)
-          : new URL('./weights/finder.safetensors', import.meta.url).href,
+    wasm: wasmUrl ? addressOf(wasmUrl, 'wasmUrl') : await own.wasm(),
+    weights: weights ? await bytesOf(weights) : weightsUrl ? addressOf(weightsUrl, 'weightsUrl') : await own.weights(),
+    finder: finderUrl === false ? null : finderUrl ? addressOf(finderUrl, 'finderUrl') : await own.finder(),
   };
   const open = (/** @type {import('./engine.js').Settings} */ settings) =>
     openStream(worker, files, settings, { onProgress, signal });
@@ -105,17 +102,59 @@ export async function createDetector(options = {}) {
   return new FaceDetector(stream, open, settings, signal);
 }
 
+/** @param {LoadOptions} options */
+function checkLoadOptions({ worker = true, signal, onProgress, weights }) {
+  const refuse = (/** @type {string} */ name, /** @type {unknown} */ value, /** @type {string} */ expected) => {
+    throw new Face96Error('bad-option', `${name} is ${kindOf(value) === 'String' ? `'${value}'` : kindOf(value)}; expected ${expected}.`);
+  };
+  if (typeof worker !== 'boolean') refuse('worker', worker, 'true or false');
+  if (signal && typeof signal.addEventListener !== 'function') refuse('signal', signal, 'an AbortSignal');
+  if (onProgress && typeof onProgress !== 'function') refuse('onProgress', onProgress, 'a function');
+  if (weights && !['Blob', 'File', 'ArrayBuffer', 'Uint8Array'].includes(kindOf(weights))) refuse('weights', weights, 'a Blob, ArrayBuffer or Uint8Array');
+}
+
+/**
+ * Addresses are made absolute here: a relative one means the page's folder, which a worker does not know.
+ * @param {string | URL} url
+ * @param {string} name of the option
+ */
+function addressOf(url, name) {
+  try {
+    if (typeof url === 'string' || kindOf(url) === 'URL') return new URL(url, base()).href;
+  } catch {
+    // Told below.
+  }
+  throw new Face96Error('bad-option', `${name} is ${typeof url === 'string' ? `'${url}'` : kindOf(url)}; expected an address.`);
+}
+
+/** @param {Blob | ArrayBuffer | Uint8Array} content @returns {Promise<Uint8Array>} */
+async function bytesOf(content) {
+  if (ArrayBuffer.isView(content)) return content;
+  return new Uint8Array('arrayBuffer' in content ? await content.arrayBuffer() : content);
+}
+
 /** The default One-Euro settings, those of `Smoothing::default` in src/track.rs. */
 const SMOOTHING = { minCutoff: 1, beta: 10, dCutoff: 1 };
+
+/** @param {unknown} options @param {string} what takes them */
+function checkObject(options, what) {
+  if (typeof options === 'object' && options !== null) return;
+  throw new Face96Error('bad-option', `The options of ${what} are ${String(options)}; expected an object.`);
+}
 
 /**
  * @param {TrackingOptions} options
  * @returns {import('./engine.js').Settings}
  */
-function settingsOf({ maxFaces = 1, smoothing = true, minScore = 0.5 }) {
+function settingsOf(options) {
+  checkObject(options, 'a detector');
+  const { maxFaces = 1, smoothing = true, minScore = 0.5 } = options;
   if (![1, 2, 3, 4].includes(maxFaces)) throw new Face96Error('bad-option', `maxFaces is ${maxFaces}; expected 1 to 4.`);
-  if (!(minScore >= 0 && minScore <= 1)) throw new Face96Error('bad-option', `minScore is ${minScore}; expected 0 to 1.`);
-  const filter = smoothing && typeof smoothing === 'object' ? { ...SMOOTHING, ...smoothing } : strength(Number(smoothing));
+  if (!(typeof minScore === 'number' && minScore >= 0 && minScore <= 1)) throw new Face96Error('bad-option', `minScore is ${minScore}; expected 0 to 1.`);
+  const filter =
+    smoothing && typeof smoothing === 'object'
+      ? { ...SMOOTHING, ...smoothing }
+      : strength(['boolean', 'number'].includes(typeof smoothing) ? Number(smoothing) : NaN);
   const { minCutoff, beta, dCutoff } = filter;
   if (![minCutoff, beta, dCutoff].every((v) => Number.isFinite(v) && v >= 0)) {
     const found = JSON.stringify(smoothing) ?? String(smoothing);
@@ -130,6 +169,21 @@ function strength(s) {
   return s === 0 ? { ...SMOOTHING, minCutoff: 0 } : { ...SMOOTHING, minCutoff: SMOOTHING.minCutoff / s, beta: SMOOTHING.beta / s };
 }
 
+/**
+ * A call of detect() on its way.
+ * @typedef {object} Job
+ * @property {() => Promise<Frame>} take
+ * @property {Promise<Frame> | null} frame null until it is taken
+ * @property {boolean} live whether it is a frame of the stream, which a newer one supersedes
+ * @property {Kind} kind
+ * @property {boolean} crops
+ * @property {number} start
+ * @property {number} capture
+ * @property {boolean} settled
+ * @property {(result: Detection) => void} resolve
+ * @property {(error: Face96Error) => void} reject
+ */
+
 /** Made by {@link createDetector}. */
 export class FaceDetector {
   /** @type {import('./backend.js').Stream} */ #stream;
@@ -137,8 +191,8 @@ export class FaceDetector {
   #restarts = 0;
   #settings;
   #signal;
-  /** @type {import('./backend.js').Job | null} */ #running = null;
-  /** @type {import('./backend.js').Job | null} */ #waiting = null;
+  /** @type {Job | null} */ #running = null;
+  /** In the order of their calls; at most one of them is a frame of the stream. @type {Job[]} */ #queue = [];
   /** Why it no longer works. @type {Face96Error | null} */ #ended = null;
 
   /**
@@ -168,38 +222,40 @@ export class FaceDetector {
 
   /**
    * Finds faces and their keypoints. The frame is taken at the call; the source stays the caller's and may change or be
-   * closed afterwards.
+   * closed afterwards. Blobs, files and addresses are read when their turn comes.
    *
    * A video, a VideoFrame and whatever comes with a `timestamp` is a frame of a stream: its faces are followed from frame to
    * frame and smoothed. Anything else is a still picture: every face in it is looked for, and what is followed stays as it is.
    * A `box` says where the face is: one look there, no finder, no smoothing.
    *
-   * The newest frame wins: while one frame is computed, one more waits, and a third takes the waiting one's place, whose
-   * promise rejects with `superseded`. A loop that awaits each result never meets it.
+   * Still pictures are answered one after the other. Of a stream the newest frame wins: while something is computed, one frame
+   * waits, and a newer one takes its place, whose promise rejects with `superseded`. A loop that awaits each result never meets
+   * that.
    * @param {FrameSource} source
    * @param {{ box?: Box, timestamp?: number, crops?: boolean }} [options] crops: also hand out what the net looked at, see `crop`
    *   of {@link Face}. timestamp: the frame's own time in milliseconds, such as `mediaTime *
    *   1000` of requestVideoFrameCallback. Default: a VideoFrame's own timestamp, a video file's playing time, and for a camera the
    *   time of the call
    * @returns {Promise<Detection>} box and keypoints in frame pixels, the centre of the first pixel being (0, 0)
-   * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `superseded`, `aborted`, `closed`, `worker-crashed`,
-   *   `wasm-crashed`
+   * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `canvas-blocked`, `superseded`, `aborted`, `closed`,
+   *   `worker-crashed`, `wasm-crashed`
    */
-  async detect(source, { box, timestamp, crops = false } = {}) {
+  async detect(source, options = {}) {
     if (this.#ended) throw this.#ended;
-    const { width, height } = frameSize(source);
-    if (!width || !height) throw new Face96Error('empty-frame', `The frame is ${width}x${height} pixels: there is no picture yet.`);
-    const kind = kindOf(source, box, timestamp);
+    checkObject(options, 'detect()');
+    const { box, timestamp, crops = false } = options;
+    checkSource(source);
+    const seconds = timestamp === undefined ? streamTime(source) : secondsOf(timestamp);
+    const live = seconds !== null;
+    const kind = box ? { box: placeOf(box) } : live ? { seconds } : null;
     return new Promise((resolve, reject) => {
-      const start = performance.now();
-      /** @type {import('./backend.js').Job} */
-      const job = { frame: takeFrame(source), kind, crops, start, capture: 0, settled: false, resolve, reject };
-      job.frame.then(
-        () => (job.capture = performance.now() - start),
-        () => {}, // #run reports it when the job's turn comes
-      );
-      if (this.#waiting) drop(this.#waiting, new Face96Error('superseded', 'A newer frame took the place of this one.'));
-      this.#waiting = job;
+      const take = () => takeFrame(source);
+      /** @type {Job} */
+      const job = { take, frame: null, live, kind, crops, start: performance.now(), capture: 0, settled: false, resolve, reject };
+      if (!keeps(source)) capture(job);
+      const old = live ? this.#queue.findIndex((job) => job.live) : -1;
+      if (old < 0) this.#queue.push(job);
+      else drop(this.#queue.splice(old, 1, job)[0], new Face96Error('superseded', 'A newer frame took the place of this one.'));
       this.#pump();
     });
   }
@@ -221,10 +277,10 @@ export class FaceDetector {
     if (!this.#ended) this.#stream.configure(this.#settings);
   }
 
-  /** Forgets the faces that are followed, and drops the frame that waits; its promise rejects with `superseded`. */
+  /** Forgets the faces that are followed, and drops the frame of the stream that waits; its promise rejects with `superseded`. */
   reset() {
-    if (this.#waiting) drop(this.#waiting, new Face96Error('superseded', 'The detector was reset.'));
-    this.#waiting = null;
+    for (const job of this.#queue) if (job.live) drop(job, new Face96Error('superseded', 'The detector was reset.'));
+    this.#queue = this.#queue.filter((job) => !job.live);
     if (!this.#ended) this.#stream.reset();
   }
 
@@ -240,15 +296,17 @@ export class FaceDetector {
     if (this.#ended) return;
     this.#ended = reason;
     this.#signal?.removeEventListener('abort', this.#abort);
-    for (const job of [this.#waiting, this.#running]) if (job) drop(job, reason);
-    this.#waiting = this.#running = null;
+    for (const job of [this.#running, ...this.#queue]) if (job) drop(job, reason);
+    this.#running = null;
+    this.#queue = [];
     this.#stream.close();
   }
 
   async #pump() {
-    if (this.#running || !this.#waiting) return;
-    const job = (this.#running = this.#waiting);
-    this.#waiting = null;
+    if (this.#running) return;
+    const job = this.#queue.shift();
+    if (!job) return;
+    this.#running = job;
     try {
       const result = await this.#run(job);
       if (!job.settled) {
@@ -262,17 +320,17 @@ export class FaceDetector {
     this.#pump();
   }
 
-  /** @param {import('./backend.js').Job} job @returns {Promise<Detection>} */
+  /** @param {Job} job @returns {Promise<Detection>} */
   async #run(job) {
     if (this.#stream.dead) await this.#revive();
-    const frame = await job.frame.catch((error) => {
-      throw new Face96Error('bad-frame', `The frame cannot be read: ${error.message}`, { cause: error });
-    });
+    const frame = await (job.frame ?? capture(job));
     // Dropped while its frame was taken: drop() closes the frame, and nobody waits for a result.
     if (this.#ended) throw this.#ended;
+    const size = sizeOf(frame);
     const { flat, crops, timings } = await this.#stream.detect(frame, job.kind, job.crops);
     return {
       faces: facesOf(flat, this.info.schema.keypoints, crops),
+      frame: size,
       timings: { capture: job.capture, ...timings, total: performance.now() - job.start },
     };
   }
@@ -294,36 +352,35 @@ export class FaceDetector {
   }
 }
 
-/**
- * @param {FrameSource} source
- * @param {Box} [box]
- * @param {number} [timestamp]
- * @returns {import('./engine.js').Kind}
- */
-function kindOf(source, box, timestamp) {
-  if (box) {
-    const place = { x: box.x, y: box.y, size: box.size, roll: box.roll ?? 0 };
-    if (!Object.values(place).every(Number.isFinite) || place.size <= 0) {
-      throw new Face96Error('bad-option', `box is ${JSON.stringify(box)}; expected finite x, y, roll and a size above 0.`);
-    }
-    return { box: place };
-  }
-  if (timestamp !== undefined) {
-    if (!Number.isFinite(timestamp)) throw new Face96Error('bad-option', `timestamp is ${timestamp}; expected milliseconds.`);
-    return { seconds: timestamp / 1000 };
-  }
-  if (typeof VideoFrame === 'function' && source instanceof VideoFrame) return { seconds: source.timestamp / 1e6 };
-  if (typeof HTMLVideoElement === 'function' && source instanceof HTMLVideoElement) {
-    return { seconds: source.srcObject ? performance.now() / 1000 : source.currentTime };
-  }
-  return null;
+/** @param {Box} box @returns {Box} */
+function placeOf(box) {
+  const place = { x: box.x, y: box.y, size: box.size, roll: box.roll ?? 0 };
+  if (Object.values(place).every(Number.isFinite) && place.size > 0) return place;
+  throw new Face96Error('bad-option', `box is ${JSON.stringify(box)}; expected finite x, y, roll and a size above 0.`);
 }
 
-/** @param {import('./backend.js').Job} job @param {Face96Error} reason */
+/** @param {number} timestamp in ms */
+function secondsOf(timestamp) {
+  if (Number.isFinite(timestamp)) return timestamp / 1000;
+  throw new Face96Error('bad-option', `timestamp is ${String(timestamp)}; expected milliseconds.`);
+}
+
+/** Takes the frame of a job. @param {Job} job @returns {Promise<Frame>} */
+function capture(job) {
+  const start = performance.now();
+  const frame = (job.frame = job.take());
+  frame.then(
+    () => (job.capture = performance.now() - start),
+    () => {}, // told when the job's turn comes
+  );
+  return frame;
+}
+
+/** @param {Job} job @param {Face96Error} reason */
 function drop(job, reason) {
   if (job.settled) return;
   job.settled = true;
   job.reject(reason);
-  // Closing one that was handed to the worker is harmless: a transferred frame is empty here.
-  job.frame.then((frame) => frame.close(), () => {});
+  // Releasing one that was handed to the worker is harmless: a transferred frame is empty here.
+  job.frame?.then(release, () => {});
 }

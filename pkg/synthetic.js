@@ -1,6 +1,7 @@
 // The program's own animated face: a sample where there is no camera, and test data with exact keypoints.
 import { SyntheticFace } from './dist/face96.js';
-import { defaultWasmUrl } from './simd.js';
+import { own } from './files.js';
+import { base } from './source.js';
 import { loadWasm, wasmInstance } from './wasm.js';
 
 /** @typedef {import('./crop.js').Box} Box */
@@ -19,12 +20,15 @@ import { loadWasm, wasmInstance } from './wasm.js';
  * @throws {import('./errors.js').Face96Error} `wasm-fetch`, `wasm-compile`
  */
 export async function createSyntheticFace({ seed = 1, width = 640, height = 480, wasmUrl } = {}) {
-  const base = globalThis.document?.baseURI ?? import.meta.url;
-  await loadWasm((wasmUrl ? new URL(wasmUrl, base) : defaultWasmUrl()).href);
+  await loadWasm(wasmUrl ? new URL(wasmUrl, base()).href : await own.wasm());
   const instance = wasmInstance();
   const face = new SyntheticFace(seed, width, height);
   return {
-    draw: (seconds) => new ImageData(new Uint8ClampedArray(face.draw(seconds)), width, height),
+    draw(seconds) {
+      const data = new Uint8ClampedArray(face.draw(seconds));
+      // A server has no ImageData; detect() takes what it is made of.
+      return typeof ImageData === 'function' ? new ImageData(data, width, height) : /** @type {ImageData} */ ({ data, width, height });
+    },
     keypoints(seconds) {
       const flat = face.keypoints(seconds);
       return Array.from({ length: flat.length / 2 }, (_, k) => ({ x: flat[2 * k], y: flat[2 * k + 1] }));

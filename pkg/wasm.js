@@ -1,6 +1,10 @@
 // Fetching, and the one wasm instance of this thread.
 import init, { __wbg_reset_state as makeInstance } from './dist/face96.js';
 import { Face96Error, asFace96Error } from './errors.js';
+import { hasSimd } from './simd.js';
+
+/** @typedef {import('./files.js').Bytes} Bytes */
+/** @typedef {import('./files.js').Source} Source */
 
 /**
  * How far a file has come.
@@ -9,6 +13,11 @@ import { Face96Error, asFace96Error } from './errors.js';
  * @property {number} loaded bytes
  * @property {number | null} total bytes; null where the server does not say
  */
+
+/** How every wasm file begins. */
+const MAGIC = [0, 97, 115, 109];
+/** By what browsers name a content security policy in their reason. */
+const POLICY = /content security policy|\bCSP\b|unsafe-eval/i;
 
 /** @type {Promise<unknown> | null} */
 let ready = null;
@@ -27,20 +36,18 @@ export function giveUpWasm() {
 }
 
 /**
- * Fetches and compiles the wasm, once a thread: later calls share the first one's instance, whatever their address, until it traps.
+ * Gets and compiles the wasm, once a thread: later calls share the first one's instance, wherever theirs comes from, until it traps.
  * A failure is forgotten, so that the next call tries again.
- * @param {string} url
+ * @param {Source} source
  * @param {(progress: Progress) => void} [onProgress]
  * @returns {Promise<void>}
  */
-export async function loadWasm(url, onProgress) {
-  ready ??= fetchBytes(url, 'wasm', onProgress).then((bytes) =>
-    init({ module_or_path: bytes }).catch((error) => {
-      const why = error instanceof Error ? error.message : String(error);
-      const hint = "where a content security policy is set, script-src needs 'wasm-unsafe-eval'";
-      throw new Face96Error('wasm-compile', `The browser refused ${url}: ${why} (${hint}).`, { cause: error });
-    }),
-  );
+export async function loadWasm(source, onProgress) {
+  if (typeof WebAssembly !== 'object') throw new Face96Error('wasm-unsupported', 'This browser has no WebAssembly, or has it switched off.');
+  if (!hasSimd()) {
+    throw new Face96Error('wasm-unsupported', 'The WebAssembly of this browser has no SIMD; versions from 2021 on have it, Safari from 2023 on.');
+  }
+  ready ??= bytesOf(source, 'wasm', onProgress).then((bytes) => compile(bytes, typeof source === 'string' ? source : 'The wasm'));
   try {
     await ready;
     if (broken) makeInstance();
@@ -51,15 +58,45 @@ export async function loadWasm(url, onProgress) {
   }
 }
 
+/** @param {Bytes} bytes @param {string} name where they come from */
+async function compile(bytes, name) {
+  if (!MAGIC.every((byte, i) => bytes[i] === byte)) {
+    const what = /^\s*</.test(String.fromCharCode(...bytes.subarray(0, 64))) ? 'a web page' : 'something else';
+    throw new Face96Error('wasm-compile', `The browser refused ${name}: it is ${what}, not wasm, so the file is not where the package expects it.`);
+  }
+  try {
+    await init({ module_or_path: /** @type {Uint8Array<ArrayBuffer>} */ (bytes) });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    const hint = POLICY.test(why) ? "script-src of the page's content security policy needs 'wasm-unsafe-eval'" : 'it is damaged or was cut short';
+    throw new Face96Error('wasm-compile', `The browser refused ${name}: ${hint} (${why}).`, { cause: error });
+  }
+}
+
 /**
- * @param {string} url
+ * @param {Source} source
  * @param {Progress['part']} part
  * @param {(progress: Progress) => void} [onProgress]
  * @param {AbortSignal} [signal]
- * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ * @returns {Promise<Bytes>}
  */
-export async function fetchBytes(url, part, onProgress, signal) {
+export async function bytesOf(source, part, onProgress, signal) {
+  if (typeof source !== 'string') {
+    onProgress?.({ part, loaded: source.length, total: source.length });
+    return source;
+  }
+  const url = source;
   const code = part === 'wasm' ? 'wasm-fetch' : 'weights-fetch';
+  // Node's fetch reads no files.
+  const { process } = /** @type {any} */ (globalThis);
+  const fs = url.startsWith('file:') ? process?.getBuiltinModule?.('node:fs') : undefined;
+  if (fs) {
+    try {
+      return new Uint8Array(fs.readFileSync(new URL(url)));
+    } catch (error) {
+      throw new Face96Error(code, `Could not read ${url}: ${asFace96Error(error, code).message}.`, { cause: error });
+    }
+  }
   /** @type {Response} */
   let response;
   try {

@@ -2,12 +2,13 @@
 // it arrives and is closed here whatever happens.
 import { Engine } from './engine.js';
 import { asFace96Error } from './errors.js';
+import { release } from './source.js';
 
 /**
- * @typedef {{ type: 'load', id: number, files: import('./engine.js').Files }
+ * @typedef {{ type: 'load', id: number, files: import('./files.js').Files }
  *   | { type: 'configure', stream: number, settings: import('./engine.js').Settings }
  *   | { type: 'reset' | 'shut', stream: number }
- *   | { type: 'detect', id: number, stream: number, frame: ImageBitmap | VideoFrame,
+ *   | { type: 'detect', id: number, stream: number, frame: import('./source.js').Frame,
  *       kind: import('./engine.js').Kind, crops: boolean }} Request
  * @typedef {{ type: 'up', capable: boolean }
  *   | { type: 'progress', progress: import('./wasm.js').Progress }
@@ -56,7 +57,7 @@ addEventListener('message', async ({ data }) => {
       post({ type: 'error', id: request.id, code, message });
     }
   } finally {
-    if (request.type === 'detect') request.frame.close();
+    if (request.type === 'detect') release(request.frame);
   }
 });
 

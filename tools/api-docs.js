@@ -16,6 +16,8 @@ const MODULES = {
   element: 'face96/element',
   define: 'face96/define',
   camera: 'face96/camera',
+  draw: 'face96/draw',
+  frames: 'face96/frames',
   synthetic: 'face96/synthetic',
 };
 

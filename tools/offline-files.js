@@ -1,7 +1,8 @@
-// Writes www/offline-files.js: every file of the page by its address, with the SHA-256 of its bytes, for the service worker.
+// Writes www/offline-files.js: every file of the page by its address, with the SHA-256 of its bytes, for the service worker; and
+// www/net-list.js: the nets that lie beside the page, with their sizes, so that it offers what is there without asking for it.
 //   node tools/offline-files.js [FOLDER that holds www and pkg]
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PROBE } from '../pkg/simd.js';
@@ -9,31 +10,74 @@ import { PROBE } from '../pkg/simd.js';
 /** The two builds, of which a browser takes one: without relaxed-simd, and with it. */
 export const WASM = ['pkg/dist/face96_bg.wasm', 'pkg/dist/face96_relaxed_bg.wasm'];
 
+/** What the page starts with; the other nets are loaded, and kept, when a visitor chooses them. */
+const FIRST = ['pkg/weights/compact.safetensors', 'pkg/weights/finder.safetensors'];
+
+/** @param {string} root @param {string} folder @param {RegExp} kinds @returns {string[]} */
+const list = (root, folder, kinds) =>
+  existsSync(join(root, folder)) ? readdirSync(join(root, folder)).filter((name) => kinds.test(name)).sort().map((name) => `${folder}/${name}`) : [];
+/** @param {string} path */
+const addressOf = (path) => path.replace(/^www\//, '').replace(/^index\.html$/, './');
+
+/**
+ * Weights by their addresses.
+ * @param {string} root folder that holds www and pkg
+ * @returns {Map<string, string>}
+ */
+export function netFiles(root) {
+  const all = ['pkg/weights', 'www/weights'].flatMap((folder) => list(root, folder, /\.safetensors$/));
+  return new Map(all.map((path) => [addressOf(path), join(root, path)]));
+}
+
 /**
  * The files of the page by their addresses, which are relative to the page: www/ is its own folder, pkg/ lies in it.
  * @param {string} root folder that holds www and pkg
  * @returns {Map<string, string>}
  */
 export function pageFiles(root) {
-  const list = (folder, kinds) => readdirSync(join(root, folder)).filter((name) => kinds.test(name)).sort().map((name) => `${folder}/${name}`);
   // The larger icons are for installing the page, which is done online.
-  const own = list('www', /\.(html|css|js|svg|webmanifest)$|^icon-192\.png$/).filter((path) => !/(sw|offline-files)\.js$/.test(path));
-  const pkg = [...list('pkg', /\.js$/), 'pkg/dist/face96.js', ...WASM, ...list('pkg/weights', /\.safetensors$/)];
-  return new Map([...own, ...pkg].map((path) => [path.replace(/^www\//, '').replace(/^index\.html$/, './'), join(root, path)]));
+  const own = list(root, 'www', /\.(html|css|js|svg|webmanifest)$|^icon-192\.png$/).filter((path) => !/(sw|offline-files)\.js$/.test(path));
+  // The package in one file is for others.
+  const pkg = list(root, 'pkg', /\.js$/).filter((path) => !path.endsWith('inline.js'));
+  return new Map([...own, ...pkg, 'pkg/dist/face96.js', ...WASM, ...FIRST].map((path) => [addressOf(path), join(root, path)]));
 }
 
-/** Writes the list. @param {string} root */
-export function writeOfflineFiles(root) {
-  const hash = (path) => createHash('sha256').update(readFileSync(path)).digest('hex');
-  const hashes = Object.fromEntries(Array.from(pageFiles(root), ([address, path]) => [address, hash(path)]));
-  const lines = [
+const hash = (/** @type {string} */ path) => createHash('sha256').update(readFileSync(path)).digest('hex');
+const hashes = (/** @type {Map<string, string>} */ files) => Object.fromEntries(Array.from(files, ([address, path]) => [address, hash(path)]));
+
+/**
+ * The text of offline-files.js.
+ * @param {Map<string, string>} page files that are kept at once, by their addresses
+ * @param {Map<string, string>} later those that are kept when they are asked for
+ * @param {string[]} wasm addresses of the two builds
+ */
+export const offlineList = (page, later, wasm) =>
+  [
     '// Written by tools/offline-files.js; see sw.js.',
-    `self.OFFLINE_FILES = ${JSON.stringify(hashes, null, 2)};`,
-    `self.OFFLINE_WASM = ${JSON.stringify(WASM)};`,
-    `self.RELAXED_SIMD_PROBE = ${JSON.stringify(PROBE)};`,
-  ];
-  const text = lines.join('\n') + '\n';
-  writeFileSync(join(root, 'www/offline-files.js'), text);
+    `self.OFFLINE_FILES = ${JSON.stringify(hashes(page), null, 2)};`,
+    `self.OFFLINE_LATER = ${JSON.stringify(hashes(later), null, 2)};`,
+    `self.OFFLINE_WASM = ${JSON.stringify(wasm)};`,
+    `self.RELAXED_SIMD_PROBE = ${JSON.stringify(PROBE)};\n`,
+  ].join('\n');
+
+/**
+ * The text of net-list.js.
+ * @param {Map<string, string>} nets
+ * @param {(address: string) => string} [placed] where each lies, if that is not its address
+ */
+export function netList(nets, placed = (address) => address) {
+  const entries = Array.from(nets, ([address, path]) => [address, { address: placed(address), bytes: statSync(path).size }]);
+  const type = '/** Address and size of each net. @type {Record<string, { address: string, bytes: number }>} */';
+  return `// Written by tools/offline-files.js.\n${type}\nexport const NETS = ${JSON.stringify(Object.fromEntries(entries), null, 2)};\n`;
+}
+
+/** Writes both. @param {string} root */
+export function writeOfflineFiles(root) {
+  const nets = netFiles(root);
+  writeFileSync(join(root, 'www/net-list.js'), netList(nets));
+  const page = pageFiles(root);
+  const later = new Map([...nets].filter(([address]) => !page.has(address)));
+  writeFileSync(join(root, 'www/offline-files.js'), offlineList(page, later, WASM));
 }
 
 const self = fileURLToPath(import.meta.url);

@@ -31,5 +31,5 @@ export async function openSource(video, deviceId, signal, onMute) {
   track.addEventListener('mute', () => onMute(true), { signal });
   track.addEventListener('unmute', () => onMute(false), { signal });
   const deviceIdTaken = track.getSettings().deviceId ?? '';
-  return { kind: 'camera', name: track.label, greeting: 'The camera is on.', deviceId: deviceIdTaken, ...videoFrames(video, gate) };
+  return { kind: 'camera', name: track.label, greeting: 'The camera is on.', deviceId: deviceIdTaken, ...videoFrames(video, gate, signal) };
 }

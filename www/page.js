@@ -1,38 +1,49 @@
 // The page: a source of frames -> detector -> stage, and the controls around it. It uses nothing but the public package.
-import { Face96Error, createDetector } from './pkg/index.js';
+import { Face96Error } from './pkg/index.js';
 import { listCameras } from './pkg/camera.js';
+import { confidenceColour } from './pkg/draw.js';
 import { SILENCE, openSource } from './camera.js';
-import { button, byId, html } from './dom.js';
-import { drawScale } from './draw.js';
+import { button, byId, context2d, html } from './dom.js';
 import { KeypointLog } from './log.js';
 import { Meter } from './meter.js';
+import { isNet, loadNet, netOfAddress, netOfFile, nets } from './nets.js';
 import { keepOffline } from './offline.js';
 import { Recording, download, snapshot } from './save.js';
 import { MAX_FACES, SMOOTHING, bindControls, onSetting, set, settings } from './settings.js';
-import { openFile, openSample, release, sizeOf } from './sources.js';
+import { kindOfFile, openFile, openSample, release, sizeOf } from './sources.js';
 import * as stage from './stage.js';
 
 /** @typedef {import('./sources.js').Source} Source */
 /** @typedef {import('./pkg/index.js').Face} Face */
-/** @typedef {Awaited<ReturnType<typeof createDetector>>} Detector */
+/** @typedef {import('./pkg/index.js').FaceDetector} Detector */
+/** @typedef {import('./nets.js').Net} Net */
 
 /** Readings are renewed this often, in ms: numbers that change each frame cannot be read. */
 const TICK = 250;
 /** And the crops, in ms. */
 const CROP_TICK = 100;
+/** The smallest face that is found is one part in so many of the picture's short side. */
+const LEAST = 8;
 /** A count of faces is told once it has stood for so long, in ms. */
 const STEADY = 1000;
 
 const video = byId('video', HTMLVideoElement);
 const file = byId('file', HTMLInputElement);
 const picker = byId('camera', HTMLSelectElement);
+const netPicker = byId('net-choice', HTMLSelectElement);
 
 /** What runs at the moment: aborted by Stop, by an error and by the next start. */
 let session = new AbortController();
 /** The source that runs. @type {Source | null} */
 let source = null;
+/** Starts again what was started last. @type {() => void} */
+let repeat = () => {};
+/** The net that runs, or will. */
+let net = nets.find(({ id }) => id === settings.net) ?? nets[0];
+/** A visitor's own, once there was one. @type {Net | null} */
+let ownNet = null;
 /** The detector's promise, kept from start to start so that its files are loaded once; null after a failure.
- * @type {Promise<Detector> | null} */
+ * @type {ReturnType<typeof loadNet> | null} */
 let loading = null;
 /** @type {Recording | null} */
 let recording = null;
@@ -45,30 +56,35 @@ let latest = { any: false, faces: /** @type {Face[]} */ ([]), at: 0 };
 const awaited = [];
 /** The count of faces that was told last, and the one that is being waited for. */
 let told = { count: -1, next: -1, since: 0 };
+/** The page's number of each face that is followed, by the detector's: the least that is free, since visitors count from 1.
+ * @type {Map<number, number>} */
+let numbers = new Map();
 
 // ---------------------------------------------------------------------------------------------------- runs
 
 /**
  * Runs one source from Start to Stop. Whatever happens in between, the controls end up ready for the next start.
+ * @param {Source['kind']} kind
  * @param {(signal: AbortSignal) => Promise<Source>} open
  * @param {string} waiting said until the source is open
  */
-async function begin(open, waiting) {
+async function begin(kind, open, waiting) {
   session.abort();
+  repeat = () => void begin(kind, open, waiting);
   const mine = (session = new AbortController());
   const { signal } = mine;
   awaited.length = 0; // a snapshot of what ran before
   await endRecording();
   stage.clear();
-  setRunning(true);
+  setRunning(kind);
   say(waiting);
   let kept = false;
   try {
     // Both at once: the visitor answers the browser's question while the files arrive.
-    const [opened, detector] = await Promise.all([open(signal), loadDetector()]);
+    const [opened, { detector, finder }] = await Promise.all([open(signal), loadDetector()]);
     signal.throwIfAborted();
     source = opened;
-    kept = await follow(detector, opened, signal);
+    kept = await follow(detector, finder, opened, signal);
   } catch (error) {
     if (!signal.aborted) say(error instanceof Error ? error.message : String(error), true);
   }
@@ -77,11 +93,11 @@ async function begin(open, waiting) {
   source = null;
   await endRecording();
   if (!kept) stage.clear();
-  setRunning(false, kept);
+  setRunning(null, kept);
 }
 
 const playCamera = () =>
-  begin(async (signal) => {
+  begin('camera', async (signal) => {
     const camera = await openSource(video, settings.camera, signal, sayMuted);
     set('camera', camera.deviceId);
     await showCameras();
@@ -92,13 +108,14 @@ const playSample = () => {
   const { clientWidth, clientHeight } = html('stage');
   // As wide as the stage is, in what a slow laptop draws between two frames.
   const size = { width: Math.round((360 * clientWidth) / clientHeight), height: 360 };
-  return begin((signal) => openSample(size, () => settings.faces, signal), 'Loading the sample.');
+  return begin('sample', (signal) => openSample(size, () => settings.faces, signal), 'Loading the sample.');
 };
 
 /** @param {File[]} files */
 function playFiles([first, ...others]) {
   if (!first) return;
-  begin((signal) => openFile(first, video, signal), `Opening ${first.name}${others.length ? ', the first of several files' : ''}.`);
+  if (isNet(first)) return void chooseNet(netOfFile(first));
+  begin(kindOfFile(first), (signal) => openFile(first, video, signal), `Opening ${first.name}${others.length ? ', the first of several files' : ''}.`);
 }
 
 async function loadDetector() {
@@ -107,7 +124,7 @@ async function loadDetector() {
   const parts = {};
   progress.removeAttribute('value');
   progress.hidden = loading !== null;
-  loading ??= createDetector({
+  loading ??= loadNet(net, {
     maxFaces: settings.faces,
     smoothing: SMOOTHING[settings.smoothing].strength,
     onProgress({ part, loaded, total }) {
@@ -122,20 +139,52 @@ async function loadDetector() {
     return await loading;
   } catch (error) {
     loading = null;
+    // A file that is no net must not stay in the way.
+    if (net.own) [net, ownNet] = [nets[0], null];
+    showNets();
     throw error;
   } finally {
     progress.hidden = true;
   }
 }
 
+/** Loads another net, and goes on with it where something runs. @param {Net} next */
+async function chooseNet(next) {
+  const running = !button('stop').hidden;
+  session.abort();
+  loading?.then(({ detector }) => detector.close(), () => {});
+  loading = null;
+  net = next;
+  if (net.own) ownNet = net;
+  else set('net', net.id);
+  showNets();
+  if (running) return repeat();
+  say(`Loading ${net.name}.`);
+  try {
+    const { detector } = await loadDetector();
+    if (net === next) say(`${net.name} is loaded: ${detector.info.schema.keypoints.length} points.`);
+  } catch (error) {
+    say(error instanceof Error ? error.message : String(error), true);
+  }
+}
+
+/** The list of nets, with what is known of the one that is chosen. */
+function showNets() {
+  const all = ownNet ? [...nets, ownNet] : nets;
+  netPicker.replaceChildren(...all.map(({ id, name }) => new Option(name, id)));
+  netPicker.value = net.id;
+  html('net-about').textContent = net.about;
+}
+
 /**
  * Detects frame after frame until the source ends.
  * @param {Detector} detector
+ * @param {boolean} finder whether it finds faces, or looks at the guide's square
  * @param {Source} from
  * @param {AbortSignal} signal
  * @returns {Promise<boolean>} whether the last picture stays on the stage
  */
-async function follow(detector, from, signal) {
+async function follow(detector, finder, from, signal) {
   const { schema, net, version } = detector.info;
   let started = false;
   let crashes = 0;
@@ -143,11 +192,10 @@ async function follow(detector, from, signal) {
   detector.reset();
   latest = { any: false, faces: [], at: performance.now() };
   told = { count: -1, next: -1, since: 0 };
+  numbers = new Map();
   meter.reset();
-  const ticker = setInterval(() => tick(from), TICK);
+  const ticker = setInterval(() => tick(from, finder), TICK);
   signal.addEventListener('abort', () => clearInterval(ticker));
-  // A still picture makes no film.
-  html('record').hidden = from.kind === 'image';
   say(from.greeting);
   for (;;) {
     await awake(detector, signal);
@@ -173,10 +221,12 @@ async function follow(detector, from, signal) {
     }
     if (signal.aborted) release(frame);
     signal.throwIfAborted();
-    const { faces, timings } = result;
+    const { timings } = result;
+    const faces = numbered(result.faces);
     if (!started) {
       started = true;
-      html('stage').classList.toggle('guided', from.kind === 'camera');
+      html('stage').classList.toggle('guided', from.kind === 'camera' && finder);
+      html('stage').classList.toggle('squared', !finder);
       html('welcome').hidden = true;
       const [width, height] = sizeOf(frame).map((side) => Math.round(side * from.scale));
       log.start(schema.keypoints, { program: 'face96', net, version, source: from.name, kind: from.kind, width, height });
@@ -190,12 +240,28 @@ async function follow(detector, from, signal) {
     }
     recording?.frame();
     for (const resolve of awaited.splice(0)) resolve();
-    meter.add(performance.now() - begun, timings.find + timings.net, next.skipped);
+    meter.add(performance.now() - begun, timings.find + timings.net, next.skipped ?? 0);
   }
   stage.freeze();
-  tick(from);
+  tick(from, finder);
   say(`${from.name} has ended after ${log.frames} frames.`);
   return true;
+}
+
+/** Gives faces that are followed the page's numbers. @param {Face[]} faces @returns {Face[]} */
+function numbered(faces) {
+  const kept = new Map();
+  for (const { trackId } of faces) if (trackId && numbers.has(trackId)) kept.set(trackId, numbers.get(trackId));
+  const taken = new Set(kept.values());
+  for (const { trackId } of faces) {
+    if (!trackId || kept.has(trackId)) continue;
+    let free = 1;
+    while (taken.has(free)) free++;
+    taken.add(free);
+    kept.set(trackId, free);
+  }
+  numbers = kept;
+  return faces.map((face) => ({ ...face, trackId: kept.get(face.trackId) ?? null }));
 }
 
 /** Resolves at once on a visible page, and otherwise when it is shown again. @param {Detector} detector @param {AbortSignal} signal */
@@ -214,15 +280,27 @@ async function awake(detector, signal) {
 
 // ---------------------------------------------------------------------------------------------------- what is shown
 
-/** Sets the controls. @param {boolean} running @param {boolean} [kept] whether the last picture stays on the stage */
-function setRunning(running, kept = false) {
+/**
+ * Sets the controls. What does not run can be started at any time.
+ * @param {Source['kind'] | null} kind of what runs
+ * @param {boolean} [kept] whether the last picture stays on the stage
+ */
+function setRunning(kind, kept = false) {
   const focused = document.activeElement;
   const inside = html('controls').contains(focused);
+  const running = kind !== null;
+  html('controls').classList.toggle('running', running);
+  html('controls').classList.toggle('still', kind === 'image');
   for (const id of ['start', 'play', 'open']) html(id).hidden = running;
-  for (const id of ['stop', 'snapshot', 'record']) html(id).hidden = !running;
-  html('readout').hidden = !running;
+  for (const id of ['stop', 'snapshot', 'record', 'to-file']) html(id).hidden = !running;
+  html('to-camera').hidden = !running || kind === 'camera';
+  html('to-sample').hidden = !running || kind === 'sample';
+  // A still picture makes no film, and has no rate.
+  if (kind === 'image') html('record').hidden = true;
+  html('readout').hidden = !running || kind === 'image';
+  html('latency').hidden = kind === 'image';
   html('hint').hidden = true;
-  html('stage').classList.remove('guided');
+  html('stage').classList.remove('guided', 'squared');
   html('welcome').hidden = kept;
   if (!kept) {
     for (const id of ['fps', 'total', 'net', 'p50', 'p95', 'dropped']) html(id).textContent = '–';
@@ -253,8 +331,8 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Renews what is read by people. @param {Source} from */
-function tick(from) {
+/** Renews what is read by people. @param {Source} from @param {boolean} finder */
+function tick(from, finder) {
   const now = performance.now();
   const round = (/** @type {number | null} */ ms, digits = 1) => ms?.toFixed(digits) ?? '–';
   // First, since it asks for sizes and colours: after a change these would have to be found anew.
@@ -275,12 +353,18 @@ function tick(from) {
   }
   const count = latest.faces.length;
   if (count !== told.next) told = { ...told, next: count, since: now };
-  html('hint').hidden = count > 0 || !latest.any || from.kind === 'image';
+  html('hint').hidden = count > 0 || !latest.any || from.kind === 'image' || !finder;
   if (count === told.count || now - told.since < STEADY || !latest.any) return;
   told.count = count;
-  const faces = count === 0 ? 'no face' : count === 1 ? '1 face' : `${count} faces`;
-  if (from.kind === 'image') say(`${from.name}: ${faces} found.`);
-  else say(count ? `Following ${faces}.` : 'No face in the picture.');
+  if (!finder) return say(count ? 'Following what is in the square.' : 'Nothing is found in the square: bring it there.');
+  const faces = count === 1 ? '1 face' : `${count} faces`;
+  if (from.kind === 'image') {
+    const { width, height } = stage.frameSize();
+    const least = Math.ceil((Math.min(width, height) * from.scale) / LEAST);
+    if (count) say(`${from.name}: ${faces} found in ${round(meter.percentile('total', 1), 0)} ms.`);
+    else say(`${from.name}: no face found. Faces of less than about ${least} pixels are too small for this picture.`);
+  } else if (count) say(`Following ${faces}.`);
+  else say(`No face in the picture. ${from.kind === 'camera' ? 'Come closer: a' : 'A'} face is found if it is at least an eighth of the picture's height.`);
 }
 
 /** @param {Face[]} faces */
@@ -297,6 +381,15 @@ function showPoses(faces) {
     const line = body.rows[r] ?? body.insertRow();
     row.forEach((text, c) => write(line.cells[c] ?? line.insertCell(), text));
   });
+}
+
+/** Fills a canvas of one row with the colours of certainty. @param {HTMLCanvasElement} canvas */
+function drawScale(canvas) {
+  const context = context2d(canvas);
+  for (let x = 0; x < canvas.width; x++) {
+    context.fillStyle = confidenceColour(x / (canvas.width - 1));
+    context.fillRect(x, 0, 1, 1);
+  }
 }
 
 function showLogged() {
@@ -334,7 +427,7 @@ const telling = (act) => async () => {
 };
 
 /** Whether there is a picture of a run on the stage. */
-const live = () => !button('stop').hidden && html('welcome').hidden;
+const live = () => source !== null && html('welcome').hidden;
 
 const takeSnapshot = telling(async () => {
   if (!live()) return;
@@ -398,9 +491,9 @@ const KEYS = {
 // ---------------------------------------------------------------------------------------------------- wiring
 
 bindControls();
-button('start').addEventListener('click', playCamera);
-button('play').addEventListener('click', playSample);
-button('open').addEventListener('click', () => file.click());
+for (const id of ['start', 'to-camera']) button(id).addEventListener('click', playCamera);
+for (const id of ['play', 'to-sample']) button(id).addEventListener('click', playSample);
+for (const id of ['open', 'to-file']) button(id).addEventListener('click', () => file.click());
 button('stop').addEventListener('click', stop);
 button('snapshot').addEventListener('click', takeSnapshot);
 button('record').addEventListener('click', toggleRecording);
@@ -416,6 +509,11 @@ picker.addEventListener('change', () => {
   set('camera', picker.value);
   if (source?.kind === 'camera') playCamera();
 });
+netPicker.addEventListener('change', () => {
+  const chosen = [...nets, ownNet].find((net) => net?.id === netPicker.value);
+  if (chosen) chooseNet(chosen);
+});
+button('open-net').addEventListener('click', () => file.click());
 navigator.mediaDevices?.addEventListener?.('devicechange', showCameras);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showTheme);
 
@@ -460,7 +558,7 @@ function apply(name) {
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
   if (name === 'faces' && !source) showPoses([]);
   if (name === 'faces' || name === 'smoothing') {
-    loading?.then((detector) => {
+    loading?.then(({ detector }) => {
       detector.configure({ maxFaces: settings.faces, smoothing: SMOOTHING[settings.smoothing].strength });
       source?.again?.();
     }, () => {});
@@ -473,4 +571,11 @@ for (const name of /** @type {(keyof typeof settings)[]} */ (Object.keys(setting
 drawScale(byId('scale', HTMLCanvasElement));
 showPoses([]);
 showCameras();
+try {
+  ownNet = netOfAddress();
+  net = ownNet ?? net;
+} catch (error) {
+  say(error instanceof Error ? error.message : String(error), true);
+}
+showNets();
 keepOffline();

@@ -1,4 +1,4 @@
-// The worker of painter.js.
+// The worker of start-painter.js.
 import { Painter } from './painter.js';
 
 /** @type {Painter} */

@@ -1,21 +1,13 @@
-// Paints what changes with each frame: the points over the picture, and what the net sees. It does so in a worker of its own where a
-// canvas can be handed to one, and on the page's thread elsewhere. Without a GPU, drawing a few points costs that thread 1 ms, most of
-// it for putting the page together anew; a worker's canvas goes to the screen without it, and without waiting for it.
+// Paints what changes with each frame: the points over the picture, and what the net sees. start-painter.js says on which thread.
 import { context2d } from './dom.js';
-import { drawFaces, extent } from './draw.js';
+import { drawFaces, extent } from './pkg/draw.js';
 
 /** @typedef {import('./pkg/index.js').Face} Face */
-/** @typedef {import('./draw.js').View} View */
+/** @typedef {import('./pkg/draw.js').DrawOptions} DrawOptions */
+/** @typedef {import('./pkg/draw.js').View} View */
 /** @typedef {HTMLCanvasElement | OffscreenCanvas} Canvas */
 
-/**
- * What is drawn over a picture.
- * @typedef {object} Drawing
- * @property {Face[]} faces
- * @property {[number, number][]} edges
- * @property {View} view
- * @property {Pick<import('./settings.js').Settings, 'points' | 'lines' | 'labels' | 'boxes' | 'colours'>} show
- */
+/** What is drawn over a picture. @typedef {{ faces: Face[], options: DrawOptions & { view: View } }} Drawing */
 
 /** Of the nets' input, in pixels. */
 const SIDE = 96;
@@ -40,12 +32,12 @@ export class Painter {
   draw(drawing) {
     const context = this.#context;
     const { canvas } = context;
-    const size = drawing?.view.canvas ?? canvas;
+    const size = drawing?.options.view.canvas ?? canvas;
     // Another size clears it all.
     if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, { width: size.width, height: size.height });
     else if (this.#inked) context.clearRect(this.#inked.x, this.#inked.y, this.#inked.width, this.#inked.height);
-    this.#inked = drawing && extent(drawing.faces, drawing.view, drawing.show);
-    if (drawing && this.#inked) drawFaces(context, drawing.faces, drawing.edges, drawing.view, drawing.show);
+    this.#inked = drawing && extent(drawing.faces, drawing.options);
+    if (drawing && this.#inked) drawFaces(context, drawing.faces, drawing.options);
   }
 
   /**
@@ -66,43 +58,4 @@ export class Painter {
       context.putImageData(image, 0, 0);
     }
   }
-}
-
-/** A painter in a worker. Its calls are messages: `[method, ...arguments]`. @implements {Pick<Painter, 'draw' | 'crop'>} */
-class Remote {
-  #worker;
-
-  /** @param {Worker} worker */
-  constructor(worker) {
-    this.#worker = worker;
-  }
-
-  /** @param {Drawing | null} drawing */
-  draw(drawing) {
-    this.#worker.postMessage(['draw', drawing]);
-  }
-
-  /** @param {Uint8Array[]} crops */
-  crop(crops) {
-    this.#worker.postMessage(['crop', crops]);
-  }
-}
-
-/**
- * @param {HTMLCanvasElement} overlay
- * @param {HTMLCanvasElement[]} crops
- * @returns {Promise<Pick<Painter, 'draw' | 'crop'>>}
- */
-export async function startPainter(overlay, crops) {
-  if (typeof overlay.transferControlToOffscreen !== 'function') return new Painter(overlay, crops);
-  const worker = new Worker(new URL('painter-worker.js', import.meta.url), { type: 'module' });
-  // A canvas cannot be taken back: the worker must have started.
-  const up = await new Promise((resolve) => {
-    worker.onmessage = () => resolve(true);
-    worker.onerror = () => resolve(false);
-  });
-  if (!up) return new Painter(overlay, crops);
-  const canvases = [overlay, ...crops].map((canvas) => canvas.transferControlToOffscreen());
-  worker.postMessage(['start', ...canvases], canvases);
-  return new Remote(worker);
 }

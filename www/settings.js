@@ -17,6 +17,8 @@ const defaults = {
   theme: '',
   /** deviceId; '' for the browser's choice */
   camera: '',
+  /** which of the nets that lie beside the page */
+  net: 'compact',
   mirror: true,
   faces: 1,
   /** index into SMOOTHING */

@@ -1,12 +1,12 @@
 // Where frames come from. Camera (camera.js), sample and files look the same from outside: a promise for the next frame, and
 // the frame.
+import { frames } from './pkg/frames.js';
 import { createSyntheticFace } from './pkg/synthetic.js';
 import { context2d } from './dom.js';
 
 /**
- * @typedef {object} Frame
- * @property {number} [timestamp] milliseconds on the source's own clock; none for a still picture
- * @property {number} skipped frames that were shown since the one before and that nobody took
+ * A still picture's has no time.
+ * @typedef {Partial<import('./pkg/frames.js').FrameTime>} Frame
  *
  * @typedef {VideoFrame | HTMLVideoElement | HTMLCanvasElement} Picture
  *
@@ -91,26 +91,18 @@ function fit(canvas, width, height) {
 const frameContext = (canvas) => context2d(canvas, { willReadFrequently: true, alpha: false });
 
 /**
- * What a source does for a video element: each new frame once, and of several that passed only the last.
+ * What a source does for a video element.
  * @param {HTMLVideoElement} video
  * @param {FrameGate} gate
+ * @param {AbortSignal} signal
  * @returns {Pick<Source, 'next' | 'take' | 'scale'>}
  */
-export function videoFrames(video, gate) {
-  let presented = 0;
+export function videoFrames(video, gate, signal) {
+  const all = frames(video, { signal });
   return {
     scale: 1,
     next() {
-      if ('requestVideoFrameCallback' in video) {
-        video.requestVideoFrameCallback((now, { mediaTime, captureTime, presentedFrames }) => {
-          const skipped = presented ? Math.max(0, presentedFrames - presented - 1) : 0;
-          presented = presentedFrames;
-          // A camera's mediaTime stands still in some browsers; captureTime is its own clock where there is one.
-          gate.give({ timestamp: video.srcObject ? (captureTime ?? now) : mediaTime * 1000, skipped });
-        });
-      } else {
-        requestAnimationFrame((timestamp) => gate.give({ timestamp, skipped: 0 }));
-      }
+      all.next().then(({ value }) => value && gate.give(value));
       return gate.wait();
     },
     take(keep) {
@@ -176,7 +168,7 @@ export async function openSample({ width, height }, count, signal) {
       requestAnimationFrame((now) => {
         if (now - last < 250) clock += now - last;
         last = now;
-        gate.give({ timestamp: clock, skipped: 0 });
+        gate.give({ timestamp: clock });
       });
       return gate.wait();
     },
@@ -185,6 +177,12 @@ export async function openSample({ width, height }, count, signal) {
       return canvas;
     },
   };
+}
+
+/** The pictures of Apple's cameras, by the brand in their first bytes. @param {Blob} file */
+async function isHeic(file) {
+  const head = await file.slice(4, 12).text();
+  return /^ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)/.test(head);
 }
 
 /** Bigger files are refused: the whole picture has to fit in memory. */
@@ -201,11 +199,20 @@ const MAX_PICTURE_PIXELS = 64e6;
  */
 export async function openFile(file, video, signal) {
   if (file.size === 0) throw new Error(`${file.name} is empty.`);
-  const kind = file.type.split('/')[0];
-  if (kind === 'image') return openPicture(file, signal);
-  if (kind === 'video') return openVideo(file, video, signal);
-  throw new Error(`${file.name} is neither a picture nor a video.`);
+  if (!/^(image|video)\//.test(typeOf(file))) throw new Error(`${file.name} is neither a picture nor a video.`);
+  return kindOfFile(file) === 'video' ? openVideo(file, video, signal) : openPicture(file, signal);
 }
+
+/** By the ending of their names, where the system knows no type of such files. @type {[RegExp, string][]} */
+const ENDINGS = [
+  [/\.(hei[cf]|jfif|jpe?g|png|webp|avif|gif|bmp|tiff?)$/i, 'image/'],
+  [/\.(mp4|m4v|mov|webm|mkv|ogv|avi)$/i, 'video/'],
+];
+/** @param {File} file @returns {string} */
+const typeOf = ({ type, name }) => type || (ENDINGS.find(([ending]) => ending.test(name))?.[1] ?? '');
+
+/** What a file would be played as. @param {File} file @returns {'image' | 'video'} */
+export const kindOfFile = (file) => (typeOf(file).startsWith('video/') ? 'video' : 'image');
 
 /** @param {File} file @param {AbortSignal} signal @returns {Promise<Source>} */
 async function openPicture(file, signal) {
@@ -217,8 +224,15 @@ async function openPicture(file, signal) {
   try {
     await new Promise((resolve, reject) => {
       image.onload = resolve;
-      image.onerror = () => reject(new Error(`${file.name} is damaged, or a kind of picture that this browser does not know.`));
+      image.onerror = reject;
       image.src = url;
+    }).catch(async () => {
+      const heic = await isHeic(file);
+      throw new Error(
+        heic
+          ? `${file.name} is HEIC, which this browser does not read: save it as JPEG, or take it as "most compatible" in the camera's settings.`
+          : `${file.name} is damaged, or a kind of picture that this browser does not know.`,
+      );
     });
     signal.throwIfAborted();
     // Its size is known before it is decoded; an SVG may have none.
@@ -232,7 +246,7 @@ async function openPicture(file, signal) {
     context.imageSmoothingQuality = 'high';
     context.drawImage(image, 0, 0, shrunk.width, shrunk.height);
     const gate = new FrameGate(signal);
-    gate.give({ skipped: 0 });
+    gate.give({});
     return {
       kind: 'image',
       name: file.name,
@@ -240,7 +254,7 @@ async function openPicture(file, signal) {
       scale,
       next: () => gate.wait(),
       take: () => shrunk,
-      again: () => gate.give({ skipped: 0 }),
+      again: () => gate.give({}),
     };
   } finally {
     URL.revokeObjectURL(url);
@@ -254,7 +268,7 @@ async function openVideo(file, video, signal) {
   const broken = () => new Error(`${file.name} is damaged, or a kind of video that this browser cannot play.`);
   video.addEventListener('ended', () => {
     // It stays on the stage, and may have come while the one before was looked at.
-    gate.give({ timestamp: video.currentTime * 1000, skipped: 0 });
+    gate.give({ timestamp: video.currentTime * 1000 });
     gate.end(null);
   }, { signal });
   video.addEventListener('error', () => gate.end(broken()), { signal });
@@ -274,5 +288,5 @@ async function openVideo(file, video, signal) {
     throw broken();
   }
   if (!video.videoWidth) throw new Error(`${file.name} has sound only, no picture.`);
-  return { kind: 'video', name: file.name, greeting: `Playing ${file.name}.`, ...videoFrames(video, gate) };
+  return { kind: 'video', name: file.name, greeting: `Playing ${file.name}.`, ...videoFrames(video, gate, signal) };
 }

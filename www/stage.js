@@ -1,15 +1,16 @@
 // The stage: the frame that was looked at last, and over it what was found in it, drawn sharp at the screen's own resolution.
 //
 // A video shows itself: the browser puts its frames on the screen without the page's thread, and a worker draws the points over them
-// (painter.js). They follow their frame by the time that the nets take, and come with the next refresh of the screen; a camera's frame
+// (start-painter.js). They follow their frame by the time that the nets take, and come with the next refresh of the screen; a camera's frame
 // stays for two of these or more. Painting each frame on a canvas together with its points showed them at once, but both late, and
 // cost the page's thread another 4 ms. Where points and frame must belong together, in snapshots and recordings, the frame is kept.
 // Pictures that are no video are painted.
 import { byId, context2d, html } from './dom.js';
-import { drawFaces } from './draw.js';
-import { startPainter } from './painter.js';
+import { drawFaces, fit } from './pkg/draw.js';
+import { guideBox } from './pkg/index.js';
 import { MAX_FACES, settings } from './settings.js';
 import { MAX_SIDE, release, sizeOf } from './sources.js';
+import { startPainter } from './start-painter.js';
 
 /** @typedef {import('./pkg/index.js').Face} Face */
 /** @typedef {import('./sources.js').Picture} Picture */
@@ -59,6 +60,10 @@ export function show(next, found, lines, mirror) {
     guide.setAttribute('viewBox', `0 0 ${width} ${height}`);
     const oval = Object.entries({ cx: x, cy: y, rx: 0.29 * short, ry: 0.37 * short });
     for (const [name, value] of oval) guide.firstElementChild?.setAttribute(name, String(value));
+    // Pixel (0, 0) has its centre at (0, 0), a drawing its corner.
+    const { size } = guideBox(width, height);
+    const square = Object.entries({ x: x - size / 2, y: y - size / 2, width: size, height: size });
+    for (const [name, value] of square) guide.lastElementChild?.setAttribute(name, String(value));
   }
   if (next instanceof HTMLCanvasElement) paint(next);
   else hold(next);
@@ -92,18 +97,14 @@ export function redraw() {
   const empty = !frame || !faces.length;
   if (empty && !drawn) return;
   drawn = !empty;
-  const scale = Math.min(screen.width / width, screen.height / height);
-  const view = {
-    x: (screen.width - width * scale) / 2,
-    y: (screen.height - height * scale) / 2,
-    scale,
-    width,
-    mirrored,
-    canvas: screen,
-    pixel: devicePixelRatio || 1,
-  };
+  const view = fit({ width, height }, screen, { mirrored, pixel: devicePixelRatio || 1 });
+  painter?.draw(empty ? null : { faces, options: drawOptions(view) });
+}
+
+/** What the visitor has chosen to see. @param {import('./pkg/draw.js').View} view */
+function drawOptions(view) {
   const { points, lines, labels, boxes, colours } = settings;
-  painter?.draw(empty ? null : { faces, edges, view, show: { points, lines, labels, boxes, colours } });
+  return { view, edges, points, lines, labels, boxes, confidence: colours ? /** @type {const} */ ('colour') : undefined };
 }
 
 /** Takes everything off the stage. */
@@ -132,16 +133,15 @@ export function freeze() {
 export function compose(context, withPoints) {
   if (!frame) return;
   const { canvas } = context;
-  const scale = Math.min(canvas.width / width, canvas.height / height);
-  const [x, y] = [(canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2];
+  // Letters as large, in the picture, as on a screen that shows it 800 pixels wide.
+  const view = fit({ width, height }, canvas, { mirrored, pixel: Math.max(1, canvas.width / 800) });
+  const { x, y, scale } = view;
   context.resetTransform();
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.setTransform(mirrored ? -scale : scale, 0, 0, scale, mirrored ? canvas.width - x : x, y);
   context.drawImage(frame, 0, 0, width, height);
   context.resetTransform();
-  // Letters as large, in the picture, as on a screen that shows it 800 pixels wide.
-  const view = { x, y, scale, width, mirrored, canvas, pixel: Math.max(1, canvas.width / 800) };
-  if (withPoints) drawFaces(context, faces, edges, view, settings);
+  if (withPoints) drawFaces(context, faces, drawOptions(view));
 }
 
 /** @returns {{ width: number, height: number }} of the frame that is shown, no side being larger than MAX_SIDE */

@@ -4,7 +4,8 @@
 // visitor asks for it or all windows of the old version are closed. No page ever gets files of two versions.
 importScripts('./offline-files.js');
 
-/** @type {ServiceWorkerGlobalScope & { OFFLINE_FILES: Record<string, string>, OFFLINE_WASM: string[], RELAXED_SIMD_PROBE: number[] }} */
+/** @type {ServiceWorkerGlobalScope & { OFFLINE_FILES: Record<string, string>, OFFLINE_LATER: Record<string, string>,
+ *   OFFLINE_WASM: string[], RELAXED_SIMD_PROBE: number[] }} */
 const worker = /** @type {any} */ (self);
 /** Of the two builds only the one that this browser runs is kept, chosen as pkg/simd.js does. */
 const other = worker.OFFLINE_WASM[WebAssembly.validate(new Uint8Array(worker.RELAXED_SIMD_PROBE)) ? 0 : 1];
@@ -12,12 +13,16 @@ const files = Object.entries(worker.OFFLINE_FILES).filter(([path]) => path !== o
 const CACHE = 'face96';
 
 /** A file's key in the cache holds its hash: two versions lie side by side, and what did not change is fetched once. */
-const keys = new Map(
-  files.map(([path, hash]) => {
-    const url = new URL(path, worker.registration.scope);
-    return [url.href, `${url.href}?${hash}`];
-  }),
-);
+const keysOf = (/** @type {[string, string][]} */ files) =>
+  new Map(
+    files.map(([path, hash]) => {
+      const url = new URL(path, worker.registration.scope);
+      return [url.href, `${url.href}?${hash}`];
+    }),
+  );
+const keys = keysOf(files);
+/** Files that are kept once they were asked for. */
+const later = keysOf(Object.entries(worker.OFFLINE_LATER));
 
 worker.addEventListener('install', (event) => event.waitUntil(install()));
 worker.addEventListener('activate', (event) => event.waitUntil(forgetOthers()));
@@ -25,8 +30,10 @@ worker.addEventListener('message', ({ data }) => data === 'activate' && worker.s
 worker.addEventListener('fetch', (event) => {
   const url = new URL(event.request.url);
   url.search = url.hash = '';
-  const key = keys.get(url.href);
-  if (key && event.request.method === 'GET') event.respondWith(answer(key, event.request));
+  if (event.request.method !== 'GET') return;
+  const [first, chosen] = [keys.get(url.href), later.get(url.href)];
+  if (first) event.respondWith(answer(first, event.request));
+  else if (chosen) event.respondWith(answerAndKeep(chosen, url.href, event));
 });
 
 async function install() {
@@ -36,18 +43,23 @@ async function install() {
       if (await cache.match(key)) return;
       const response = await fetch(url, { cache: 'no-cache' });
       if (!response.ok) throw new Error(`${url}: the server answered ${response.status}`);
-      const digest = await crypto.subtle.digest('SHA-256', await response.clone().arrayBuffer());
-      const hash = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
       // Half of an upload: the browser tries again at the next visit.
-      if (!key.endsWith(`?${hash}`)) throw new Error(`${url}: not the file that this version was built with`);
+      if (!(await fits(response, key))) throw new Error(`${url}: not the file that this version was built with`);
       await cache.put(key, response);
     }),
   );
 }
 
+/** Whether an answer has the bytes that a key names. @param {Response} response @param {string} key */
+async function fits(response, key) {
+  const digest = await crypto.subtle.digest('SHA-256', await response.clone().arrayBuffer());
+  const hash = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return key.endsWith(`?${hash}`);
+}
+
 async function forgetOthers() {
   const cache = await caches.open(CACHE);
-  const mine = new Set(keys.values());
+  const mine = new Set([...keys.values(), ...later.values()]);
   for (const { url } of await cache.keys()) if (!mine.has(url)) await cache.delete(url);
 }
 
@@ -55,4 +67,16 @@ async function forgetOthers() {
 async function answer(key, request) {
   const cache = await caches.open(CACHE);
   return (await cache.match(key)) ?? fetch(request);
+}
+
+/** @param {string} key @param {string} url @param {ExtendableEvent} event lasts until the file is kept */
+async function answerAndKeep(key, url, event) {
+  const cache = await caches.open(CACHE);
+  const kept = await cache.match(key);
+  if (kept) return kept;
+  const response = await fetch(url, { cache: 'no-cache' });
+  const copy = response.clone();
+  // The page reads it as it comes; keeping it waits for its end.
+  if (response.ok) event.waitUntil(fits(copy, key).then((good) => (good ? cache.put(key, copy) : undefined)));
+  return response;
 }

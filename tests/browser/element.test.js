@@ -429,6 +429,163 @@ test('a camera that changes its resolution goes on', async (t) => {
   assert.deepEqual(faults, []);
 });
 
+test('a camera that the system mutes is told, and followed again when it is back', async (t) => {
+  const { page, faults } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'facefound');
+    const [track] = e.shadowRoot.querySelector('video').srcObject.getVideoTracks();
+    const status = () => e.shadowRoot.querySelector('[role=status]').textContent;
+    const lost = next(e, 'facelost');
+    const interrupted = next(e, 'interrupted');
+    track.dispatchEvent(new Event('mute'));
+    const { reason } = await interrupted;
+    await lost;
+    const muted = [reason, e.running, e.result, status()];
+    const resumed = next(e, 'resumed');
+    track.dispatchEvent(new Event('unmute'));
+    await resumed;
+    await next(e, 'facefound');
+    return [muted, e.running, status()];
+  });
+  assert.deepEqual(seen[0].slice(0, 3), ['muted', true, null]);
+  assert.match(seen[0][3], /gives no picture/);
+  assert.deepEqual(seen.slice(1), [true, 'One face.']);
+  assert.deepEqual(faults, []);
+});
+
+test('a camera whose video the system pauses plays on by itself', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const frames = await page.evaluate(async () => {
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    const video = e.shadowRoot.querySelector('video');
+    for (let i = 0; i < 3; i++) {
+      video.pause();
+      await next(e, 'keypoints');
+      await next(e, 'keypoints');
+    }
+    return [video.paused, e.running];
+  });
+  assert.deepEqual(frames, [false, true]);
+});
+
+test('a camera that stops giving frames without a word is told', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+    const context = canvas.getContext('2d');
+    let drawing = setInterval(() => context.fillRect(0, 0, 320, 240), 40);
+    navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(25);
+    const e = make({ camera: '', autostart: '' });
+    await next(e, 'keypoints');
+    const interrupted = next(e, 'interrupted');
+    clearInterval(drawing);
+    const { reason } = await interrupted;
+    const resumed = next(e, 'resumed');
+    drawing = setInterval(() => context.fillRect(0, 0, 320, 240), 40);
+    await resumed;
+    clearInterval(drawing);
+    return [reason, e.running];
+  });
+  assert.deepEqual(seen, ['silent', true]);
+});
+
+test('a video of the page that is paused, or has ended, is told; its points stay, and it goes on', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+    const drawing = setInterval(() => canvas.getContext('2d').putImageData(face.draw(0), 0, 0), 40);
+    const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType: 'video/webm' });
+    const recorded = new Promise((resolve) => (recorder.ondataavailable = ({ data }) => resolve(data)));
+    recorder.start();
+    setTimeout(() => recorder.stop(), 1500);
+    const video = Object.assign(document.createElement('video'), { muted: true, src: URL.createObjectURL(await recorded) });
+    clearInterval(drawing);
+    const e = make({});
+    e.source = video;
+    await video.play();
+    await e.start();
+    await next(e, 'facefound');
+    const reasons = [];
+    e.addEventListener('interrupted', ({ detail }) => reasons.push(detail.reason));
+    video.pause();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const paused = [e.running, e.result.faces.length];
+    const resumed = next(e, 'resumed');
+    await video.play();
+    await resumed;
+    if (!video.ended) await new Promise((resolve) => (video.onended = resolve));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const again = next(e, 'resumed');
+    await video.play();
+    await again;
+    return [reasons, paused];
+  });
+  assert.deepEqual(seen, [['paused', 'ended'], [true, 1]]);
+});
+
+for (const [where, enter] of [
+  ['a frame', () => document.body.appendChild(document.createElement('iframe')).contentWindow],
+  ['another window', () => window.open('/pkg/package.json')],
+]) {
+  test(`moved to ${where} it looks the same and goes on; with that gone, the camera is off`, async (t) => {
+    const { page } = await open(t);
+    await define(page);
+    await page.evaluate(`globalThis.enter = ${enter}; undefined`);
+    const seen = await page.evaluate(async () => {
+      const e = make({ camera: '', autostart: '' });
+      await next(e, 'keypoints');
+      const track = () => e.shadowRoot.querySelector('video').srcObject?.getVideoTracks()[0];
+      const first = track();
+      const frame = globalThis.enter();
+      if (frame.document.readyState !== 'complete' || frame.location.href === 'about:blank') await new Promise((resolve) => setTimeout(resolve, 500));
+      frame.document.body.replaceChildren(e);
+      await next(e, 'keypoints');
+      await next(e, 'keypoints');
+      const style = frame.getComputedStyle(e.shadowRoot.querySelector('canvas')).position;
+      const moved = [style, frame.getComputedStyle(e).display, e.running, track().readyState, e.shadowRoot.adoptedStyleSheets.length];
+      const last = track();
+      if (frame.frameElement) frame.frameElement.remove();
+      else frame.close();
+      for (let i = 0; i < 50 && last.readyState === 'live'; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+      const gone = [e.running, last.readyState, first.readyState];
+      document.body.append(e);
+      await next(e, 'keypoints');
+      const back = getComputedStyle(e.shadowRoot.querySelector('canvas')).position;
+      return { moved, gone, back };
+    });
+    assert.deepEqual(seen.moved, ['absolute', 'block', true, 'live', 1]);
+    assert.deepEqual(seen.gone, [false, 'ended', 'ended']);
+    assert.equal(seen.back, 'absolute');
+  });
+}
+
+test('a source of the wrong kind, or of another origin, is told', async (t) => {
+  const { page } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const codes = [];
+    for (const source of [5, 'video', document.createElement('div'), document.createElement('canvas').captureStream()]) {
+      const e = make({});
+      const error = next(e, 'error');
+      e.source = source;
+      const started = await e.start();
+      codes.push(`${(await error).code} ${started}`);
+    }
+    const { openCamera } = await import('/pkg/camera.js');
+    for (const video of [null, undefined, document.createElement('div')]) codes.push((await openCamera(video).catch((error) => error)).code);
+    return codes;
+  });
+  assert.deepEqual(seen, [...Array(4).fill('bad-option false'), ...Array(3).fill('bad-option')]);
+});
+
 test('a worker that crashes is replaced once; the second crash is told, and start() works again', async (t) => {
   const { page } = await open(t);
   await define(page);

@@ -1,8 +1,9 @@
 // What the browser tests share: the program as the server, Chromium, and the data at hand.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join, normalize } from 'node:path';
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -35,6 +36,33 @@ export async function serve(t, folder = root) {
   });
 }
 
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm', '.css': 'text/css', '.png': 'image/png', '.json': 'application/json' };
+
+/**
+ * Serves a folder as any plain host does.
+ * @param {{ after: (f: () => void) => void }} t
+ * @param {string} folder
+ * @param {Record<string, string>} [headers] sent with every file
+ * @returns {Promise<string>} its address, with a slash at the end
+ */
+export async function host(t, folder, headers = {}) {
+  const server = createServer((request, response) => {
+    const name = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
+    const file = join(folder, name.endsWith('/') ? `${name}index.html` : name);
+    try {
+      const body = readFileSync(file);
+      for (const [header, value] of Object.entries(headers)) response.setHeader(header, value);
+      response.setHeader('Content-Type', TYPES[extname(file)] ?? 'application/octet-stream');
+      response.end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  return `http://127.0.0.1:${server.address().port}/`;
+}
+
 /**
  * @param {{ after: (f: () => unknown) => void }} t ends the browser
  * @param {{ clip?: string }} [options] clip: an MJPEG file that plays as the camera; default is Chromium's own test picture
@@ -58,7 +86,7 @@ export async function launch(t, { clip } = {}) {
  * @param {object} [options]
  * @param {(studio: import('playwright-core').Page, path: string) => Promise<unknown>} [options.clip] writes the one that plays as the
  *   camera, in a page of another browser
- * @param {() => Promise<void>} [options.ready] done before the first test, when both are there
+ * @param {(t: { after: (f: () => unknown) => void }) => Promise<void>} [options.ready] done before the first test, when both are there
  * @returns {{ url: string, browser: import('playwright-core').Browser }} filled in before the first test
  */
 export function suite({ clip, ready } = {}) {
@@ -71,7 +99,7 @@ export function suite({ clip, ready } = {}) {
     const path = clip && join(temporaryFolder(t), 'camera.mjpeg');
     if (clip) await makeClip(t, shared.url, path, clip);
     shared.browser = await launch(t, { clip: path });
-    await ready?.();
+    await ready?.(t);
   });
   after(async () => {
     for (const end of endings.reverse()) await end();
@@ -125,15 +153,16 @@ export function foreignWeights() {
 /**
  * The shipped weights cut down to their first keypoints: a valid file of another schema.
  * @param {number} count
+ * @param {string[]} [renamed] other names for them
  * @returns {Buffer}
  */
-export function fewerKeypoints(count) {
+export function fewerKeypoints(count, renamed) {
   const bytes = readFileSync(weightsPath);
   const length = Number(bytes.readBigUInt64LE());
   const header = JSON.parse(bytes.subarray(8, 8 + length).toString());
   const meta = header.__metadata__;
   const { keypoints } = JSON.parse(meta.schema);
-  const names = keypoints.slice(0, count);
+  const names = renamed ?? keypoints.slice(0, count);
   const swap = names.map((name, i) => {
     const other = names.indexOf(name.replace(/left|right/, (side) => (side === 'left' ? 'right' : 'left')));
     return other < 0 ? i : other;

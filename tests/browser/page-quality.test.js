@@ -95,7 +95,7 @@ test('works with the keyboard alone, and shows where the focus is', async (t) =>
   await running(page);
   assert.equal((await focused()).id, 'stop', 'the focus follows to the button in its place');
   await page.keyboard.press('Enter');
-  await page.waitForSelector('#start:visible');
+  await page.waitForSelector('#stop', { state: 'hidden' });
   assert.equal((await focused()).id, 'start');
 });
 
@@ -110,14 +110,15 @@ test('single keys work, can be switched off, and are left alone in a list', asyn
   await page.keyboard.press('r');
   await page.waitForSelector('#recording:visible');
   await page.keyboard.press('x');
-  await page.waitForSelector('#start:visible');
+  await page.waitForSelector('#stop', { state: 'hidden' });
   await page.keyboard.press('?');
   await page.waitForSelector('#help-dialog[open]');
+  await page.click('.shortcuts summary');
   await page.click('[data-setting="shortcuts"]');
   await page.keyboard.press('Escape');
   await page.keyboard.press('p');
   await page.waitForTimeout(300);
-  assert.ok(await page.isVisible('#start'), 'switched off');
+  assert.equal(await page.isVisible('#stop'), false, 'switched off');
   await page.click('#help');
   await page.click('[data-setting="shortcuts"]');
   await page.keyboard.press('Escape');
@@ -125,7 +126,37 @@ test('single keys work, can be switched off, and are left alone in a list', asyn
   await page.focus('#camera');
   await page.keyboard.press('p');
   await page.waitForTimeout(300);
-  assert.ok(await page.isVisible('#start'), 'a letter in a list belongs to the list');
+  assert.equal(await page.isVisible('#stop'), false, 'a letter in a list belongs to the list');
+});
+
+test('opening a panel moves nothing in the other column', async (t) => {
+  const { page } = await open(t, { viewport: SIZES.tablet });
+  const tops = () => page.evaluate(() => Object.fromEntries(['View', 'Readings'].map((name) => {
+    const panel = [...document.querySelectorAll('summary')].find((summary) => summary.textContent === name);
+    const { left, top } = panel.getBoundingClientRect();
+    return [name, [left, top + scrollY]];
+  })));
+  const before = await tops();
+  assert.notEqual(before.View[0], before.Readings[0], 'two columns');
+  for (const name of ['Tracking', 'Save']) {
+    await page.click(`summary:has-text("${name}")`);
+    assert.deepEqual(await tops(), before, name);
+  }
+});
+
+test('at 360 px it says what it is, and Help explains the readings before the keys', async (t) => {
+  const { page } = await open(t, { viewport: SIZES.phone });
+  assert.ok(await page.evaluate(() => {
+    const { left, right, height } = document.querySelector('header p').getBoundingClientRect();
+    return document.querySelector('header p').checkVisibility({ visibilityProperty: true }) && left >= 0 && right <= innerWidth && height > 0;
+  }));
+  await page.click('#help');
+  const terms = await page.evaluate(() => [...document.querySelectorAll('.terms dt')].map((term) => term.textContent.replaceAll('\u00a0', ' ')));
+  const readings = await page.evaluate(() => [...document.querySelectorAll('#latency dt, thead th')].map((term) => term.textContent.replaceAll('\u00a0', ' ')));
+  for (const reading of readings.filter((name) => name !== 'Face')) assert.ok(terms.some((term) => term.includes(reading) || reading.startsWith(term)), `${reading} is explained nowhere`);
+  assert.equal(await page.isVisible('.keys'), false, 'keys come when they are asked for');
+  await page.click('.shortcuts summary');
+  assert.ok(await page.isVisible('.keys'));
 });
 
 test('fits screens from 320 px up, with every panel open', async (t) => {

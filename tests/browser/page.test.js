@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { deflateSync, crc32 } from 'node:zlib';
-import { fewerKeypoints, finderPath, foreignWeights, suite, weightsPath } from './harness.js';
+import { fewerKeypoints, finderPath, foreignWeights, root, suite, weightsPath } from './harness.js';
 import { countRequests, open as openPage, playSample, running, saved, status } from './visitor.js';
 
 const shared = suite();
@@ -46,7 +46,7 @@ test('the sample plays with keypoints on the face, and stops', async (t) => {
   await playSample(page);
   assert.ok((await otherInk(page, 0)) > 0, 'nothing is drawn over the sample');
   await page.click('#stop');
-  await page.waitForSelector('#start:visible');
+  await page.waitForSelector('#stop', { state: 'hidden' });
   assert.equal(await page.isVisible('#picture'), false);
   await page.waitForTimeout(200);
   assert.equal(await ink(page), 0);
@@ -56,7 +56,7 @@ test('the sample plays with keypoints on the face, and stops', async (t) => {
 test('names stand beside each face, but never over the names of another one', async (t) => {
   const { page } = await open(t);
   const written = await page.evaluate(async () => {
-    const { drawFaces } = await import('/draw.js');
+    const { drawFaces } = await import('/pkg/draw.js');
     const face = (x) => ({
       box: { x, y: 150, size: 100, roll: 0 },
       keypoints: [-30, 30].flatMap((u) => [-20, 0, 20].map((v) => ({ x: x + u, y: 150 + v, name: `left_${u}_${v}`, confidence: 1 }))),
@@ -66,7 +66,7 @@ test('names stand beside each face, but never over the names of another one', as
       const places = [];
       context.fillText = (_, x) => places.push(x);
       const view = { x: 0, y: 0, scale: 1, width: 1000, canvas: context.canvas, mirrored: false, pixel: 1 };
-      drawFaces(context, [face(200), face(200 + distance)], [], view, { points: true, labels: true });
+      drawFaces(context, [face(200), face(200 + distance)], { view, labels: true });
       return places;
     };
     return { near: names(120), far: names(500) };
@@ -98,7 +98,7 @@ test('the camera starts, stops and starts again; Stop switches it off', async (t
     await running(page);
     const track = await page.evaluateHandle(() => document.querySelector('#video').srcObject.getVideoTracks()[0]);
     await page.click('#stop');
-    await page.waitForSelector('#start:visible');
+    await page.waitForSelector('#stop', { state: 'hidden' });
     assert.equal(await track.evaluate((t) => t.readyState), 'ended');
   }
   assert.deepEqual(faults, []);
@@ -415,6 +415,177 @@ test('loading shows how far it is', async (t) => {
   await running(page);
 });
 
+// ------------------------------------------------------------------------------------------- nets
+
+/** A run's state as a visitor reads it. */
+const chosenNet = (page) => page.evaluate(() => {
+  const picker = document.querySelector('#net-choice');
+  return { chosen: picker.selectedOptions[0].textContent, all: [...picker.options].map((option) => option.textContent), about: document.querySelector('#net-about').textContent };
+});
+
+test("a visitor's own net is loaded by the picker, by dropping it and by ?weights=, and drawn by its own schema", async (t) => {
+  const { page, context, faults } = await open(t, { serviceWorkers: 'block' });
+  const four = fewerKeypoints(4);
+  await page.click('summary:has-text("Tracking")');
+  assert.deepEqual((await chosenNet(page)).all, ['15 points']);
+  await page.setInputFiles('#file', { name: 'eyes.safetensors', mimeType: '', buffer: four });
+  await status(page, 'eyes.safetensors is loaded: 4 points.');
+  const { chosen, all, about } = await chosenNet(page);
+  assert.deepEqual([chosen, all], ['eyes.safetensors', ['15 points', 'eyes.safetensors']]);
+  assert.match(about, /kB$/);
+  await playSample(page);
+  const points = async () => {
+    await page.waitForTimeout(600);
+    return JSON.parse((await saved(page, '#json')).bytes.toString()).faces.at(-1).keypoints.length;
+  };
+  await page.click('summary:has-text("Save")');
+  assert.equal(await points(), 4);
+  // While something runs, it goes on with the other one.
+  await page.selectOption('#net-choice', 'compact');
+  await page.waitForFunction(() => document.querySelector('#net-choice').value === 'compact');
+  await running(page);
+  assert.equal(await points(), 15);
+  await page.click('#stop');
+  await page.evaluate((bytes) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], 'dropped.safetensors'));
+    document.querySelector('#stage').dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }, [...four]);
+  await status(page, 'dropped.safetensors is loaded: 4 points.');
+  await context.route('**/eyes.safetensors', (route) => route.fulfill({ body: four }));
+  await page.goto(`${shared.url}?weights=eyes.safetensors`);
+  await playSample(page);
+  await page.click('summary:has-text("Save")');
+  assert.equal(await points(), 4);
+  assert.deepEqual(faults, []);
+});
+
+test('a net of something else follows the square in the middle', async (t) => {
+  const { page } = await open(t, { serviceWorkers: 'block' });
+  const cat = fewerKeypoints(4, ['left_ear', 'right_ear', 'left_paw', 'right_paw']);
+  await page.setInputFiles('#file', { name: 'cat.safetensors', mimeType: '', buffer: cat });
+  await status(page, 'cat.safetensors is loaded: 4 points.');
+  await page.click('#play');
+  await status(page, 'square');
+  assert.ok(await page.evaluate(() => document.querySelector('#guide rect').checkVisibility()), 'the square is shown');
+  const [width, height, side] = await page.evaluate(() => [...['width', 'height'].map((name) => document.querySelector('#guide').viewBox.baseVal[name]), document.querySelector('#guide rect').width.baseVal.value]);
+  assert.equal(Math.round(side), Math.round(0.6 * Math.min(width, height)));
+});
+
+test('what is no net is told, wherever it comes from, and the one before works', async (t) => {
+  const { page, context } = await open(t, { serviceWorkers: 'block' });
+  for (const [name, buffer] of [['foreign.safetensors', foreignWeights()], ['cut.safetensors', readFileSync(weightsPath).subarray(0, 100_000)], ['empty.safetensors', Buffer.alloc(0)], ['finder.safetensors', readFileSync(finderPath)]]) {
+    await page.setInputFiles('#file', { name, mimeType: '', buffer });
+    await page.waitForFunction((name) => document.querySelector('#status.error')?.textContent.startsWith(`${name} cannot be used: `), name, { timeout: 20_000 });
+    assert.equal((await chosenNet(page)).chosen, '15 points');
+  }
+  await playSample(page);
+  await context.route('**/none.safetensors', (route) => route.fulfill({ status: 404, body: '' }));
+  await page.goto(`${shared.url}?weights=none.safetensors`);
+  await page.click('#play');
+  await status(page, 'answered 404');
+  await page.goto(`${shared.url}?weights=https://example.org/net.safetensors`);
+  await status(page, 'own origin');
+  await playSample(page);
+});
+
+// ------------------------------------------------------------------------------------------- places
+
+test('in a sandboxed frame, where there are no workers and nothing is kept, it paints all the same', async (t) => {
+  const opened = await countRequests(t, shared.url, '/', { 'Access-Control-Allow-Origin': '*' });
+  const page = await shared.browser.newPage();
+  t.after(() => page.close());
+  await page.setContent(`<iframe sandbox="allow-scripts" width="1200" height="800" src="${opened.url}"></iframe>`);
+  const frame = page.frames()[1];
+  await frame.waitForSelector('#play');
+  await playSample(frame);
+  const before = await frame.evaluate(inkOf, '#overlay');
+  await frame.waitForFunction(`(${inkOf})('#overlay') !== ${before}`, null, { timeout: 5000 });
+  assert.ok((await frame.evaluate(inkOf, '#crop-list canvas')) > 0, 'the crop is shown');
+});
+
+test('opened as a file, or without a part of itself, it says what to do', async (t) => {
+  const page = await shared.browser.newPage();
+  t.after(() => page.close());
+  await page.goto(`file://${root}www/index.html`);
+  await status(page, 'put its folder on any web server');
+  assert.ok(await page.isDisabled('#start'));
+  const { page: broken, context } = await openPage(t, shared.browser, 'about:blank', { serviceWorkers: 'block' });
+  await context.route('**/stage.js', (route) => route.fulfill({ status: 404, body: '' }));
+  await broken.goto(shared.url);
+  await status(broken, 'did not arrive');
+});
+
+test('without JavaScript it says that it needs it', async (t) => {
+  const { page } = await open(t, { javaScriptEnabled: false });
+  assert.match(await page.innerText('main'), /needs JavaScript/);
+});
+
+// ------------------------------------------------------------------------------------------- what a newcomer meets
+
+test('while something runs, the other sources are a press away', async (t) => {
+  const { page } = await open(t);
+  const offered = () => page.evaluate(() => [...document.querySelectorAll('#controls button')].filter((button) => button.checkVisibility()).map(({ id }) => id));
+  assert.deepEqual(await offered(), ['start', 'play', 'open']);
+  await playSample(page);
+  assert.deepEqual(await offered(), ['stop', 'snapshot', 'record', 'to-camera', 'to-file']);
+  await page.click('#to-camera');
+  await page.waitForFunction(() => document.querySelector('#video').srcObject !== null);
+  assert.deepEqual(await offered(), ['stop', 'snapshot', 'record', 'to-sample', 'to-file']);
+  const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.click('#to-file')]);
+  await chooser.setFiles({ name: 'face.png', mimeType: 'image/png', buffer: await sampleImage(page) });
+  await status(page, 'face.png: 1 face found');
+  assert.deepEqual(await offered(), ['stop', 'snapshot', 'to-camera', 'to-sample', 'to-file']);
+  await page.click('#to-sample');
+  await page.waitForSelector('.stage.found');
+});
+
+test('faces are numbered from 1 in every run, on the page and in what is saved', async (t) => {
+  const { page } = await open(t);
+  await page.click('summary:has-text("Tracking")');
+  await page.click('summary:has-text("Save")');
+  const shown = () => page.evaluate(() => [...document.querySelectorAll('#poses tr')].filter((row) => row.cells[1].textContent !== '–').map((row) => row.cells[0].textContent));
+  for (let round = 0; round < 2; round++) {
+    await page.click('label:has([data-setting="faces"][value="1"])');
+    await playSample(page);
+    await page.click('label:has([data-setting="faces"][value="4"])');
+    await page.waitForFunction(() => [...document.querySelectorAll('#poses tr')].filter((row) => row.cells[1].textContent !== '–').length === 4, null, { timeout: 20_000 });
+    assert.deepEqual((await shown()).sort(), ['1', '2', '3', '4']);
+    await page.click('#stop');
+    const { faces } = JSON.parse((await saved(page, '#json')).bytes.toString());
+    assert.deepEqual([...new Set(faces.map(({ trackId }) => trackId))].sort(), [1, 2, 3, 4]);
+  }
+});
+
+test('a still picture shows no readings of a stream', async (t) => {
+  const { page } = await open(t);
+  await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: await sampleImage(page) });
+  await status(page, 'face.png: 1 face found in ');
+  for (const id of ['fps', 'p95', 'dropped', 'chart']) assert.equal(await page.isVisible(`#${id}`), false, id);
+  await page.click('#to-sample');
+  await running(page);
+  for (const id of ['fps', 'p95', 'dropped', 'chart']) assert.ok(await page.isVisible(`#${id}`), id);
+});
+
+test('where no face is found, it says how large one has to be', async (t) => {
+  const { page } = await open(t);
+  await page.setInputFiles('#file', { name: 'black.png', mimeType: 'image/png', buffer: blackPng(1000, 800) });
+  await status(page, 'black.png: no face found. Faces of less than about 100 pixels');
+  await page.click('#to-camera'); // Chromium's test picture
+  await status(page, "at least an eighth of the picture's height");
+});
+
+test('pictures that the system knows no type of are opened; those of Apple cameras are named', async (t) => {
+  const { page } = await open(t);
+  await page.setInputFiles('#file', { name: 'face.jfif', mimeType: '', buffer: await sampleImage(page) });
+  await status(page, 'face.jfif: 1 face found');
+  const heic = Buffer.concat([Buffer.from([0, 0, 0, 24]), Buffer.from('ftypheic'), Buffer.alloc(40)]);
+  for (const [name, mimeType] of [['IMG_1.HEIC', ''], ['IMG_1.heic', 'image/heic'], ['IMG_1.jpg', 'image/jpeg']]) {
+    await page.setInputFiles('#file', { name, mimeType, buffer: heic });
+    await status(page, `${name} is HEIC`);
+  }
+});
+
 // ------------------------------------------------------------------------------------------- files
 
 test('pictures and videos: by the picker, dropped and pasted', { timeout: 90_000 }, async (t) => {
@@ -453,7 +624,7 @@ test('pictures and videos: by the picker, dropped and pasted', { timeout: 90_000
   await found();
   await status(page, 'clip.webm has ended');
   assert.ok(await page.isVisible('#picture'), 'its last frame stays');
-  assert.ok(await page.isVisible('#start'));
+  assert.equal(await page.isVisible('#stop'), false);
   assert.deepEqual(faults, []);
 });
 
@@ -486,7 +657,7 @@ test('a file that cannot be shown is named, with the reason, and the next one op
   ]) {
     await page.setInputFiles('#file', { name, mimeType, buffer });
     await status(page, sentence);
-    await page.waitForSelector('#start:visible');
+    await page.waitForSelector('#stop', { state: 'hidden' });
   }
   await page.setInputFiles('#file', { name: 'face.png', mimeType: 'image/png', buffer: png });
   await page.waitForSelector('.stage.found', { timeout: 20_000 });

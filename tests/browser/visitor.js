@@ -52,8 +52,9 @@ export async function saved(page, selector) {
  * @param {{ after: (f: () => void) => void }} t
  * @param {string} url
  * @param {string} [folder] the path under which it offers the other one's, with slashes around it
+ * @param {Record<string, string>} [extra] headers that it adds to the other one's
  */
-export async function countRequests(t, url, folder = '/') {
+export async function countRequests(t, url, folder = '/', extra = {}) {
   const { hostname, port } = new URL(url);
   const requests = [];
   const server = createServer((incoming, outgoing) => {
@@ -62,7 +63,7 @@ export async function countRequests(t, url, folder = '/') {
     // What lies outside of the folder is another site's.
     const path = incoming.url.startsWith(folder) ? `/${incoming.url.slice(folder.length)}` : '/none';
     request({ hostname, port, method, path, headers, agent: false }, (answer) => {
-      outgoing.writeHead(answer.statusCode, answer.headers);
+      outgoing.writeHead(answer.statusCode, { ...answer.headers, ...extra });
       answer.pipe(outgoing);
     }).end();
   });

@@ -1,12 +1,12 @@
-// Draws faces over their picture, on a canvas of any size.
-import { context2d } from './dom.js';
+// Draws faces over their picture: points, lines, names and boxes, on a canvas of any size, on the page or in a worker. Importing this
+// file does nothing.
 
-/** @typedef {import('./pkg/index.js').Face} Face */
-/** @typedef {import('./pkg/index.js').Keypoint} Keypoint */
-/** @typedef {import('./settings.js').Settings} Settings */
+/** @typedef {import('./faces.js').Face} Face */
+/** @typedef {import('./faces.js').Keypoint} Keypoint */
+/** @typedef {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} Context */
 
 /**
- * Where a frame lies on a canvas.
+ * Where a frame lies on a canvas, see {@link fit}.
  * @typedef {object} View
  * @property {number} x left edge of the frame, in canvas pixels
  * @property {number} y upper edge
@@ -15,6 +15,20 @@ import { context2d } from './dom.js';
  * @property {{ width: number, height: number }} canvas of which letters stay inside
  * @property {boolean} mirrored
  * @property {number} pixel canvas pixels for one of the page: lines and letters are that much thicker
+ */
+
+/**
+ * @typedef {object} DrawOptions
+ * @property {View} [view] default: the frame's pixels are those of the canvas
+ * @property {[number, number][]} [edges] pairs of keypoints that a line joins: `detector.info.schema.edges`
+ * @property {boolean} [points] default true
+ * @property {boolean} [lines] default true
+ * @property {boolean} [labels] names of the keypoints, beside the face. Default false
+ * @property {boolean} [boxes] with the face's number. Default false
+ * @property {'colour' | 'fade'} [confidence] how a point shows its own: by its colour, from orange to green, or by fading. Default: not
+ * @property {string} [point] colour of points and boxes
+ * @property {string} [line] colour of lines
+ * @property {number} [size] radius of a point, in sides of the face's box. Default 0.013, between limits that keep it visible
  */
 
 /** From no confidence to full. One end is warm and one cool, so that red-green colour blindness can tell them apart. */
@@ -35,13 +49,17 @@ export function confidenceColour(confidence) {
   return `rgb(${mixed.join(' ')})`;
 }
 
-/** Fills a canvas of one row with the colours of the scale. @param {HTMLCanvasElement} canvas */
-export function drawScale(canvas) {
-  const context = context2d(canvas);
-  for (let x = 0; x < canvas.width; x++) {
-    context.fillStyle = confidenceColour(x / (canvas.width - 1));
-    context.fillRect(x, 0, 1, 1);
-  }
+/**
+ * The view of a frame that is shown whole and as large as possible in the middle of a canvas, as `object-fit: contain` does.
+ * @param {{ width: number, height: number }} frame
+ * @param {{ width: number, height: number }} canvas
+ * @param {{ mirrored?: boolean, pixel?: number }} [options] pixel: canvas pixels for one of the page
+ * @returns {View}
+ */
+export function fit(frame, canvas, { mirrored = false, pixel = 1 } = {}) {
+  const scale = Math.min(canvas.width / frame.width, canvas.height / frame.height);
+  const [x, y] = [(canvas.width - frame.width * scale) / 2, (canvas.height - frame.height * scale) / 2];
+  return { x, y, scale, width: frame.width, canvas, mirrored, pixel };
 }
 
 /** From pixels of the frame to those of the canvas. @param {View} view */
@@ -51,18 +69,20 @@ const placing = (view) => (/** @type {{ x: number, y: number }} */ p) => ({
   y: view.y + (p.y + 0.5) * view.scale,
 });
 
-/** Half the thickness of things, in canvas pixels: a face's own measure, so that a small face is not hidden by its points.
- * @param {Face} face @param {View} view */
-const unitOf = (face, view) => Math.max(0.7 * view.pixel, Math.min(2.2 * view.pixel, (face.box.size * view.scale) / 150));
+/** Half a point's radius, in canvas pixels: a face's own measure, so that a small face is not hidden by its points.
+ * @param {Face} face @param {View} view @param {number} [size] */
+function unitOf(face, view, size) {
+  const side = face.box.size * view.scale;
+  return size === undefined ? Math.max(0.7 * view.pixel, Math.min(2.2 * view.pixel, side / 150)) : (size * side) / 2;
+}
 
 /**
  * A part of the canvas that holds all that {@link drawFaces} draws: whole pixels, none of them outside.
  * @param {Face[]} faces
- * @param {View} view
- * @param {Pick<Settings, 'labels' | 'boxes'>} show
+ * @param {DrawOptions & { view: View }} options
  * @returns {{ x: number, y: number, width: number, height: number } | null} null where that is nothing
  */
-export function extent(faces, view, show) {
+export function extent(faces, { view, labels = false, boxes = false, size }) {
   let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
   const reach = (/** @type {{ x: number, y: number }} */ { x, y }, /** @type {number} */ far) => {
     [left, top] = [Math.min(left, x - far), Math.min(top, y - far)];
@@ -70,11 +90,11 @@ export function extent(faces, view, show) {
   };
   const place = placing(view);
   for (const face of faces) {
-    const unit = unitOf(face, view);
+    const unit = unitOf(face, view, size);
     for (const keypoint of face.keypoints) reach(place(keypoint), 3 * unit);
     // Half of its diagonal, and the number on top.
-    if (show.boxes) reach(place(face.box), 0.71 * face.box.size * view.scale + 16 * unit);
-    if (show.labels) {
+    if (boxes) reach(place(face.box), 0.71 * face.box.size * view.scale + 16 * unit);
+    if (labels) {
       const ys = face.keypoints.map((keypoint) => place(keypoint).y);
       const middle = (Math.min(...ys) + Math.max(...ys)) / 2;
       // Names go to the sides, as far as they have to.
@@ -87,62 +107,68 @@ export function extent(faces, view, show) {
 }
 
 /**
- * @param {CanvasRenderingContext2D} context
+ * Draws over what is on the canvas; clearing it is the caller's.
+ * @param {Context} context
  * @param {Face[]} faces in pixels of the frame
- * @param {[number, number][]} edges pairs of keypoints that a line joins
- * @param {View} view
- * @param {Pick<Settings, 'points' | 'lines' | 'labels' | 'boxes' | 'colours'>} show
+ * @param {DrawOptions} [options]
  */
-export function drawFaces(context, faces, edges, view, show) {
+export function drawFaces(context, faces, options = {}) {
+  const { canvas } = context;
+  const { view = fit(canvas, canvas), edges = [], confidence, point = POINT, line = LINE, size } = options;
+  const { points = true, lines = true, labels = false, boxes = false } = options;
   context.lineCap = context.lineJoin = 'round';
   const place = placing(view);
   /** @type {Column[]} */
   const columns = [];
   for (const [n, face] of faces.entries()) {
-    const points = face.keypoints.map(place);
-    const unit = unitOf(face, view);
-    if (show.boxes) drawBox(context, face.box, String(face.trackId ?? n + 1), place, unit);
-    if (show.lines) {
+    const places = face.keypoints.map(place);
+    const unit = unitOf(face, view, size);
+    if (boxes) drawBox(context, face.box, String(face.trackId ?? n + 1), place, unit, point);
+    if (lines) {
       context.beginPath();
       for (const [a, b] of edges) {
-        context.moveTo(points[a].x, points[a].y);
-        context.lineTo(points[b].x, points[b].y);
+        context.moveTo(places[a].x, places[a].y);
+        context.lineTo(places[b].x, places[b].y);
       }
-      context.strokeStyle = LINE;
+      context.strokeStyle = line;
       context.lineWidth = unit;
       context.stroke();
     }
-    if (show.labels) {
-      const own = labelColumns(context, face.keypoints, points, 0.55 * face.box.size * view.scale, view);
+    if (labels) {
+      const own = labelColumns(context, face.keypoints, places, 0.55 * face.box.size * view.scale, view);
       // Names over names can be read by nobody, and are the same for each face.
       if (!own.some((a) => columns.some((b) => overlap(a, b)))) {
-        own.forEach((column) => drawColumn(context, column, points, view.pixel));
+        own.forEach((column) => drawColumn(context, column, places, view.pixel));
         columns.push(...own);
       }
     }
-    if (show.points) {
+    if (points) {
       context.strokeStyle = SHADOW;
       context.lineWidth = 0.7 * unit;
-      points.forEach(({ x, y }, k) => {
+      places.forEach(({ x, y }, k) => {
+        const sure = face.keypoints[k].confidence;
         context.beginPath();
         context.arc(x, y, 2 * unit, 0, 2 * Math.PI);
-        context.fillStyle = show.colours ? confidenceColour(face.keypoints[k].confidence) : POINT;
+        context.globalAlpha = confidence === 'fade' ? 0.4 + 0.6 * sure : 1;
+        context.fillStyle = confidence === 'colour' ? confidenceColour(sure) : point;
         context.fill();
         // The dark rim keeps the point visible on light skin.
         context.stroke();
       });
+      context.globalAlpha = 1;
     }
   }
 }
 
 /**
- * @param {CanvasRenderingContext2D} context
+ * @param {Context} context
  * @param {Face['box']} box
  * @param {string} name
  * @param {(p: { x: number, y: number }) => { x: number, y: number }} place
  * @param {number} unit
+ * @param {string} colour
  */
-function drawBox(context, box, name, place, unit) {
+function drawBox(context, box, name, place, unit, colour) {
   const [cos, sin] = [Math.cos(box.roll) * box.size * 0.5, Math.sin(box.roll) * box.size * 0.5];
   const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([u, v]) =>
     place({ x: box.x + u * cos - v * sin, y: box.y + u * sin + v * cos }),
@@ -153,7 +179,7 @@ function drawBox(context, box, name, place, unit) {
   context.strokeStyle = SHADOW;
   context.lineWidth = 2.4 * unit;
   context.stroke();
-  context.strokeStyle = POINT;
+  context.strokeStyle = colour;
   context.lineWidth = 1.2 * unit;
   context.stroke();
   const [top] = corners.sort((a, b) => a.y - b.y);
@@ -174,7 +200,7 @@ const labelOf = ({ name }) => name.replaceAll('_', ' ');
 
 /**
  * Names in two columns beside the face, each joined to its point: over the face they would cover it and each other.
- * @param {CanvasRenderingContext2D} context
+ * @param {Context} context
  * @param {Keypoint[]} keypoints
  * @param {{ x: number, y: number }[]} points on the canvas
  * @param {number} reach from the middle of the points to the columns, in canvas pixels
@@ -208,7 +234,7 @@ function overlap(a, b) {
 }
 
 /**
- * @param {CanvasRenderingContext2D} context
+ * @param {Context} context
  * @param {Column} column
  * @param {{ x: number, y: number }[]} points on the canvas
  * @param {number} pixel canvas pixels for one of the page
@@ -226,7 +252,7 @@ function drawColumn(context, { side, x, y, gap, names }, points, pixel) {
 }
 
 /**
- * @param {CanvasRenderingContext2D} context
+ * @param {Context} context
  * @param {string} text
  * @param {number} x
  * @param {number} y

@@ -1,0 +1,55 @@
+// A painter in a worker of its own where a canvas can be handed to one, and on the page's thread elsewhere. Without a GPU, drawing a few
+// points costs that thread 1 ms, most of it for putting the page together anew; a worker's canvas goes to the screen without it, and
+// without waiting for it.
+import { Painter } from './painter.js';
+
+/** @typedef {import('./painter.js').Drawing} Drawing */
+
+/** A painter in a worker. Its calls are messages: `[method, ...arguments]`. @implements {Pick<Painter, 'draw' | 'crop'>} */
+class Remote {
+  #worker;
+
+  /** @param {Worker} worker */
+  constructor(worker) {
+    this.#worker = worker;
+  }
+
+  /** @param {Drawing | null} drawing */
+  draw(drawing) {
+    this.#worker.postMessage(['draw', drawing]);
+  }
+
+  /** @param {Uint8Array[]} crops */
+  crop(crops) {
+    this.#worker.postMessage(['crop', crops]);
+  }
+}
+
+/**
+ * @param {HTMLCanvasElement} overlay
+ * @param {HTMLCanvasElement[]} crops
+ * @returns {Promise<Pick<Painter, 'draw' | 'crop'>>}
+ */
+export async function startPainter(overlay, crops) {
+  const worker = typeof overlay.transferControlToOffscreen === 'function' ? await startWorker() : null;
+  if (!worker) return new Painter(overlay, crops);
+  const canvases = [overlay, ...crops].map((canvas) => canvas.transferControlToOffscreen());
+  worker.postMessage(['start', ...canvases], canvases);
+  return new Remote(worker);
+}
+
+/** @returns {Promise<Worker | null>} null where there can be none, as in a sandboxed frame */
+async function startWorker() {
+  /** @type {Worker} */
+  let worker;
+  try {
+    worker = new Worker(new URL('painter-worker.js', import.meta.url), { type: 'module' });
+  } catch {
+    return null;
+  }
+  // A canvas cannot be taken back: the worker must have started.
+  return new Promise((resolve) => {
+    worker.onmessage = () => resolve(worker);
+    worker.onerror = () => resolve(null);
+  });
+}
