@@ -1,4 +1,4 @@
-// The package's own files. They lie beside this one; `face96/inline`, which has none beside it, puts their content here instead.
+// The package's own files. They lie beside this one; inline/files.js stands in for it where they are inside.
 import { hasRelaxedSimd } from './simd.js';
 
 /** By a name of its own: newer versions of TypeScript write it in a way that older ones cannot read. @typedef {Uint8Array} Bytes */
