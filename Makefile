@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo test bench tutorial model card web native soak setup clean
+.PHONY: help demo test bench tutorial model card web site native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -21,6 +21,7 @@ help:
 	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (1.5 hours on 2 cores; resumes where it stopped)'
 	@echo 'make card    print the figures of MODEL_CARD.md, from FACES=$(FACES)'
 	@echo 'make web     build the npm package (pkg/dist)'
+	@echo 'make site    write the page as a folder for any static host (target/site)'
 	@echo 'make native  build the command line program (target/release/face96)'
 	@echo 'make clean   delete what was built, but not the tools'
 
@@ -33,6 +34,9 @@ demo: web
 
 web: setup
 	@tools/build-web.sh
+
+site: web
+	@node tools/site.js
 
 native:
 	cargo build --release --locked
@@ -86,4 +90,4 @@ bench: web native
 	node tools/bench/bench.js $(BENCH)
 
 clean:
-	rm -rf pkg/dist www/offline-files.js target/wasm target/wasm-relaxed target/wasm-candle target/bench target/release target/debug
+	rm -rf pkg/dist pkg/inline/embedded.* www/offline-files.js www/net-list.js target/wasm target/wasm-relaxed target/wasm-candle target/bench target/release target/debug
