@@ -44,9 +44,6 @@ export function giveUpWasm() {
  */
 export async function loadWasm(source, onProgress) {
   if (typeof WebAssembly !== 'object') throw new Face96Error('wasm-unsupported', 'This browser has no WebAssembly, or has it switched off.');
-  if (!hasSimd()) {
-    throw new Face96Error('wasm-unsupported', 'The WebAssembly of this browser has no SIMD; versions from 2021 on have it, Safari from 2023 on.');
-  }
   ready ??= bytesOf(source, 'wasm', onProgress).then((bytes) => compile(bytes, typeof source === 'string' ? source : 'The wasm'));
   try {
     await ready;
@@ -67,6 +64,10 @@ async function compile(bytes, name) {
   try {
     await init({ module_or_path: /** @type {Uint8Array<ArrayBuffer>} */ (bytes) });
   } catch (error) {
+    if (!hasSimd()) {
+      const sentence = 'The WebAssembly of this browser has no SIMD; versions from 2021 on have it, Safari from 2023 on.';
+      throw new Face96Error('wasm-unsupported', sentence, { cause: error });
+    }
     const why = error instanceof Error ? error.message : String(error);
     const hint = POLICY.test(why) ? "script-src of the page's content security policy needs 'wasm-unsafe-eval'" : 'it is damaged or was cut short';
     throw new Face96Error('wasm-compile', `The browser refused ${name}: ${hint} (${why}).`, { cause: error });

@@ -285,10 +285,21 @@ test('the hint at a content security policy comes with its cause only', async (t
 });
 
 test('a browser without WebAssembly, or without its SIMD, is told so in one sentence', async (t) => {
-  for (const stub of [() => (WebAssembly.validate = () => false), () => delete globalThis.WebAssembly]) {
+  const withoutSimd = () => {
+    WebAssembly.validate = () => false;
+    WebAssembly.instantiate = async () => {
+      throw new WebAssembly.CompileError('made by the test: invalid opcode 0xfd');
+    };
+  };
+  for (const stub of [withoutSimd, () => delete globalThis.WebAssembly]) {
     const page = await open(t);
+    // Anew: the drawn face has loaded the wasm of this thread.
+    await page.reload();
     await page.evaluate(stub);
-    const said = await page.evaluate(async () => outcome((await import('/pkg/index.js?fresh')).createDetector({ worker: false })));
+    const said = await page.evaluate(async () => {
+      const { createDetector } = await import('/pkg/index.js');
+      return createDetector({ worker: false }).catch(({ code, message }) => `${code}: ${message}`);
+    });
     assertTold({ said }, 'wasm-unsupported');
   }
 });
