@@ -10,7 +10,7 @@ fn main() -> std::process::ExitCode {
     // `face96 eval ... | head` ends quietly, as other programs do, not in a panic about a broken pipe.
     sigpipe::reset();
     match cli::main() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("face96: {error:#}");
             std::process::ExitCode::from(2)

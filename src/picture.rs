@@ -30,21 +30,22 @@ impl Gray {
         Ok(Self { width, height, pixels })
     }
 
-    /// Reads a JPEG or PNG file; colours become grey as in the browser.
-    ///
-    /// # Errors
-    /// A file that is missing or does not decode, named.
+    /// Colours become grey as in the browser.
     #[cfg(feature = "native")]
-    pub fn read(path: &std::path::Path) -> Result<Self> {
-        let bad = |e: image::ImageError| Error::Data(format!("{}: {e}", path.display()));
-        let reader = image::ImageReader::open(path).map_err(Error::io(path))?;
-        let picture = reader.with_guessed_format().map_err(Error::io(path))?.decode().map_err(bad)?;
+    pub fn of_colours(picture: &image::DynamicImage) -> Self {
+        use image::DynamicImage::{ImageLuma8, ImageRgb8};
         let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let pixels = match picture {
-            image::DynamicImage::ImageLuma8(grey) => grey.into_raw(),
-            colour => colour.into_rgb8().pixels().map(|p| luma(p.0[0], p.0[1], p.0[2])).collect(),
-        };
-        Self::new(width, height, pixels)
+        match picture {
+            ImageLuma8(grey) => Self { width, height, pixels: grey.as_raw().clone() },
+            ImageRgb8(colours) => Self::of_rgb(width, height, colours.as_raw()),
+            other => Self::of_rgb(width, height, &other.to_rgb8()),
+        }
+    }
+
+    /// The same of bytes, red, green and blue of each pixel.
+    #[cfg(feature = "native")]
+    pub(crate) fn of_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
+        Self { width, height, pixels: rgb.chunks_exact(3).map(|p| luma(p[0], p[1], p[2])).collect() }
     }
 
     /// The value at a place between pixels, by the bilinear rule; outside, the border is repeated. 0 to 255.

@@ -2,43 +2,11 @@
 //! bad input.
 #![cfg(feature = "native")]
 
+mod common;
+
+use common::{fails, metrics, ok, small, text, SMALL};
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn face96(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_face96")).args(args).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-fn ok(args: &[&str]) -> String {
-    let output = face96(args);
-    assert!(output.status.success(), "{args:?}: {}", text(&output));
-    text(&output)
-}
-
-/// Exit status 2 and a sentence that contains `part`.
-fn fails(args: &[&str], part: &str) {
-    let output = face96(args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output));
-    assert!(text(&output).contains(part), "{args:?}: expected '{part}' in: {}", text(&output));
-}
-
-/// The metrics without the last two columns, which are the speed.
-fn metrics(run: &Path) -> Vec<String> {
-    let csv = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
-    csv.lines().map(|l| l.rsplitn(3, ',').last().unwrap().to_string()).collect()
-}
-
-/// A net small enough for tests.
-const SMALL: &str = "net.channels=[4,8,8,8]";
-
-/// Arguments of a run of that net in batches of 8.
-fn small<'a>(data: &'a str, epochs: &'a str, run: &'a str) -> [&'a str; 11] {
-    ["train", "--data", data, "--epochs", epochs, "--batch", "8", "--set", SMALL, "--out", run]
-}
+use std::process::Command;
 
 /// Starts the program and kills it after a time.
 fn killed(args: &[&str], after: std::time::Duration) {
@@ -93,8 +61,11 @@ fn a_killed_run_resumes_to_the_same_numbers_and_its_weights_are_used() {
         assert!(score[key].is_number(), "{key}");
     }
     ok(&["predict", "--weights", &weights, "--data", "synthetic:60", "--csv", &csv, "--draw", &path("drawn")]);
-    assert!(std::fs::read_to_string(&csv).unwrap().starts_with("file,x0,y0,x1,y1"));
-    assert_eq!(std::fs::read_dir(path("drawn")).unwrap().count(), 60);
+    assert!(std::fs::read_to_string(&csv)
+        .unwrap()
+        .starts_with("file,left_eye_center_x,left_eye_center_y,right_eye_center_x,"));
+    let drawn = std::fs::read_dir(path("drawn")).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some());
+    assert_eq!(drawn.count(), 60);
 
     // The error of the validation in training (candle, NHWC products) is that of the exported file (the browser's kernels).
     let best = metrics(Path::new(&whole))
@@ -148,7 +119,8 @@ fn the_shipped_nets_find_drawn_faces_in_whole_pictures() {
         path("p.csv"),
     );
     assert!(said.contains("no face found in 3 of 9 pictures") && said.contains("6 faces"), "{said}");
-    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 7);
+    // A row a face, and one for each picture without.
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 1 + 6 + 3);
 
     let (curve, sheet) = (path("reliability.svg"), path("sheet.png"));
     let said = ok(&["eval", "--weights", &compact, "--data", "synthetic:50", "--reliability", &curve, "--boxes-off"]);
@@ -185,7 +157,10 @@ fn four_points_on_pictures_of_any_size_train_and_predict() {
     ok(&["predict", "--weights", &path("int8.safetensors"), "--data", &path("3.png"), "--crop", "--csv", &csv]);
     ok(&["predict", "--weights", &weights, "--data", &path("3.png"), "--crop", "--csv", &csv]);
     let out = std::fs::read_to_string(&csv).unwrap();
-    assert_eq!(out.lines().next().unwrap(), "file,x0,y0,x1,y1,x2,y2,x3,y3");
+    let points = "file,left_ear_x,left_ear_y,right_ear_x,right_ear_y,nose_x,nose_y,chin_x,chin_y";
+    let rest = "face,score,box_cx,box_cy,box_size,box_roll";
+    let confidences = "left_ear_confidence,right_ear_confidence,nose_confidence,chin_confidence";
+    assert_eq!(out.lines().next().unwrap(), format!("{points},{rest},{confidences}"));
     assert!(out.lines().nth(1).unwrap().starts_with("3.png,"));
 }
 
@@ -221,7 +196,7 @@ fn bad_input_gets_one_sentence_and_status_2() {
     fails(&["train", "--preset", "net9", "--out", &out], "no net 'net9'");
     fails(
         &["train", "--data", &path("bad.csv"), "--out", &out],
-        "row 1: column 'Image': expected 9216 pixels, found 2",
+        "line 2: column 'Image': expected 9216 pixels, found 2",
     );
     fails(&["train", "--data", &path("none.csv"), "--out", &out], "none.csv");
     fails(&["train", "--config", &path("config.toml"), "--out", &out], "config.toml");
@@ -240,7 +215,7 @@ fn bad_input_gets_one_sentence_and_status_2() {
     fails(&["train", "--init", &path("cut.safetensors"), "--preset", "net2", "--out", &out], "cut.safetensors");
     std::fs::write(path("broken.jpg"), b"no picture").unwrap();
     std::fs::write(path("labels.csv"), "file,nose_x,nose_y\nbroken.jpg,1,2\n").unwrap();
-    fails(&["train", "--data", &path("labels.csv"), "--out", &out], "labels.csv: row 1: column 'file'");
+    fails(&["train", "--data", &path("labels.csv"), "--out", &out], "labels.csv: line 2: ");
     fails(&["plot", "--out", &path("x.svg")], "nothing to draw");
     fails(&["tutorial", "--nets", "compact", "--out", &out], "no net 'compact' in the tutorial");
     fails(&["eval", "--weights", &path("cut.safetensors")], "cut.safetensors");
@@ -288,7 +263,7 @@ fn an_interrupted_run_keeps_every_epoch_that_is_done() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let text = text(&output);
-    assert!(output.status.success(), "{text}");
+    assert_eq!(output.status.code(), Some(130), "{text}");
     let epochs = text.split("stopped after epoch ").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
     // And a header.
     assert_eq!(metrics(&run).len(), 1 + epochs.parse::<usize>().unwrap(), "{text}");
@@ -426,10 +401,10 @@ fn specialists_from_kaggles_files_to_a_submission() {
         assert!(!Path::new(&out).exists(), "nothing is written half");
     };
     let lookup = path("lookup.csv");
-    refused(&path("run/nose"), &lookup, "lookup.csv: row 3: no net predicts 'mouth_left_corner_x'");
+    refused(&path("run/nose"), &lookup, "lookup.csv: line 4: no net predicts 'mouth_left_corner_x'");
     std::fs::write(path("wrong.csv"), "RowId,ImageId,FeatureName,Location\n1,1,nose_tip_x,\n2,9,nose_tip_x,\n")
         .unwrap();
-    refused(&run, &path("wrong.csv"), "wrong.csv: row 2: ");
+    refused(&run, &path("wrong.csv"), "wrong.csv: line 3: ");
     refused(&run, &path("wrong.csv"), "test.csv has no ImageId '9'");
     refused(&run, &path("none.csv"), "none.csv");
     ok(&submission(&run, &lookup).each_ref().map(String::as_str));
@@ -513,6 +488,6 @@ fn pictures_with_pts_files_train_with_15_or_68_points() {
         let weights = format!("{run}/best.safetensors");
         ok(&["predict", "--weights", &weights, "--data", &path("faces/photo3_1.png"), "--crop", "--csv", &csv]);
         let header = std::fs::read_to_string(&csv).unwrap().lines().next().unwrap().to_string();
-        assert_eq!(header.split(',').count(), 1 + 2 * points);
+        assert_eq!(header.split(',').count(), 1 + 3 * points + 6);
     }
 }

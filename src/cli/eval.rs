@@ -12,7 +12,7 @@ use face96::nets::SIDE;
 use face96::picture::Gray;
 use face96::schema::Schema;
 use face96::track::{whole_frame, Settings};
-use face96::train::{checkpoint::write_atomically, metrics::Score, report};
+use face96::train::{metrics::Score, report};
 use face96::weights::Weights;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -136,7 +136,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         bail!("{}: no labelled face to evaluate on", args.data.data.as_deref().unwrap_or("synthetic"));
     }
     if let Some(path) = &args.curve {
-        write_atomically(path, report::cumulative_error(&score.each)?.as_bytes())?;
+        super::write_output(path, report::cumulative_error(&score.each)?.as_bytes())?;
     }
     if let Some(path) = &args.worst {
         let mut order: Vec<usize> = (0..score.each.len()).collect();
@@ -155,7 +155,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         if said.is_empty() {
             bail!("{}: no confidences of its keypoints, so no curve of them", named(&args.weights));
         }
-        write_atomically(path, report::reliability_curve(&said)?.as_bytes())?;
+        super::write_output(path, report::reliability_curve(&said)?.as_bytes())?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&score)?);

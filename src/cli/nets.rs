@@ -71,20 +71,21 @@ impl Nets {
         Ok(self.nets.iter().map(Detector::new).collect::<face96::error::Result<_>>()?)
     }
 
-    /// What they see in a crop together: the keypoints in the order of the schema; what several nets predict is their mean.
-    fn answer(&self, detectors: &mut [Detector], crop: &[f32]) -> face96::error::Result<Found> {
-        let mut sums = vec![([0f32; 2], 0f32); self.schema.len()];
+    /// What they see in a crop together: presence, and `x, y, confidence` of the keypoints in the order of the schema; what
+    /// several nets predict is their mean.
+    fn answer(&self, detectors: &mut [Detector], crop: &[f32]) -> face96::error::Result<(f32, Vec<[f32; 3]>)> {
+        let mut sums = vec![([0f32; 3], 0f32); self.schema.len()];
         let mut presence = 0.;
         for (detector, places) in detectors.iter_mut().zip(&self.places) {
             let row = detector.detect_grey(crop)?;
             presence += row[0];
             for (p, place) in row[1..].chunks_exact(3).zip(places) {
                 let (sum, n) = &mut sums[*place];
-                *sum = [sum[0] + p[0], sum[1] + p[1]];
+                *sum = [sum[0] + p[0], sum[1] + p[1], sum[2] + p[2]];
                 *n += 1.;
             }
         }
-        Ok((presence / self.nets.len() as f32, sums.into_iter().map(|(sum, n)| [sum[0] / n, sum[1] / n]).collect()))
+        Ok((presence / self.nets.len() as f32, sums.into_iter().map(|(sum, n)| sum.map(|v| v / n)).collect()))
     }
 
     /// What they see in crops, by the code that the browser runs.
@@ -92,7 +93,10 @@ impl Nets {
         let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
         let part = |crops: &[Vec<f32>]| {
             let mut detectors = self.detectors()?;
-            Ok(crops.iter().map(|crop| self.answer(&mut detectors, crop)).collect::<face96::error::Result<Vec<_>>>()?)
+            let places =
+                |(presence, points): (f32, Vec<[f32; 3]>)| (presence, points.iter().map(|p| [p[0], p[1]]).collect());
+            let found = crops.iter().map(|crop| Ok(places(self.answer(&mut detectors, crop)?)));
+            Ok(found.collect::<face96::error::Result<Vec<_>>>()?)
         };
         Ok(crops.par_chunks(n).map(part).collect::<Result<Vec<_>>>()?.concat())
     }
@@ -118,24 +122,50 @@ impl<'a> Page<'a> {
 
     /// The boxes of the faces alone.
     pub(super) fn boxes(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<CropBox>> {
-        Ok(self.look(picture, finder)?.into_iter().map(|(square, _)| square).collect())
+        Ok(self.look(picture, Frame::Still, finder)?.into_iter().map(|face| face.square).collect())
     }
 
-    /// The faces of a picture by itself: their boxes, presence and keypoints in its pixels.
-    pub(super) fn look(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<(CropBox, Found)>> {
+    /// The faces of a picture by itself, or of the next one of a stream.
+    pub(super) fn look(&mut self, picture: &Gray, frame: Frame, finder: &mut Finder) -> Result<Vec<Seen>> {
         let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
         let net = |grey: &[f32]| {
             let (presence, points) = self.nets.answer(&mut self.detectors, grey)?;
-            // Nobody here asks for confidences.
-            Ok(std::iter::once(presence).chain(points.into_iter().flat_map(|[x, y]| [x, y, 1.])).collect())
+            Ok(std::iter::once(presence).chain(points.into_iter().flatten()).collect())
         };
-        let faces = self.tracker.see(&luma, Frame::Still, net, Some(finder))?;
-        let face = |f: &[f32]| {
-            let square = CropBox { x: f[2], y: f[3], size: f[4], roll: f[5] };
-            (square, (f[1], f[FACE_HEADER..].chunks_exact(3).map(|p| [p[0], p[1]]).collect()))
+        let faces = self.tracker.see(&luma, frame, net, Some(finder))?;
+        let face = |f: &[f32]| Seen {
+            track: f[0] as u32,
+            score: f[1],
+            square: CropBox { x: f[2], y: f[3], size: f[4], roll: f[5] },
+            points: f[FACE_HEADER..].chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect(),
         };
         Ok(faces.chunks_exact(FACE_HEADER + 3 * self.nets.schema.len()).map(face).collect())
     }
+
+    /// The face in a crop whose place is known.
+    pub(super) fn look_at(&mut self, picture: &Gray, to_picture: Affine) -> Result<Seen> {
+        let (score, mut points) = self.nets.answer(&mut self.detectors, &picture.crop(to_picture, SIDE))?;
+        for p in &mut points {
+            let [x, y] = to_picture.apply([p[0], p[1]]);
+            *p = [x, y, p[2]];
+        }
+        let side = SIDE as f32 - 0.5;
+        let corners = [[-0.5, -0.5], [side, -0.5], [side, side], [-0.5, side]].map(|p| to_picture.apply(p));
+        Ok(Seen { track: 0, score, square: CropBox::of_corners(&corners), points })
+    }
+}
+
+/// A face that was seen in a picture, in its pixels.
+#[derive(Clone)]
+pub(super) struct Seen {
+    /// Its number in a stream; 0 in a picture by itself.
+    pub(super) track: u32,
+    /// Presence, 0 to 1.
+    pub(super) score: f32,
+    /// Its box.
+    pub(super) square: CropBox,
+    /// `x, y, confidence` of each keypoint.
+    pub(super) points: Vec<[f32; 3]>,
 }
 
 /// Through which part of a picture a net looks at it: the map from the crop's pixels to the picture's.

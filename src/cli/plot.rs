@@ -7,7 +7,7 @@ use clap::Args;
 use face96::data::augment::Batch;
 use face96::data::Split;
 use face96::nets::SIDE;
-use face96::train::checkpoint::{write_atomically, State};
+use face96::train::checkpoint::State;
 use face96::train::{metrics::Score, report, Epoch};
 use rand::SeedableRng;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub(super) fn plot(args: PlotArgs) -> Result<()> {
         (false, []) => bail!("nothing to draw: give --run FOLDER or --augmented"),
         (false, [run]) => {
             let config = train::load_config(run)?;
-            write_atomically(&out, report::curves(&history(run)?, config.loss)?.as_bytes())?;
+            super::write_output(&out, report::curves(&history(run)?, config.loss)?.as_bytes())?;
         }
         (false, runs) => {
             let named = |run: &PathBuf| {
@@ -50,7 +50,7 @@ pub(super) fn plot(args: PlotArgs) -> Result<()> {
                 Ok((name, history(run)?))
             };
             let runs = runs.iter().map(named).collect::<Result<Vec<_>>>()?;
-            write_atomically(&out, report::comparison(&runs)?.as_bytes())?;
+            super::write_output(&out, report::comparison(&runs)?.as_bytes())?;
         }
     }
     println!("{}", out.display());
@@ -66,6 +66,7 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
     let mut config = args.settings.settle()?;
     args.data.settle(&mut config);
     let data = train::load_data(&config)?;
+    train::mirror(&mut config, &data.schema);
     let faces = data.split(Split::Train, config.seed);
     if faces.is_empty() || args.count == 0 {
         bail!("{}: {} faces to train on, {} samples asked for", config.data, faces.len(), args.count);

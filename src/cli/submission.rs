@@ -5,7 +5,6 @@ use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::kaggle;
 use face96::nets::SIDE;
-use face96::train::checkpoint::write_atomically;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -37,8 +36,8 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
         bail!("{}: no row", args.lookup.display());
     }
     let mut asked = Vec::new();
-    for (i, line) in lookup.iter().enumerate() {
-        let at = || format!("{}: row {}", args.lookup.display(), i + 1);
+    for line in &lookup {
+        let at = || format!("{}: line {}", args.lookup.display(), line.line);
         let image = images.get(line.image.as_str());
         let image =
             image.with_context(|| format!("{}: {} has no ImageId '{}'", at(), args.test.display(), line.image))?;
@@ -54,7 +53,7 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
         let place = found[image].1[keypoint][axis].clamp(0., SIDE as f32);
         writer.write_record([&line.row, &format!("{place:.4}")])?;
     }
-    write_atomically(&args.out, &writer.into_inner()?)?;
+    super::write_output(&args.out, &writer.into_inner()?)?;
     println!("{}: {} rows for {} pictures", args.out.display(), lookup.len(), crops.len());
     Ok(())
 }

@@ -15,6 +15,7 @@ use face96::weights::{Precision, Weights};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -145,6 +146,9 @@ pub(super) struct ResumeArgs {
     /// Run folder
     #[arg(long, default_value = "runs/latest")]
     run: PathBuf,
+    /// The run's data, where it has moved; it is known again by its content
+    #[arg(long)]
+    data: Option<String>,
     /// Another time limit, minutes over the whole run
     #[arg(long)]
     minutes: Option<f64>,
@@ -153,7 +157,10 @@ pub(super) struct ResumeArgs {
     device: Option<String>,
 }
 
-static STOPPED: AtomicBool = AtomicBool::new(false);
+/// The number of the signal that asked the run to stop; 0 for none.
+static STOPPED: AtomicUsize = AtomicUsize::new(0);
+/// Whether a further signal ends the program at once.
+static AGAIN: AtomicBool = AtomicBool::new(false);
 
 /// Progress on a terminal as a bar, otherwise a line an epoch.
 pub(super) struct Shown {
@@ -214,16 +221,22 @@ impl Progress for Shown {
     }
 
     fn stopped(&self) -> bool {
-        STOPPED.load(Ordering::Relaxed)
+        STOPPED.load(Ordering::Relaxed) != 0
     }
 }
 
-pub(super) fn train(args: TrainArgs) -> Result<()> {
+pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     let mut config = args.settings.settle()?;
     args.data.settle(&mut config);
+    if config.data == Config::preset("compact")?.data && args.data.data.is_none() {
+        println!("no --data given: training on faces that this program draws itself");
+    }
+    config.data = absolute(&config.data);
     config.device = args.device.unwrap_or(config.device);
     config.device.parse::<Device>()?;
     let data = load_data(&config)?;
+    config.content = data.content();
+    mirror(&mut config, &data.schema);
     if args.settings.specialists && config.groups.is_empty() {
         config.groups = data.schema.groups().into_iter().collect();
     }
@@ -231,6 +244,7 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
     // Also says what does not fit, before anything is written.
     let parts = parts(&args.out, &config, &data)?;
     for part in &parts {
+        train::splits(&part.config, part.data.as_ref().unwrap_or(&data))?;
         State::new(&part.config, part.data.as_ref().unwrap_or(&data).schema.len())?;
     }
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
@@ -248,10 +262,44 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
     go_all(&args.out, &parts, &data)
 }
 
+/// A path that means the same from every folder.
+fn absolute(data: &str) -> String {
+    let path = Path::new(data);
+    match path.canonicalize() {
+        Ok(whole) => whole.display().to_string(),
+        _ => data.to_string(),
+    }
+}
+
+/// Does without mirror images where they would teach left for right, and says so.
+pub(super) fn mirror(config: &mut Config, schema: &Schema) {
+    if let Some(why) = schema.no_mirror().filter(|_| config.augment.flip > 0.) {
+        eprintln!("no mirror images: {why}; {PAIRS}");
+        config.augment.flip = 0.;
+    }
+}
+
+const PAIRS: &str = "--pairs LEFT=RIGHT,... says which keypoints trade places";
+
+/// Which keypoints trade places in mirror images.
+fn sides(config: &Config, schema: &Schema) -> String {
+    let pairs: Vec<String> = schema.pairs().iter().map(|(a, b)| format!("{a}/{b}")).collect();
+    if pairs.is_empty() {
+        return match schema.no_mirror() {
+            Some(why) => format!("no mirror pairs: {why}; {PAIRS}"),
+            None => "no mirror pairs: all keypoints lie in the middle".into(),
+        };
+    }
+    let more = if pairs.len() > 3 { format!(" and {} more", pairs.len() - 3) } else { String::new() };
+    let used = if config.augment.flip > 0. { "" } else { " (no mirror images are used)" };
+    format!("mirror pairs: {}{more}{used}", pairs[..pairs.len().min(3)].join(", "))
+}
+
 pub(super) fn load_data(config: &Config) -> Result<Dataset> {
-    let data = face96::data::load(&config.data, config.options())?;
+    let data = face96::data::load(&config.data, config.options()?)?;
+    data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if !data.skipped.is_empty() {
-        eprintln!("left out {} bad rows; the first: {}", data.skipped.len(), data.skipped[0]);
+        eprintln!("left out {}; the first: {}", super::count(data.skipped.len(), "bad row"), data.skipped[0]);
     }
     let data = if config.augment.moves() || config.net.finds() { data } else { data.crops() };
     if config.keypoints.is_empty() {
@@ -300,7 +348,7 @@ fn parts(run: &Path, config: &Config, data: &Dataset) -> Result<Vec<Part>> {
 }
 
 /// Runs what is not done yet, one after the other.
-fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<()> {
+fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<ExitCode> {
     let one = parts.len() == 1 && parts[0].run == run;
     for part in parts {
         let data = part.data.as_ref().unwrap_or(data);
@@ -309,7 +357,7 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<()> {
         }
         if !go_on(&part.run, &part.config, data)? {
             println!("'face96 resume --run {}' goes on", run.display());
-            return Ok(());
+            return Ok(interrupted());
         }
     }
     if !one {
@@ -319,7 +367,7 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<()> {
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
         print!("{}", super::eval::evaluate(&nets, &data.schema, &faces)?.table());
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Begins a run, or goes on with it; false if it was stopped before its end.
@@ -353,19 +401,43 @@ pub(super) fn load_config(run: &Path) -> Result<Config> {
     Config::settle(None, false, Some(&text), &[]).with_context(|| path.display().to_string())
 }
 
-/// Ctrl-C ends the run after the step that it is in.
+/// SIGINT (Ctrl-C) and SIGTERM (docker, systemd, Slurm, kill) end the run after the step that it is in, so that its files are
+/// whole; the second one ends it at once.
 pub(super) fn catch_interrupt() -> Result<()> {
-    Ok(ctrlc::set_handler(|| STOPPED.store(true, Ordering::Relaxed))?)
+    use signal_hook::{consts, flag};
+    for signal in [consts::SIGINT, consts::SIGTERM] {
+        flag::register_conditional_default(signal, &AGAIN)?;
+        flag::register(signal, &AGAIN)?;
+        flag::register_usize(signal, &STOPPED, signal as usize)?;
+    }
+    Ok(())
 }
 
-pub(super) fn resume(args: ResumeArgs) -> Result<()> {
+/// The status of a run that a signal stopped before its end, as shells give it: 130 after SIGINT, 143 after SIGTERM.
+pub(super) fn interrupted() -> ExitCode {
+    ExitCode::from(128 + STOPPED.load(Ordering::Relaxed) as u8)
+}
+
+pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     let mut config = load_config(&args.run)?;
     config.seconds = args.minutes.map_or(config.seconds, |m| 60. * m);
     config.device = args.device.unwrap_or(config.device);
     config.device.parse::<Device>()?;
+    let moved = args.data.is_some();
+    config.data = args.data.as_deref().map_or(config.data.clone(), absolute);
     let _lock = lock(&args.run)?;
-    let data = load_data(&config)?;
+    let data = load_data(&config).with_context(|| {
+        let hint = if moved { "" } else { "; --data says where the data lies now" };
+        format!("{}: the run's data cannot be read{hint}", args.run.display())
+    })?;
+    if let Some(what) = config.content.difference(&data.content()) {
+        bail!("{}: not the data that {} was trained on: {what}", config.data, args.run.display());
+    }
     let parts = parts(&args.run, &config, &data)?;
+    if moved {
+        // So that the next time it is found there; a run of specialists has settings of its own.
+        write_atomically(&args.run.join("config.toml"), config.to_toml()?.as_bytes())?;
+    }
     catch_interrupt()?;
     go_all(&args.run, &parts, &data)
 }
@@ -457,24 +529,38 @@ impl Keeper<'_> {
     }
 }
 
+/// `12 faces`, or `12 faces and 3 pictures without one`.
+fn faces_and_negatives(data: &Dataset, indices: &[usize]) -> String {
+    let faces = indices.iter().filter(|i| data.faces[**i].is_face()).count();
+    let others = indices.len() - faces;
+    let faces = super::count(faces, "face");
+    if others > 0 {
+        format!("{faces} and {} without one", super::count(others, "picture"))
+    } else {
+        faces
+    }
+}
+
 /// Trains to the end and keeps the run folder; false if it was stopped before.
 fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<bool> {
     let valid = data.split(Split::Val, config.seed);
+    let training = data.split(Split::Train, config.seed);
     println!(
-        "{}: {} faces and negatives to train on, {} to validate, {} keypoints; at most {} epochs of {}",
+        "{}: {} to train on, {} to validate, {}; at most {} of {}",
         config.data,
-        data.split(Split::Train, config.seed).len(),
+        faces_and_negatives(data, &training),
         valid.len(),
-        data.schema.len(),
-        config.epochs,
+        super::count(data.schema.len(), "keypoint"),
+        super::count(config.epochs, "epoch"),
         config.preset
     );
+    println!("{}", sides(config, &data.schema));
     let faces: Vec<&Face> = valid.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
     let mut keeper = Keeper {
         run,
         config,
         schema: &data.schema,
-        mean_shape: data.mean_shape(&data.split(Split::Train, config.seed)),
+        mean_shape: data.mean_shape(&training),
         sample: faces.iter().step_by(faces.len().div_ceil(32).max(1)).copied().collect(),
         events: None,
         told: state.history.len(),

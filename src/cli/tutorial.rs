@@ -9,6 +9,7 @@ use face96::nets::SIDE;
 use face96::train::checkpoint::{write_atomically, State};
 use face96::train::{self as training, report, Config, Epoch, Progress};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 #[derive(Args)]
 pub(super) struct TutorialArgs {
@@ -62,7 +63,7 @@ impl Progress for Quiet {
     fn epoch(&self, _: &Epoch, _: bool) {}
 }
 
-pub(super) fn tutorial(args: TutorialArgs) -> Result<()> {
+pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
     let seconds = args.seconds.unwrap_or(60. * args.minutes);
     if !seconds.is_finite() || seconds <= 0. {
         bail!("expected a time above 0, found {seconds} s");
@@ -87,11 +88,12 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<()> {
     for config in &configs {
         let run = args.out.join(&config.preset);
         let epochs = epochs(&run, config, &data)?;
-        let config = Config { epochs, ..config.clone() };
+        let mut config = Config { epochs, ..config.clone() };
+        train::mirror(&mut config, &data.schema);
         println!("{}: {epochs} epochs in {seconds:.0} s", config.preset);
         if !train::go_on(&run, &config, &data)? {
             println!("the same command goes on");
-            return Ok(());
+            return Ok(train::interrupted());
         }
         runs.push((config.preset.clone(), State::history(&run.join("last.ckpt"))?));
     }
@@ -103,7 +105,7 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<()> {
     let page = page(&runs, first, &data, seconds, &chart);
     write_atomically(&args.doc, page.as_bytes())?;
     println!("{}", args.doc.display());
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How many epochs fit into the time, so that the schedules end where the time does: those of the run where it was begun,

@@ -1,203 +1,193 @@
-//! Folders of pictures with a `labels.csv`: `file`, columns `NAME_x,NAME_y` in pixels of the picture, and optionally
-//! `source`, `subject`, `split`, `box_cx,box_cy,box_size` (the square the crop is taken from). A file with `src_box_px` holds
-//! crops with a margin, whose box is the middle 62.5 % of the picture (30 to 130 of 160). Without either, the box is the picture:
-//! its middle, its longest side. A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
+//! CSV files of pictures and points, and folders of them: a column `file`, columns `NAME_x,NAME_y` in pixels of the picture, and
+//! optionally `source`, `subject`, `split`, `box_cx,box_cy,box_size` (the square the crop is taken from; without it, it is laid
+//! around the points). A file with `src_box_px` holds crops with a margin, whose box is the middle 62.5 % of the picture (30 to 130
+//! of 160). A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
 
-use super::{coordinate, pts, Dataset, Face, Options};
+use super::labels::{source_of, Labelled, LabelledFace, Labels, Square};
+use super::text::{Row, Table};
+use super::{coordinate, photo, pts, Dataset, Options, Split};
 use crate::error::{Error, Result};
-use crate::geometry::{Affine, CropBox};
-use crate::nets::SIDE;
-use crate::picture::Gray;
+use crate::geometry::CropBox;
 use crate::schema::Schema;
-use rayon::prelude::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The share of a crop's side that its box takes: 100 of 160 pixels.
 const BOX_SHARE: f32 = 0.625;
 
-/// How often an epoch shows a row, by source: hand-set labels count for more than a teacher's, frames of one video
-/// for less. From the study in which these weights gave the lowest validation error.
-fn source_weight(source: &str) -> f32 {
-    match source {
-        "helen_afw" => 4.,
-        "utk" => 0.8,
-        "ytf_p1" => 0.7,
-        _ => 1.,
-    }
-}
-
 /// Crops whose box was narrower than this in the original picture are too blurry to train on.
 const MIN_BOX_PX: f32 = 60.;
 
-pub(super) fn load(folder: &Path, options: Options) -> Result<Dataset> {
+/// The labels of a folder with a `labels.csv`, or with `.pts` files; nothing for scenes and folders of folders.
+pub(super) fn labels_of_folder(folder: &Path, options: &Options) -> Result<Option<Labels>> {
+    if folder.join("scenes.csv").is_file() {
+        return Ok(None);
+    }
+    if folder.join("labels.csv").is_file() {
+        return Ok(Some(labels(&folder.join("labels.csv"), options)?));
+    }
+    let files = pts::files(folder)?;
+    if files.is_empty() || !folders(folder, "labels.csv")?.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(pts::labels(folder, &files, options)?))
+}
+
+/// The folders in a folder that hold a file of this name.
+fn folders(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?.filter_map(|e| Some(e.ok()?.path()));
+    let mut found: Vec<_> = entries.filter(|p| !photo::is_hidden(p) && p.join(name).is_file()).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Reads scenes, or a folder of folders.
+pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     if folder.join("scenes.csv").is_file() {
         return super::scenes::load(&folder.join("scenes.csv"), options);
     }
-    if folder.join("labels.csv").is_file() {
-        return load_csv(&folder.join("labels.csv"), options);
-    }
-    let mut entries: Vec<_> = std::fs::read_dir(folder)
-        .map_err(Error::io(folder))?
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.join("labels.csv").is_file() || p.join("list.csv").is_file())
-        .collect();
-    entries.sort();
     let mut all: Option<Dataset> = None;
-    let mut negatives = Vec::new();
-    for entry in entries {
-        if !entry.join("labels.csv").is_file() {
-            negatives.push(entry.join("list.csv"));
-            continue;
-        }
-        let data = load_csv(&entry.join("labels.csv"), options)?;
+    for entry in folders(folder, "labels.csv")? {
+        let data = labels(&entry.join("labels.csv"), options)?.read(options)?;
         match &mut all {
             None => all = Some(data),
             Some(all) if all.schema == data.schema => {
                 all.faces.extend(data.faces);
                 all.skipped.extend(data.skipped);
+                all.warnings.extend(data.warnings);
             }
             Some(all) => {
                 return Err(Error::Data(format!(
-                    "{}: its keypoints {:?} differ from {:?} of the folders before it",
+                    "{}: expected the keypoints of the folders before it, {}, found {}",
                     entry.display(),
-                    data.schema.keypoints,
-                    all.schema.keypoints
+                    all.schema.keypoints.join(", "),
+                    data.schema.keypoints.join(", ")
                 )));
             }
         }
     }
-    let Some(mut all) = all else {
-        let files = pts::files(folder)?;
-        if files.is_empty() {
-            let what = "no labels.csv in it or in a folder below, nor .pts files";
-            return Err(Error::Data(format!("{}: {what}", folder.display())));
-        }
-        return pts::load(folder, &files, options);
-    };
-    for list in negatives {
-        let rows = read_rows(&list, |row| row.face(&[]), options)?;
-        all.faces.extend(rows.0);
-        all.skipped.extend(rows.1);
+    let what = "expected labels.csv in it or in a folder below, .pts files, or the file of a label tool, found none";
+    let mut all = all.ok_or_else(|| Error::Data(format!("{}: {what}", folder.display())))?;
+    let without_face = folders(folder, "list.csv")?.into_iter().filter(|f| !f.join("labels.csv").is_file());
+    for list in without_face.map(|f| f.join("list.csv")) {
+        let negatives = read(&list, None, options)?.read(options)?;
+        all.faces.extend(negatives.faces);
+        all.skipped.extend(negatives.skipped);
+        all.warnings.extend(negatives.warnings);
     }
     Ok(all)
 }
 
-/// A row of a CSV with its header.
-pub(super) struct Row<'a> {
-    header: &'a csv::StringRecord,
-    record: csv::StringRecord,
-    csv: &'a Path,
-    number: usize,
+/// A row of a CSV, its columns by name.
+pub(super) struct Named<'a> {
+    table: &'a Table,
+    row: &'a Row,
 }
 
-impl Row<'_> {
-    /// The folder that the CSV lies in.
-    pub(super) fn folder(&self) -> &Path {
-        self.csv.parent().unwrap_or(Path::new("."))
+impl Named<'_> {
+    /// The file and the line, for sentences.
+    pub(super) fn line(&self) -> String {
+        self.table.at(self.row)
     }
 
-    pub(super) fn text(&self, column: &str) -> Option<&str> {
-        let i = self.header.iter().position(|c| c.trim() == column)?;
-        self.record.get(i).map(str::trim).filter(|t| !t.is_empty())
+    pub(super) fn text(&self, column: &str) -> std::result::Result<Option<&str>, String> {
+        self.table.column(column).map_or(Ok(None), |i| self.table.text(self.row, i))
+    }
+
+    /// A column that has to be there and filled.
+    pub(super) fn needed(&self, column: &str) -> std::result::Result<&str, String> {
+        self.text(column)?.ok_or_else(|| format!("column '{column}': expected a value, found none"))
+    }
+
+    /// A number, or nothing where the field is empty.
+    pub(super) fn number(&self, column: &str) -> std::result::Result<Option<f32>, String> {
+        self.table.column(column).map_or(Ok(None), |i| Ok(Some(self.at(i)?).filter(|v| v.is_finite())))
     }
 
     fn at(&self, i: usize) -> std::result::Result<f32, String> {
-        coordinate(&self.record[i]).map_err(|why| format!("column '{}': {why}", &self.header[i]))
+        let text = self.table.text(self.row, i)?.unwrap_or("");
+        coordinate(text).map_err(|why| format!("column '{}': {why}", self.table.header[i]))
     }
 
-    pub(super) fn number(&self, column: &str) -> std::result::Result<Option<f32>, String> {
-        let Some(text) = self.text(column) else { return Ok(None) };
-        coordinate(text).map(Some).map_err(|why| format!("column '{column}': {why}"))
+    pub(super) fn split(&self) -> std::result::Result<Option<Split>, String> {
+        self.text("split")?.map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))
     }
 
-    /// The face of this row, with the keypoints of the given columns; none for a negative.
-    fn face(&self, columns: &[usize]) -> std::result::Result<Option<Face>, String> {
-        if self.record.len() != self.header.len() {
-            return Err(format!("expected {} columns, found {}", self.header.len(), self.record.len()));
+    /// The square of `box_cx,box_cy,box_size`, where all three are given.
+    pub(super) fn square(&self) -> std::result::Result<Option<CropBox>, String> {
+        match [self.number("box_cx")?, self.number("box_cy")?, self.number("box_size")?] {
+            [Some(_), Some(_), Some(size)] if size <= 0. => {
+                Err(format!("column 'box_size': expected more than 0, found {size}"))
+            }
+            [Some(x), Some(y), Some(size)] => Ok(Some(CropBox { x, y, size, roll: 0. })),
+            _ => Ok(None),
         }
-        let file = self.text("file").ok_or("column 'file' is empty")?;
-        let folder = self.csv.parent().unwrap_or(Path::new("."));
-        let source = self
-            .text("source")
-            .map(str::to_string)
-            .unwrap_or_else(|| folder.file_name().map_or("data".into(), |n| n.to_string_lossy().into_owned()));
-        let split = self.text("split").map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))?;
+    }
+
+    /// The picture of this row with its face: the keypoints of the given columns, or none at all. Nothing for a crop that is too
+    /// blurry.
+    fn picture(&self, folder: &Path, columns: Option<&[usize]>) -> std::result::Result<Option<Labelled>, String> {
+        self.table.check(self.row)?;
+        let name = self.needed("file")?;
+        let split = self.split()?;
         let src_box = self.number("src_box_px")?;
-        if src_box.is_some_and(|px| px < MIN_BOX_PX) && split == Some(super::Split::Train) {
+        if src_box.is_some_and(|px| px < MIN_BOX_PX) && split == Some(Split::Train) {
             return Ok(None);
         }
-        let picture = Gray::read(&folder.join(file)).map_err(|why| format!("column 'file': {why}"))?;
-        let (w, h) = (picture.width as f32, picture.height as f32);
-        let (mut x, mut y, mut size) = ((w - 1.) / 2., (h - 1.) / 2., w.max(h));
-        if src_box.is_some() {
-            size *= BOX_SHARE;
-        } else if let (Some(cx), Some(cy), Some(s)) =
-            (self.number("box_cx")?, self.number("box_cy")?, self.number("box_size")?)
-        {
-            if s <= 0. {
-                return Err(format!("column 'box_size': expected more than 0, found {s}"));
-            }
-            (x, y, size) = (cx, cy, s);
-        }
-        let to_picture = CropBox { x, y, size, roll: 0. }.crop_to_frame(SIDE);
-        let inverse = to_picture.inverse().ok_or("the box is too small")?;
-        let points = columns.iter().map(|i| Ok(inverse.apply([self.at(*i)?, self.at(i + 1)?])));
-        let face = Face {
-            points: points.collect::<std::result::Result<_, String>>()?,
-            name: file.to_string(),
-            weight: source_weight(&source),
-            subject: self.text("subject").unwrap_or(file).to_string(),
-            source,
-            split,
-            picture,
-            to_picture,
-            to_file: Affine::IDENTITY,
+        let points = columns.unwrap_or_default().iter().map(|i| Ok([self.at(*i)?, self.at(i + 1)?]));
+        let square = match (src_box, self.square()?) {
+            (Some(_), _) => Square::Middle(BOX_SHARE),
+            (None, Some(square)) => Square::Given(square),
+            (None, None) if columns.is_none() => Square::Middle(1.),
+            (None, None) => Square::Around(None),
         };
-        Ok(Some(face.cut()))
+        let points = points.collect::<std::result::Result<_, String>>()?;
+        Ok(Some(Labelled {
+            file: folder.join(name),
+            name: name.to_string(),
+            at: self.line(),
+            source: self.text("source")?.map_or_else(|| source_of(folder), str::to_string),
+            subject: self.text("subject")?.map(str::to_string),
+            split,
+            faces: vec![LabelledFace { points, square }],
+        }))
     }
 }
 
-type Kept = (Vec<Face>, Vec<String>);
-
-/// Reads all rows, pictures in parallel, in order; the first error stops it unless bad rows are skipped.
-pub(super) fn read_rows(
-    csv: &Path,
-    face: impl Fn(&Row) -> std::result::Result<Option<Face>, String> + Sync,
-    options: Options,
-) -> Result<Kept> {
-    let shown = csv.display();
-    let file = std::fs::File::open(csv).map_err(Error::io(csv))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.headers().map_err(|e| Error::Data(format!("{shown}: header: {e}")))?.clone();
-    let records: Vec<_> = reader.records().enumerate().collect();
-    let read = |(i, record): (usize, std::result::Result<csv::StringRecord, csv::Error>)| {
-        let number = i + 1;
-        let record = record.map_err(|e| format!("{shown}: row {number}: {e}"))?;
-        let row = Row { header: &header, record, csv, number };
-        face(&row).map_err(|why| format!("{shown}: row {}: {why}", row.number))
-    };
-    let faces: Vec<_> = records.into_par_iter().map(read).collect();
+/// Calls `each` with every row of a table, in order, and keeps what it gives; the first error stops it unless bad rows are skipped.
+pub(super) fn rows<T>(
+    mut table: Table,
+    options: &Options,
+    each: impl Fn(&Named) -> std::result::Result<Option<T>, String>,
+) -> Result<(Vec<T>, Vec<String>)> {
     let (mut kept, mut skipped) = (Vec::new(), Vec::new());
-    for face in faces {
-        match face {
-            Ok(face) => kept.extend(face),
-            Err(why) if options.skip_bad_rows => skipped.push(why),
-            Err(why) => return Err(Error::Data(why)),
-        }
+    while let Some(row) = table.next()? {
+        let one = each(&Named { table: &table, row: &row }).map_err(|why| format!("{}: {why}", table.at(&row)));
+        kept.extend(options.keep(one, &mut skipped)?.flatten());
     }
     Ok((kept, skipped))
 }
 
-pub(super) fn load_csv(path: &Path, options: Options) -> Result<Dataset> {
-    let line = super::first_line(path)?;
-    let shown = path.display();
-    let (schema, columns) =
-        Schema::from_header(line.trim().split(',')).map_err(|e| Error::Data(format!("{shown}: {e}")))?;
-    if !line.split(',').any(|c| c.trim() == "file") {
-        return Err(Error::Data(format!("{shown}: no column 'file' (nor 'Image', as Kaggle's files have)")));
+/// Reads a CSV of pictures: with a schema's points in these columns, or without a face.
+fn read(csv: &Path, faces: Option<(Schema, Vec<usize>)>, options: &Options) -> Result<Labels> {
+    let table = Table::open(csv)?;
+    if table.column("file").is_none() {
+        let what = "expected a column 'file' (or 'Image', as Kaggle's files have), found";
+        return Err(Error::Data(format!("{}: line 1: {what} {}", csv.display(), table.header.join(", "))));
     }
-    let (faces, skipped) = read_rows(path, |row| row.face(&columns), options)?;
-    Ok(Dataset { schema, faces, skipped })
+    let folder = csv.parent().unwrap_or(Path::new(""));
+    let columns = faces.as_ref().map(|(_, columns)| columns.as_slice());
+    let (pictures, skipped) = rows(table, options, |row| row.picture(folder, columns))?;
+    // Pictures without a face have no keypoints; whoever adds them to faces takes the schema of these.
+    let schema = faces.map_or_else(Schema::kaggle, |(schema, _)| schema);
+    Ok(Labels { format: "CSV of pictures and points", schema, pictures, skipped, warnings: vec![] })
+}
+
+/// Reads a CSV of pictures and points.
+pub(super) fn labels(path: &Path, options: &Options) -> Result<Labels> {
+    let header = Table::open(path)?.header;
+    let faces = Schema::from_header(header.iter().map(String::as_str))
+        .map_err(|e| Error::Data(format!("{}: line 1: {e}", path.display())))?;
+    read(path, Some(faces), options)
 }
 
 #[cfg(test)]
@@ -230,15 +220,15 @@ mod tests {
             load(dir.path().to_str().unwrap(), Options::default()).unwrap_err().to_string()
         };
         let text = error("file,ear_x,ear_y\na.png,1,2\nb.png,1,2\n");
-        assert!(text.contains("labels.csv: row 2: column 'file'") && text.contains("b.png"), "{text}");
+        assert!(text.contains("labels.csv: line 3: ") && text.contains("b.png"), "{text}");
         assert!(
-            error("file,ear_x,ear_y\na.png,1,two\n").contains("row 1: column 'ear_y': expected a number, found 'two'")
+            error("file,ear_x,ear_y\na.png,1,two\n").contains("line 2: column 'ear_y': expected a number, found 'two'")
         );
         assert!(error("file,ear_x,ear_y\nbroken.png,1,2\n").contains("broken.png"));
         assert!(
             error("file,ear_x,ear_y,split\na.png,1,2,some\n").contains("column 'split': expected train, val or test")
         );
-        assert!(error("picture,ear_x,ear_y\n").contains("no column 'file'"));
+        assert!(error("picture,ear_x,ear_y\n").contains("line 1: expected a column 'file'"));
         let dir = folder("file,ear_x,ear_y\na.png,1,2\nb.png,1,2\n");
         let kept = load(dir.path().to_str().unwrap(), Options { skip_bad_rows: true, ..Default::default() }).unwrap();
         assert_eq!((kept.faces.len(), kept.skipped.len()), (1, 1));

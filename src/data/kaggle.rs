@@ -1,7 +1,9 @@
 //! Kaggle's `training.csv`: 30 coordinate columns in pixels of the 96x96 picture, then `Image`, 9,216 grey values
 //! separated by spaces. An empty coordinate is a missing keypoint.
 
-use super::{coordinate, keep, Dataset, Face, Options};
+use super::labels::{clean, Doubts};
+use super::text::{Row, Table};
+use super::{coordinate, Dataset, Face, Options};
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
 use crate::nets::SIDE;
@@ -9,50 +11,46 @@ use crate::picture::Gray;
 use crate::schema::Schema;
 use std::path::Path;
 
-pub(super) fn load(path: &Path, options: Options) -> Result<Dataset> {
-    let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(file);
-    let shown = path.display();
-    let header = reader.headers().map_err(|e| Error::Data(format!("{shown}: header: {e}")))?.clone();
-    let (schema, columns) = Schema::from_header(&header).map_err(|e| Error::Data(format!("{shown}: {e}")))?;
-    let image = header.iter().position(|c| c.trim() == "Image");
-    let image = image.ok_or_else(|| Error::Data(format!("{shown}: no column 'Image'")))?;
-    let mut data = Dataset { schema, faces: vec![], skipped: vec![] };
-    let mut record = csv::ByteRecord::new();
-    for row in 1.. {
-        match reader.read_byte_record(&mut record) {
-            Ok(false) => break,
-            Ok(true) => {}
-            Err(e) => return Err(Error::Data(format!("{shown}: row {row}: {e}"))),
-        }
-        let face = read(&record, &header, &columns, image, row).map_err(|why| format!("{shown}: row {row}: {why}"));
-        keep(face, options, &mut data)?;
+pub(super) fn load(path: &Path, options: &Options) -> Result<Dataset> {
+    let mut table = Table::open(path)?;
+    let bad = |e: Error| Error::Data(format!("{}: line 1: {e}", path.display()));
+    let (schema, columns) = Schema::from_header(table.header.iter().map(String::as_str)).map_err(bad)?;
+    let image = table.column("Image").ok_or_else(|| no_column(path, "Image"))?;
+    let mut data = Dataset { schema, faces: vec![], skipped: vec![], warnings: vec![], format: "Kaggle's CSV" };
+    let mut doubts = Doubts::default();
+    let mut number = 0;
+    while let Some(row) = table.next()? {
+        number += 1;
+        let at = table.at(&row);
+        let face = read(&table, &row, &columns, image, number).map(|mut face| {
+            clean(&mut face.points, [SIDE; 2], &data.schema, &at, &mut doubts);
+            face
+        });
+        let kept = options.keep(face.map_err(|why| format!("{at}: {why}")), &mut data.skipped)?;
+        data.faces.extend(kept);
     }
+    data.warnings = doubts.sentences();
     Ok(data)
 }
 
-fn read(
-    record: &csv::ByteRecord,
-    header: &csv::StringRecord,
-    columns: &[usize],
-    image: usize,
-    row: usize,
-) -> std::result::Result<Face, String> {
-    if record.len() != header.len() {
-        return Err(format!("expected {} columns, found {}", header.len(), record.len()));
-    }
-    let number = |i: usize| {
-        let text = std::str::from_utf8(&record[i]).map_err(|e| format!("column '{}': {e}", &header[i]))?;
-        coordinate(text).map_err(|why| format!("column '{}': {why}", &header[i]))
+fn no_column(path: &Path, column: &str) -> Error {
+    Error::Data(format!("{}: line 1: no column '{column}'", path.display()))
+}
+
+fn read(table: &Table, row: &Row, columns: &[usize], image: usize, number: usize) -> std::result::Result<Face, String> {
+    table.check(row)?;
+    let value = |i: usize| {
+        let text = table.text(row, i)?.unwrap_or("");
+        coordinate(text).map_err(|why| format!("column '{}': {why}", table.header[i]))
     };
     let points =
-        columns.iter().map(|i| Ok([number(*i)?, number(i + 1)?])).collect::<std::result::Result<Vec<_>, String>>()?;
-    let pixels = pixels(&record[image]).map_err(|why| format!("column 'Image': {why}"))?;
+        columns.iter().map(|i| Ok([value(*i)?, value(i + 1)?])).collect::<std::result::Result<Vec<_>, String>>()?;
+    let pixels = pixels(row.bytes(image)).map_err(|why| format!("column 'Image': {why}"))?;
     Ok(Face {
-        name: format!("row {row}"),
+        name: format!("row {number}"),
         source: "kaggle".into(),
         // The file names nobody: each row counts as a person of its own.
-        subject: format!("row {row}"),
+        subject: format!("row {number}"),
         split: None,
         weight: 1.,
         picture: Gray { width: SIDE, height: SIDE, pixels },
@@ -92,7 +90,7 @@ fn pixels(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
 /// [`Error::Data`] naming file, row and column.
 pub fn load_test(path: &Path) -> Result<Vec<(String, Vec<f32>)>> {
     let mut pictures = Vec::new();
-    read_rows(path, ["ImageId", "Image"], |[id, image]| {
+    read_rows(path, ["ImageId", "Image"], |[id, image], _| {
         let pixels = pixels(image).map_err(|why| format!("column 'Image': {why}"))?;
         pictures.push((text(id), pixels.into_iter().map(f32::from).collect()));
         Ok(())
@@ -102,6 +100,8 @@ pub fn load_test(path: &Path) -> Result<Vec<(String, Vec<f32>)>> {
 
 /// A row of Kaggle's `IdLookupTable.csv`: which coordinate of which picture is asked for.
 pub struct Lookup {
+    /// Line of the file.
+    pub line: u64,
     /// Number of the row in the submission.
     pub row: String,
     /// The picture.
@@ -116,8 +116,8 @@ pub struct Lookup {
 /// [`Error::Data`] naming file, row and column.
 pub fn load_lookup(path: &Path) -> Result<Vec<Lookup>> {
     let mut rows = Vec::new();
-    read_rows(path, ["RowId", "ImageId", "FeatureName"], |[row, image, feature]| {
-        rows.push(Lookup { row: text(row), image: text(image), feature: text(feature) });
+    read_rows(path, ["RowId", "ImageId", "FeatureName"], |[row, image, feature], line| {
+        rows.push(Lookup { line, row: text(row), image: text(image), feature: text(feature) });
         Ok(())
     })?;
     Ok(rows)
@@ -127,32 +127,20 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field).trim().to_string()
 }
 
-/// Calls `each` with the named columns of every row.
+/// Calls `each` with the named columns of every row, and its line.
 fn read_rows<const N: usize>(
     path: &Path,
     columns: [&str; N],
-    mut each: impl FnMut([&[u8]; N]) -> std::result::Result<(), String>,
+    mut each: impl FnMut([&[u8]; N], u64) -> std::result::Result<(), String>,
 ) -> Result<()> {
-    let bad = |what: String| Error::Data(format!("{}: {what}", path.display()));
-    let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(file);
-    let header = reader.headers().map_err(|e| bad(format!("header: {e}")))?.clone();
+    let mut table = Table::open(path)?;
     let mut at = [0; N];
     for (at, column) in at.iter_mut().zip(columns) {
-        *at = header.iter().position(|c| c.trim() == column).ok_or_else(|| bad(format!("no column '{column}'")))?;
+        *at = table.column(column).ok_or_else(|| no_column(path, column))?;
     }
-    let mut record = csv::ByteRecord::new();
-    for row in 1.. {
-        match reader.read_byte_record(&mut record) {
-            Ok(false) => break,
-            Ok(true) if record.len() == header.len() => {
-                each(at.map(|i| &record[i])).map_err(|why| bad(format!("row {row}: {why}")))?;
-            }
-            Ok(true) => {
-                return Err(bad(format!("row {row}: expected {} columns, found {}", header.len(), record.len())));
-            }
-            Err(e) => return Err(bad(format!("row {row}: {e}"))),
-        }
+    while let Some(row) = table.next()? {
+        let read = table.check(&row).and_then(|()| each(at.map(|i| row.bytes(i)), row.line));
+        read.map_err(|why| Error::Data(format!("{}: {why}", table.at(&row))))?;
     }
     Ok(())
 }
@@ -190,7 +178,7 @@ mod tests {
         let error = |row: String| {
             let (_dir, path) = file(&[format!("1,2,{}", image()), row]);
             let text = load(&path, Options::default()).unwrap_err().to_string();
-            assert!(text.contains("training.csv: row 2"), "{text}");
+            assert!(text.contains("training.csv: line 3"), "{text}");
             let left = load(&path, Options { skip_bad_rows: true, ..Default::default() }).unwrap();
             assert_eq!((left.faces.len(), left.skipped.len()), (1, 1));
             text
@@ -198,7 +186,7 @@ mod tests {
         assert!(error("1,2,3 4 5".into()).contains("column 'Image': expected 9216 pixels, found 3"));
         assert!(error(format!("1,much,{}", image())).contains("column 'nose_tip_y': expected a number, found 'much'"));
         assert!(error(format!("1,2,{} 256", image())).contains("pixel 9217: expected 0 to 255, found '256'"));
-        assert!(error("1".into()).contains("expected 3 columns, found 1"));
+        assert!(error("1".into()).contains("expected 3 columns as in the header, found 1"));
     }
 
     #[test]
@@ -208,6 +196,6 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(load(path.to_str().unwrap(), Options::default()).unwrap_err().to_string().contains("empty file"));
         let (_dir, path) = file(&[]);
-        assert!(load(&path, Options::default()).unwrap_err().to_string().contains("no labelled face"));
+        assert!(load(&path, Options::default()).unwrap_err().to_string().contains("expected a labelled face"));
     }
 }

@@ -1,21 +1,37 @@
-//! Labelled faces in: Kaggle's `training.csv`, folders of `labels.csv` and pictures, pictures with `.pts` files, and faces the
-//! program draws itself.
+//! Labelled faces in: Kaggle's `training.csv`, CSV files and folders of pictures with points, the files of label tools (see
+//! [`load`]), and faces the program draws itself.
 //!
 //! Out: a [`Dataset`]. Each [`Face`] holds its grey picture as it came, the map from the 96-pixel crop to that picture, and its
-//! keypoints in the crop's pixels, missing ones as NaN. Whatever is wrong in a file is an error that names file, row and
-//! column.
+//! keypoints in the crop's pixels, missing ones as NaN. Whatever is wrong in a file is an error that names file, line and
+//! column; what is doubtful is a warning.
 
 pub mod augment;
+pub mod coco;
+mod cvat;
+mod dlib;
 mod folder;
+pub mod formats;
 pub mod kaggle;
+mod label_studio;
+mod labelme;
+pub mod labels;
+pub mod photo;
 mod pts;
 pub mod scenes;
+mod text;
+mod wflw;
+mod xml;
+mod yolo;
 
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
 use crate::nets::SIDE;
 use crate::picture::Gray;
 use crate::schema::Schema;
+use formats::Found;
+use labels::Labels;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 /// Which part of a data set.
@@ -112,10 +128,14 @@ pub struct Dataset {
     pub faces: Vec<Face>,
     /// Rows left out by `skip_bad_rows`: why, each.
     pub skipped: Vec<String>,
+    /// Sentences about what cannot be meant, or may be meant otherwise.
+    pub warnings: Vec<String>,
+    /// The format that it was read from, for people.
+    pub format: &'static str,
 }
 
 /// How to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Leave out rows with a missing keypoint, as the tutorial's first nets did.
     pub complete_rows: bool,
@@ -123,10 +143,27 @@ pub struct Options {
     pub skip_bad_rows: bool,
     /// Keep the 68 points of `.pts` files, not the 15 of Kaggle.
     pub all_68: bool,
+    /// The keypoints that trade places in a mirror image, in place of those that the file or the names pair.
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Options {
+    /// What was read, or nothing where a bad row is skipped and told.
+    fn keep<T>(&self, read: std::result::Result<T, String>, skipped: &mut Vec<String>) -> Result<Option<T>> {
+        match read {
+            Ok(one) => Ok(Some(one)),
+            Err(why) if self.skip_bad_rows => {
+                skipped.push(why);
+                Ok(None)
+            }
+            Err(why) => Err(Error::Data(why)),
+        }
+    }
 }
 
 /// Reads the data at a path: `synthetic` or `synthetic:COUNT`, a Kaggle CSV, a CSV of `file,NAME_x,NAME_y,...`, a folder
-/// with such a `labels.csv`, a folder of such folders, or a folder of pictures with `.pts` files.
+/// with such a `labels.csv`, a folder of such folders, a folder of pictures with `.pts` files, or the file or folder of a label
+/// tool (see [`formats::Format`]). The content decides, not the name.
 ///
 /// # Errors
 /// [`Error::Data`] naming file, row and column.
@@ -139,18 +176,16 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
         }
         _ => {
             let path = Path::new(path);
-            if path.is_dir() {
-                folder::load(path, options)?
-            } else {
-                let header = first_line(path)?;
-                if header.split(',').any(|c| c.trim().trim_matches('"') == "Image") {
-                    kaggle::load(path, options)?
-                } else {
-                    folder::load_csv(path, options)?
-                }
+            match labels_of(path, &options)? {
+                Some(labels) => labels.read(&options)?,
+                None if path.is_dir() => folder::load(path, &options)?,
+                None => kaggle::load(path, &options)?,
             }
         }
     };
+    if !options.pairs.is_empty() {
+        data.schema = data.schema.with_pairs(&options.pairs)?;
+    }
     // A weight tells how often beside others: the only source of a data set is shown once an epoch.
     if data.faces.windows(2).all(|f| f[0].weight == f[1].weight) {
         data.faces.iter_mut().for_each(|f| f.weight = 1.);
@@ -159,20 +194,36 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
         data.faces.retain(|f| f.points.iter().flatten().all(|v| v.is_finite()));
     }
     if !data.faces.iter().any(Face::is_face) {
-        return Err(Error::Data(format!("{path}: no labelled face")));
+        return Err(Error::Data(format!("{path}: expected a labelled face, found none")));
     }
     Ok(data)
 }
 
-fn first_line(path: &Path) -> Result<String> {
-    use std::io::BufRead;
-    let mut line = String::new();
-    let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    std::io::BufReader::new(file).read_line(&mut line).map_err(Error::io(path))?;
-    if line.trim().is_empty() {
-        return Err(Error::Data(format!("{}: expected a CSV with a header, found an empty file", path.display())));
+/// The labels at a path, before any picture is read, for whoever writes them in another format.
+///
+/// # Errors
+/// As those of [`load`]; data that holds pictures instead of naming them.
+pub fn labels(path: &str, options: &Options) -> Result<Labels> {
+    let labels = if path.starts_with("synthetic") { None } else { labels_of(Path::new(path), options)? };
+    let mut labels = labels.ok_or_else(|| {
+        Error::Data(format!(
+            "{path}: expected pictures and their labels, found data that holds its pictures, or several folders"
+        ))
+    })?;
+    if !options.pairs.is_empty() {
+        labels.schema = labels.schema.with_pairs(&options.pairs)?;
     }
-    Ok(line)
+    Ok(labels)
+}
+
+/// The labels at a path; nothing for Kaggle's CSV, scenes, and folders of folders.
+fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
+    Ok(match formats::detect(path)? {
+        Found::Kaggle => None,
+        Found::Table => Some(folder::labels(path, options)?),
+        Found::Folder => folder::labels_of_folder(path, options)?,
+        Found::Tool(format, files) => Some(formats::read(path, format, &files, options)?),
+    })
 }
 
 /// `count` drawn faces, the last fifth of them for validation.
@@ -202,25 +253,51 @@ fn synthetic(count: usize) -> Dataset {
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         }
     });
-    Dataset { schema: Schema::kaggle(), faces: faces.collect(), skipped: vec![] }
+    Dataset {
+        schema: Schema::kaggle(),
+        faces: faces.collect(),
+        skipped: vec![],
+        warnings: vec![],
+        format: "faces drawn by this program",
+    }
 }
 
 impl Dataset {
-    /// Indices of the faces of a split. Where the file gives none, every fifth person (chosen by a seeded hash of the
-    /// subject) is for validation, and that part also stands for a missing test split.
+    /// Indices of the faces of a split. Where the file gives none, a fifth of the people, and at least one of two or more,
+    /// are for validation; which ones, a hash of the subject with the seed decides. That part also stands for a missing test
+    /// split.
     pub fn split(&self, split: Split, seed: u64) -> Vec<usize> {
         let has = |s| self.faces.iter().any(|f| f.split == Some(s));
         let wanted = if split == Split::Test && !has(Split::Test) { Split::Val } else { split };
-        let of = |face: &Face| {
-            face.split.unwrap_or_else(|| {
-                if fnv(&face.subject, seed).is_multiple_of(5) {
-                    Split::Val
-                } else {
-                    Split::Train
-                }
-            })
-        };
+        let subjects: BTreeSet<&str> =
+            self.faces.iter().filter(|f| f.split.is_none()).map(|f| f.subject.as_str()).collect();
+        let mut subjects: Vec<_> = subjects.into_iter().collect();
+        let count = ((subjects.len() + 2) / 5).max(usize::from(subjects.len() > 1));
+        // By the remainder first: the hash alone decided once, each fifth remainder, and large sets keep nearly all of these people.
+        subjects.sort_by_key(|s| (fnv(s, seed) % 5, fnv(s, seed)));
+        let chosen: HashSet<&str> = subjects[..count].iter().copied().collect();
+        let drawn = |face: &Face| if chosen.contains(face.subject.as_str()) { Split::Val } else { Split::Train };
+        let of = |face: &Face| face.split.unwrap_or_else(|| drawn(face));
         (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
+    }
+
+    /// What this data is by its content, wherever it lies: see [`Content`].
+    pub fn content(&self) -> Content {
+        use rayon::prelude::*;
+        let one = |face: &Face| {
+            let mut hash = fnv(&face.name, 0) ^ fnv(&format!("{:?}", face.split), 1);
+            let numbers = face.to_picture.0.iter().chain(face.points.iter().flatten());
+            let numbers: Vec<u8> = numbers.flat_map(|v| if v.is_nan() { f32::NAN } else { *v }.to_le_bytes()).collect();
+            hash = hash_bytes(&numbers, hash);
+            hash_bytes(&face.picture.pixels, hash)
+        };
+        let each: Vec<u8> =
+            self.faces.par_iter().map(one).collect::<Vec<_>>().into_iter().flat_map(u64::to_le_bytes).collect();
+        Content {
+            keypoints: self.schema.keypoints.clone(),
+            rows: self.faces.len(),
+            digest: format!("{:016x}", hash_bytes(&each, 0)),
+        }
     }
 
     /// The same faces with these keypoints only, in this order; a face that lacks one of them is left out, pictures
@@ -230,7 +307,9 @@ impl Dataset {
     /// A keypoint that the data does not have, or none that has them all.
     pub fn group(mut self, keypoints: &[String]) -> Result<Self> {
         let columns = self.schema.find(keypoints)?;
-        self.schema = Schema::from_names(keypoints)?;
+        let kept = |(a, b): &(&str, &str)| [a, b].iter().all(|name| keypoints.iter().any(|k| k == **name));
+        let pairs = self.schema.pairs();
+        self.schema = Schema::from_names(keypoints)?.with_pairs(&pairs.into_iter().filter(kept).collect::<Vec<_>>())?;
         for face in self.faces.iter_mut().filter(|f| f.is_face()) {
             face.points = columns.iter().map(|i| face.points[*i]).collect();
         }
@@ -269,6 +348,43 @@ impl Dataset {
     }
 }
 
+/// What a data set is by its content, so that a run knows it again wherever it lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Content {
+    /// The keypoints, in their order.
+    pub keypoints: Vec<String>,
+    /// Faces and negatives.
+    pub rows: usize,
+    /// A hash of all names, splits, points and pixels, in their order.
+    pub digest: String,
+}
+
+impl Content {
+    /// What differs from another content, as a sentence; nothing where they are the same, or where this one is not known.
+    pub fn difference(&self, found: &Self) -> Option<String> {
+        let list = |content: &Self| content.keypoints.join(", ");
+        if self.digest.is_empty() || self == found {
+            return None;
+        }
+        let sorted = |content: &Self| content.keypoints.iter().cloned().collect::<BTreeSet<_>>();
+        Some(if sorted(self) != sorted(found) {
+            format!("expected the keypoints {}, found {}", list(self), list(found))
+        } else if self.keypoints != found.keypoints {
+            format!(
+                "expected the keypoints in the order {}, found {}, which the net would exchange",
+                list(self),
+                list(found)
+            )
+        } else if self.rows != found.rows {
+            format!("expected {} faces and negatives, found {}", self.rows, found.rows)
+        } else {
+            "expected the rows that the run was trained on, found others (names, splits, points or pictures differ)"
+                .into()
+        })
+    }
+}
+
 /// FNV-1a, a hash that is the same everywhere, finished so that its low bits are good.
 fn fnv(text: &str, seed: u64) -> u64 {
     let hash = text.bytes().fold(0xcbf29ce484222325 ^ seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));
@@ -276,26 +392,34 @@ fn fnv(text: &str, seed: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// Parses a coordinate: empty is missing (NaN).
+/// A hash of many bytes, eight at a time, that is the same everywhere.
+pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
+    let mix = |hash: u64, word: u64| {
+        let hash = (hash ^ word).wrapping_mul(0xff51afd7ed558ccd);
+        hash ^ (hash >> 32)
+    };
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    mix(words.fold(0xcbf29ce484222325 ^ seed, mix), bytes.len() as u64)
+}
+
+/// Parses a coordinate: empty, or one of the words by which programs write it, is missing (NaN).
 fn coordinate(text: &str) -> std::result::Result<f32, String> {
     let text = text.trim();
-    if text.is_empty() {
+    if ["", "na", "nan", "n/a", "null", "none"].iter().any(|missing| text.eq_ignore_ascii_case(missing)) {
         return Ok(f32::NAN);
     }
     match text.parse::<f32>() {
         Ok(v) if v.is_finite() => Ok(v),
-        _ => Err(format!("expected a number, found '{text}'")),
+        // As spreadsheets of half of the world write it.
+        _ => match text.split_once(',').map(|(whole, part)| format!("{whole}.{part}").parse::<f32>()) {
+            Some(Ok(v)) if v.is_finite() => Err(format!("expected a number with a decimal point, found '{text}'")),
+            _ => Err(format!("expected a number, found '{text}'")),
+        },
     }
-}
-
-/// Keeps a row's face, or its error by the option.
-fn keep(face: std::result::Result<Face, String>, options: Options, data: &mut Dataset) -> Result<()> {
-    match face {
-        Ok(face) => data.faces.push(face),
-        Err(why) if options.skip_bad_rows => data.skipped.push(why),
-        Err(why) => return Err(Error::Data(why)),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
-//! Pictures with iBUG's `.pts` files (300-W and its kin: 68 points a face, one face a file), `NAME.pts` beside `NAME.jpg`,
-//! `.jpeg` or `.png`, in a folder or below it.
+//! Pictures with iBUG's `.pts` files (300-W and its kin: 68 points a face, one face a file), `NAME.pts` beside `NAME.jpg`
+//! or another picture of that name, in a folder or below it.
 //!
 //! By default the 68 points become Kaggle's 15; as an option all are kept, under names that say what they are. A `.pts` file counts
 //! pixels from 1, as Matlab does: its (1, 1) is our (0, 0).
 
-use super::{keep, Dataset, Face, Options};
+use super::labels::{fit, source_of, Labelled, LabelledFace, Labels, Square};
+use super::{photo, text, Options};
 use crate::error::{Error, Result};
-use crate::geometry::{Affine, CropBox};
-use crate::nets::SIDE;
-use crate::picture::Gray;
-use crate::schema::{Schema, KAGGLE_KEYPOINTS};
-use rayon::prelude::*;
+use crate::schema::{usual_place, Schema, KAGGLE_KEYPOINTS};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Points of a file.
@@ -35,27 +33,8 @@ const KAGGLE_FROM_68: [&[usize]; 15] = [
     &[57],
 ];
 
-/// Kaggle's mean shape: the means of the 2,140 complete rows of `training.csv`.
-const KAGGLE_MEAN_SHAPE: [[f32; 2]; 15] = [
-    [66.22, 36.84],
-    [29.64, 37.06],
-    [59.27, 37.86],
-    [73.41, 37.64],
-    [36.60, 37.92],
-    [22.36, 38.03],
-    [56.15, 29.22],
-    [79.62, 29.66],
-    [39.27, 29.41],
-    [15.76, 30.45],
-    [47.95, 57.25],
-    [63.42, 75.89],
-    [32.97, 76.13],
-    [48.08, 72.68],
-    [48.15, 82.63],
-];
-
 /// Names of all 68 points in iBUG's order; left and right are the subject's and pair up by name.
-fn names_of_68() -> Vec<String> {
+pub(super) fn names_of_68() -> Vec<String> {
     let mut names = Vec::new();
     let mut run = |names_of: &mut dyn Iterator<Item = String>| names.extend(names_of);
     run(&mut (1..=8).map(|i| format!("right_jaw_{i}")));
@@ -100,19 +79,6 @@ fn names_of_68() -> Vec<String> {
     ];
     run(&mut lips.into_iter().map(String::from));
     names
-}
-
-/// The square that puts Kaggle's mean shape on a face by scale and shift: the box of a Kaggle crop.
-fn kaggle_box(points: &[[f32; 2]; 15]) -> CropBox {
-    let mean = |points: &[[f32; 2]; 15]| [0, 1].map(|i| points.iter().map(|p| p[i]).sum::<f32>() / 15.);
-    let spread = |points: &[[f32; 2]; 15], [x, y]: [f32; 2]| {
-        points.iter().map(|p| (p[0] - x).powi(2) + (p[1] - y).powi(2)).sum::<f32>().sqrt()
-    };
-    let (shape, face) = (mean(&KAGGLE_MEAN_SHAPE), mean(points));
-    let scale = spread(points, face) / spread(&KAGGLE_MEAN_SHAPE, shape);
-    let middle = (SIDE as f32 - 1.) / 2.;
-    let [x, y] = [0, 1].map(|i| face[i] + scale * (middle - shape[i]));
-    CropBox { x, y, size: scale * SIDE as f32, roll: 0. }
 }
 
 /// The points of a file's text, in pixels from 0.
@@ -164,6 +130,9 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
             let path = entry.map_err(Error::io(&folder))?.path();
+            if photo::is_hidden(&path) {
+                continue;
+            }
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pts")) {
@@ -177,64 +146,90 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The picture that a `.pts` file belongs to.
 fn picture_of(file: &Path) -> std::result::Result<PathBuf, String> {
-    let kinds = ["jpg", "jpeg", "png", "JPG", "JPEG", "PNG"];
-    let found = kinds.iter().map(|kind| file.with_extension(kind)).find(|p| p.is_file());
-    found.ok_or_else(|| "no picture of the same name (.jpg, .jpeg or .png) beside it".into())
+    let kinds = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
+    let names = kinds.iter().flat_map(|kind| [kind.to_string(), kind.to_uppercase()]);
+    let found = names.map(|kind| file.with_extension(kind)).find(|p| p.is_file());
+    found.ok_or_else(|| format!("expected a picture of the same name (.{}) beside it, found none", kinds.join(", .")))
 }
 
-fn read(file: &Path, folder: &Path, options: Options) -> std::result::Result<Face, String> {
-    let bytes = std::fs::read(file).map_err(|e| e.to_string())?;
-    let points = parse(&String::from_utf8_lossy(&bytes))?;
+/// The part of a name that is the photo's where several of its faces are numbered: `photo7` of `photo7_2`.
+fn photo_of(stem: &str) -> Option<&str> {
+    let (photo, n) = stem.rsplit_once('_')?;
+    matches!(n.as_bytes(), [b'1'..=b'9'] | [b'1'..=b'9', b'0'..=b'9']).then_some(photo)
+}
+
+/// Faces of a photo, on average, up to which numbers are believed to count them. Data sets whose photos are numbered have far
+/// more photos of one name.
+const MOST_NUMBERED: usize = 4;
+
+/// Whether the numbers at the ends of names count the faces of photos: they are short, begin anew for several names, and few of
+/// them belong to one. In `image_0001` or in `frame_1` to `frame_200` they count the photos.
+fn are_faces_numbered(stems: &[String]) -> bool {
+    let numbered: Vec<_> = stems.iter().filter_map(|s| photo_of(s)).collect();
+    let photos: BTreeSet<&str> = numbered.iter().copied().collect();
+    photos.len() > 1 && numbered.len() <= MOST_NUMBERED * photos.len()
+}
+
+fn read(file: &Path, folder: &Path, numbered: bool, options: &Options) -> std::result::Result<Labelled, String> {
+    let points =
+        parse(&text::read(file).map_err(|e| e.to_string().replacen(&format!("{}: ", file.display()), "", 1))?)?;
     let mean = |of: &[usize]| [0, 1].map(|c| of.iter().map(|i| points[*i][c]).sum::<f32>() / of.len() as f32);
     let fifteen = KAGGLE_FROM_68.map(mean);
-    let path = picture_of(file)?;
-    let picture = Gray::read(&path).map_err(|e| e.to_string())?;
-    let square = kaggle_box(&fifteen);
-    let to_picture = square.crop_to_frame(SIDE);
-    let inverse = to_picture.inverse().ok_or("all points lie in one place")?;
-    let kept = if options.all_68 { &points[..] } else { &fifteen[..] };
-    let kept = kept.iter().map(|p| inverse.apply(*p)).collect();
-    // Several faces of a photo are NAME_1, NAME_2, ...: one subject, so that a photo is never in two splits.
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let subject = match stem.rsplit_once('_') {
-        Some((photo, n)) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => photo.to_string(),
-        _ => stem,
-    };
-    let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-    let source = folder.file_name().map_or("pts".into(), |n| n.to_string_lossy().into_owned());
-    let to_file = Affine::IDENTITY;
-    let face = Face { name, source, subject, split: None, weight: 1., picture, to_picture, to_file, points: kept };
-    Ok(face.cut())
+    let usual = KAGGLE_KEYPOINTS.iter().zip(fifteen).filter_map(|(name, p)| Some((usual_place(name)?, p)));
+    let square = fit(&usual.collect::<Vec<_>>()).ok_or("expected points of a face, found all in one place")?;
+    let picture = picture_of(file)?;
+    let name = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
+    let photo = |stem: String| photo_of(&stem).map(|photo| name(&file.with_file_name(photo)));
+    Ok(Labelled {
+        name: name(&picture),
+        file: picture,
+        at: file.display().to_string(),
+        source: source_of(folder),
+        // One subject, so that a photo is never in two splits.
+        subject: if numbered { photo(stem(file)) } else { None },
+        split: None,
+        faces: vec![LabelledFace {
+            points: if options.all_68 { points } else { fifteen.to_vec() },
+            square: Square::Given(square),
+        }],
+    })
 }
 
-/// Reads the faces of `.pts` files, pictures in parallel.
-pub(super) fn load(folder: &Path, files: &[PathBuf], options: Options) -> Result<Dataset> {
-    let schema =
-        if options.all_68 { Schema::from_names(&names_of_68()) } else { Schema::from_names(&KAGGLE_KEYPOINTS) };
-    let mut data = Dataset { schema: schema?, faces: vec![], skipped: vec![] };
-    let named = |file: &PathBuf| read(file, folder, options).map_err(|why| format!("{}: {why}", file.display()));
-    for face in files.par_iter().map(named).collect::<Vec<_>>() {
-        keep(face, options, &mut data)?;
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Reads the faces of `.pts` files.
+pub(super) fn labels(folder: &Path, files: &[PathBuf], options: &Options) -> Result<Labels> {
+    let schema = if options.all_68 { Schema::from_names(&names_of_68())? } else { Schema::kaggle() };
+    let mut labels =
+        Labels { format: "pictures with .pts files", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let numbered = are_faces_numbered(&files.iter().map(|f| stem(f)).collect::<Vec<_>>());
+    for file in files {
+        let picture = read(file, folder, numbered, options).map_err(|why| format!("{}: {why}", file.display()));
+        labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
     }
-    Ok(data)
+    Ok(labels)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::load;
     use super::*;
+    use crate::nets::SIDE;
 
     /// The shape of `to` in iBUG's numbers: Kaggle's mean shape where it has the point, else its middle.
     fn text(scale: f32, dx: f32) -> String {
         let mut points = vec![[48f32, 60.]; COUNT];
-        for (of, mean) in KAGGLE_FROM_68.iter().zip(KAGGLE_MEAN_SHAPE).rev() {
+        let usual = KAGGLE_KEYPOINTS.map(|name| usual_place(name).unwrap());
+        for (of, mean) in KAGGLE_FROM_68.iter().zip(usual).rev() {
             of.iter().for_each(|i| points[*i] = mean);
         }
         // The corners come after the centres, so put the centres' means right again: top and bottom points absorb it.
-        for (eye, mean) in [(&KAGGLE_FROM_68[0], KAGGLE_MEAN_SHAPE[0]), (&KAGGLE_FROM_68[1], KAGGLE_MEAN_SHAPE[1])] {
+        for (eye, mean) in [(&KAGGLE_FROM_68[0], usual[0]), (&KAGGLE_FROM_68[1], usual[1])] {
             for corner in [eye[0], eye[3]] {
                 let kaggle = KAGGLE_FROM_68.iter().position(|of| **of == [corner]).unwrap();
-                points[corner] = KAGGLE_MEAN_SHAPE[kaggle];
+                points[corner] = usual[kaggle];
             }
             let corners = [0, 1].map(|c| points[eye[0]][c] + points[eye[3]][c]);
             for i in [1, 2, 4, 5] {
@@ -260,8 +255,8 @@ mod tests {
         let dir = folder(&text(4., 200.));
         let data = load(dir.path().to_str().unwrap(), Options::default()).unwrap();
         let face = &data.faces[0];
-        assert_eq!((face.subject.as_str(), data.schema.keypoints.len()), ("photo", 15));
-        for (p, mean) in face.points.iter().zip(KAGGLE_MEAN_SHAPE) {
+        assert_eq!((face.name.as_str(), data.schema.keypoints.len()), ("below/photo_1.png", 15));
+        for (p, mean) in face.points.iter().zip(KAGGLE_KEYPOINTS.map(|name| usual_place(name).unwrap())) {
             assert!((p[0] - mean[0]).abs() < 0.01 && (p[1] - mean[1]).abs() < 0.01, "{p:?} {mean:?}");
             let [x, y] = face.to_picture.then(face.to_file).apply(*p);
             assert!((x - 200. - 4. * mean[0]).abs() < 0.05 && (y - 4. * mean[1]).abs() < 0.05, "{x} {y} {mean:?}");
@@ -332,6 +327,17 @@ mod tests {
         let dir = folder(&good);
         std::fs::remove_file(dir.path().join("below/photo_1.png")).unwrap();
         let text = load(dir.path().to_str().unwrap(), Options::default()).unwrap_err().to_string();
-        assert!(text.contains("no picture of the same name"), "{text}");
+        assert!(text.contains("expected a picture of the same name"), "{text}");
+    }
+
+    #[test]
+    fn numbers_at_the_end_of_names_are_faces_only_where_they_begin_anew() {
+        let numbered = |stems: &[&str]| are_faces_numbered(&stems.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+        assert!(numbered(&["photo0_1", "photo0_2", "photo1_1", "photo1_2", "134212_1"]));
+        assert!(!numbered(&["image_0001", "image_0002", "image_0003"]));
+        assert!(!numbered(&["indoor_001", "indoor_002"]));
+        assert!(!numbered(&["frame_1", "frame_2", "frame_3"]));
+        let both: Vec<String> = (1..30).flat_map(|i| [format!("left_{i}"), format!("right_{i}")]).collect();
+        assert!(!are_faces_numbered(&both));
     }
 }

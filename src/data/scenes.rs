@@ -5,7 +5,9 @@
 //! than one face are left out, because the boxes of the others are not known well. For training, [`compose`] makes scenes of
 //! these: faces of any size and roll, before pictures without a face.
 
-use super::folder::{read_rows, Row};
+use super::folder::{rows, Named};
+use super::photo::GreyReader;
+use super::text::Table;
 use super::{Dataset, Face, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::{Affine, CropBox};
@@ -15,7 +17,7 @@ use crate::schema::Schema;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The corners of a box, in the order of its keypoints.
 pub const CORNERS: [&str; 4] = ["top_left", "top_right", "bottom_right", "bottom_left"];
@@ -25,12 +27,20 @@ const EMPTY_WEIGHT: f32 = 5.;
 
 const MIDDLE: f32 = (SIDE as f32 - 1.) / 2.;
 
-pub(super) fn load(csv: &Path, options: Options) -> Result<Dataset> {
-    let (faces, skipped) = read_rows(csv, scene, options)?;
+pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
+    let folder = csv.parent().unwrap_or(Path::new(""));
+    let (listed, mut skipped) = rows(Table::open(csv)?, options, |row| Listed::read(row, folder))?;
+    let mut faces = Vec::new();
+    for face in
+        listed.into_par_iter().map_init(GreyReader::default, |reader, listed| listed.face(reader)).collect::<Vec<_>>()
+    {
+        faces.extend(options.keep(face, &mut skipped)?);
+    }
     if faces.is_empty() {
         return Err(Error::Data(format!("{}: no picture with one face or none", csv.display())));
     }
-    let mut data = Dataset { schema: Schema::from_names(&CORNERS)?, faces, skipped };
+    let schema = Schema::from_names(&CORNERS)?;
+    let mut data = Dataset { schema, faces, skipped, warnings: vec![], format: "whole pictures with boxes" };
     // The page's sample must be found too, and drawn pictures at large are not far from it.
     data.faces.extend((0..DRAWN).into_par_iter().map(drawn).collect::<Result<Vec<_>>>()?);
     Ok(data)
@@ -60,37 +70,57 @@ fn drawn(seed: u64) -> Result<Face> {
     })
 }
 
-fn scene(row: &Row) -> std::result::Result<Option<Face>, String> {
-    let faces = row.number("n_faces")?.ok_or("column 'n_faces' is empty")?;
-    if faces > 1. {
-        return Ok(None);
-    }
-    let file = row.text("file").ok_or("column 'file' is empty")?;
-    let picture = Gray::read(&row.folder().join(file)).map_err(|why| format!("column 'file': {why}"))?;
-    let (w, h) = (picture.width as f32, picture.height as f32);
-    let frame = CropBox { x: (w - 1.) / 2., y: (h - 1.) / 2., size: w.max(h), roll: 0. };
-    let to_picture = frame.crop_to_frame(SIDE);
-    let inverse = to_picture.inverse().ok_or("the picture is too small")?;
-    let mut points = Vec::new();
-    if faces == 1. {
-        let number = |column: &str| row.number(column)?.ok_or(format!("column '{column}' is empty"));
-        let face = CropBox { x: number("box_cx")?, y: number("box_cy")?, size: number("box_size")?, roll: 0. };
-        if face.size <= 0. {
-            return Err(format!("column 'box_size': expected more than 0, found {}", face.size));
+/// A row: a picture with one face or none.
+struct Listed {
+    line: String,
+    file: PathBuf,
+    name: String,
+    source: String,
+    subject: String,
+    split: Option<Split>,
+    face: Option<CropBox>,
+}
+
+impl Listed {
+    /// Nothing for a picture with more faces than one.
+    fn read(row: &Named, folder: &Path) -> std::result::Result<Option<Self>, String> {
+        let faces = row.number("n_faces")?.ok_or("column 'n_faces': expected a number, found none")?;
+        if faces > 1. {
+            return Ok(None);
         }
-        points = face.corners().map(|p| inverse.apply(p)).to_vec();
+        let name = row.needed("file")?;
+        let face = row.square()?;
+        if faces == 1. && face.is_none() {
+            return Err("columns 'box_cx', 'box_cy', 'box_size': expected the box of the face, found none".into());
+        }
+        Ok(Some(Self {
+            line: row.line(),
+            file: folder.join(name),
+            name: name.to_string(),
+            source: row.text("source")?.unwrap_or("scenes").to_string(),
+            subject: row.text("subject")?.unwrap_or(name).to_string(),
+            split: row.split()?,
+            face: face.filter(|_| faces == 1.),
+        }))
     }
-    Ok(Some(Face {
-        name: file.to_string(),
-        source: row.text("source").unwrap_or("scenes").to_string(),
-        subject: row.text("subject").unwrap_or(file).to_string(),
-        split: row.text("split").map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))?,
-        weight: if points.is_empty() { EMPTY_WEIGHT } else { 1. },
-        picture,
-        to_picture,
-        to_file: Affine::IDENTITY,
-        points,
-    }))
+
+    fn face(self, reader: &mut GreyReader) -> std::result::Result<Face, String> {
+        let (picture, _) = reader.read(&self.file).map_err(|why| format!("{}: {why}", self.line))?;
+        let to_picture = crate::track::whole_frame(picture.width as f32, picture.height as f32).crop_to_frame(SIDE);
+        let inverse = to_picture.inverse().ok_or_else(|| format!("{}: the picture is too small", self.line))?;
+        let points = self.face.map_or(vec![], |face| face.corners().map(|p| inverse.apply(p)).to_vec());
+        Ok(Face {
+            name: self.name,
+            source: self.source,
+            subject: self.subject,
+            split: self.split,
+            weight: if points.is_empty() { EMPTY_WEIGHT } else { 1. },
+            picture,
+            to_picture,
+            to_file: Affine::IDENTITY,
+            points,
+        })
+    }
 }
 
 /// The least side of a face's box in a scene, pixels: an eighth of the short side of a 4:3 frame. Smaller ones are grains.
@@ -274,7 +304,8 @@ mod tests {
             to_file: Affine::IDENTITY,
             points: if white { face.corners().to_vec() } else { vec![] },
         };
-        Dataset { schema: Schema::from_names(&CORNERS).unwrap(), faces: vec![make(true), make(false)], skipped: vec![] }
+        let (schema, faces) = (Schema::from_names(&CORNERS).unwrap(), vec![make(true), make(false)]);
+        Dataset { schema, faces, skipped: vec![], warnings: vec![], format: "" }
     }
 
     #[test]

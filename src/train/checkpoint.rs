@@ -151,9 +151,15 @@ impl State {
         let saved = Config::settle(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
         // When a run ends does not change its numbers, and where it is computed only their last digits.
         let (seconds, patience, device) = (config.seconds, config.patience, config.device.clone());
-        let saved = Config { seconds, patience, device, ..saved };
+        // Where the data lies neither; whether it is the same is for whoever has read it.
+        let (data, content) = (config.data.clone(), config.content.clone());
+        let saved = Config { seconds, patience, device, data, content, ..saved };
         if let Some((key, ours, theirs)) = config.difference(&saved) {
-            return Err(bad(format!("was trained with {key} = {theirs}, the run's settings say {ours}")));
+            let how = match key.as_str() {
+                "epochs" => "; its schedule ends there: for more, begin another run with train --init and this run's best.safetensors",
+                _ => "",
+            };
+            return Err(bad(format!("was trained with {key} = {theirs}, the run's settings say {ours}{how}")));
         }
         let step = text("step")?.parse().map_err(|e| bad(format!("step: {e}")))?;
         let history = serde_json::from_str(text("history")?).map_err(|e| bad(format!("history: {e}")))?;
@@ -173,12 +179,20 @@ impl State {
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all. A link stays a link: what it leads to is written. Devices and pipes are written to, because
+/// nothing can take their place.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
+    let shown = path;
+    let target = std::fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
+    if path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        let write = || std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
+        return write().map_err(Error::io(shown));
+    }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
@@ -190,6 +204,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     write().map_err(|e| {
         let _ = std::fs::remove_file(&temporary);
-        Error::io(path)(e)
+        Error::io(shown)(e)
     })
 }

@@ -17,6 +17,8 @@ pub struct Score {
     pub failure_pct: f64,
     /// NME of each keypoint, percent.
     pub per_keypoint: BTreeMap<String, f64>,
+    /// What 100 % of an error is, in words.
+    pub unit: &'static str,
     /// NME of each face, percent, in order.
     #[serde(skip)]
     pub each: Vec<f64>,
@@ -70,6 +72,7 @@ impl Score {
             nme_pct: mean(each.iter().sum(), each.len()),
             failure_pct: 100. * mean(each.iter().filter(|e| **e > FAILURE_PCT).count() as f64, each.len()),
             per_keypoint: named.map(|(name, (sum, n))| (name.clone(), 100. * mean(sum, n))).collect(),
+            unit: schema.unit_name(),
             each,
         }
     }

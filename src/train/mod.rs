@@ -16,7 +16,7 @@ pub mod report;
 pub mod settings;
 
 use crate::data::augment::{Augment, Batch};
-use crate::data::{Dataset, Split};
+use crate::data::{Content, Dataset, Face, Split};
 use crate::error::{Error, Result};
 use crate::nets::layers::Mode;
 use crate::nets::{Net, NetConfig, Output, SIDE};
@@ -60,6 +60,8 @@ pub struct Config {
     pub skip_bad_rows: bool,
     /// Keep the 68 points of `.pts` files.
     pub all_68: bool,
+    /// Keypoints that trade places in a mirror image, as `LEFT=RIGHT`, in place of those that the file or the names pair.
+    pub pairs: Vec<String>,
     /// The keypoints of a specialist, trained on all rows that have them; empty for all keypoints.
     pub keypoints: Vec<String>,
     /// Weights file to start from; empty for weights from the seed.
@@ -71,6 +73,7 @@ pub struct Config {
     /// Epochs without a better one after which the run ends; 0 for never.
     pub patience: usize,
     /// Seconds after which no further epoch begins; 0 for no limit.
+    #[serde(deserialize_with = "number")]
     pub seconds: f64,
     /// Where the steps are computed, see [`Device`].
     pub device: String,
@@ -90,6 +93,8 @@ pub struct Config {
     pub augment: Augment,
     /// Specialists: the keypoints of each, by its name. Empty for one net.
     pub groups: std::collections::BTreeMap<String, Vec<String>>,
+    /// What the data was when the run began.
+    pub content: Content,
 }
 
 impl Config {
@@ -105,6 +110,7 @@ impl Config {
             complete_rows: false,
             skip_bad_rows: false,
             all_68: false,
+            pairs: vec![],
             keypoints: vec![],
             init: String::new(),
             seed: 42,
@@ -120,6 +126,7 @@ impl Config {
             optimizer: Optimizer::AdamW { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 },
             augment: Augment::default(),
             groups: Default::default(),
+            content: Content::default(),
         };
         if name == "compact" {
             return Ok(base);
@@ -157,13 +164,21 @@ impl Config {
     }
 
     /// How the data is read.
-    pub fn options(&self) -> crate::data::Options {
-        crate::data::Options {
+    ///
+    /// # Errors
+    /// A pair that is not `LEFT=RIGHT`.
+    pub fn options(&self) -> Result<crate::data::Options> {
+        let pair = |pair: &String| {
+            let both = pair.split_once('=').map(|(a, b)| (a.trim().to_string(), b.trim().to_string()));
+            both.ok_or_else(|| Error::Config(format!("pairs: expected LEFT=RIGHT, found '{pair}'")))
+        };
+        Ok(crate::data::Options {
             // A specialist's rows need its own keypoints only.
             complete_rows: self.complete_rows && self.keypoints.is_empty(),
             skip_bad_rows: self.skip_bad_rows,
             all_68: self.all_68,
-        }
+            pairs: self.pairs.iter().map(pair).collect::<Result<_>>()?,
+        })
     }
 
     /// Why a run with these epochs behind it is over; nothing where it goes on.
@@ -340,17 +355,27 @@ pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
     /// Mean of the batches' losses.
+    #[serde(deserialize_with = "number")]
     pub train_loss: f64,
     /// On the validation people: RMSE a coordinate in pixels of the crop.
+    #[serde(deserialize_with = "number")]
     pub valid_rmse_px: f64,
     /// On the validation people: mean error by the distance of the outer eye corners, percent.
+    #[serde(deserialize_with = "number")]
     pub valid_nme_pct: f64,
     /// At the epoch's end.
     pub learning_rate: f32,
     /// Training alone.
+    #[serde(deserialize_with = "number")]
     pub samples_per_second: f64,
     /// Since the run began, without pauses.
+    #[serde(deserialize_with = "number")]
     pub seconds: f64,
+}
+
+/// JSON writes what is not a number as null; nothing that was computed may become unreadable for it.
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// What the run tells while it goes on.
@@ -406,6 +431,33 @@ fn batch_maker(config: &Config) -> fn(&Dataset, &[usize], &Augment, &mut ChaCha8
 /// Most samples that batch norms are settled on, where a run starts from a weights file.
 const SETTLE: usize = 512;
 
+/// The faces to train on and those to validate on.
+///
+/// # Errors
+/// A side without a picture or without a labelled keypoint, and what to do.
+pub fn splits(config: &Config, data: &Dataset) -> Result<[Vec<usize>; 2]> {
+    let bad = |what: String| Err(Error::Data(format!("{}: {what}", config.data)));
+    let sides = [(Split::Train, "train", "train on"), (Split::Val, "val", "validate")];
+    let [train, valid] = sides.map(|(split, ..)| data.split(split, config.seed));
+    for (indices, (_, split, what)) in [&train, &valid].into_iter().zip(sides) {
+        let faces: Vec<&Face> = indices.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
+        if faces.is_empty() && data.faces.iter().all(|f| f.split.is_some()) {
+            return bad(format!(
+                "expected rows with split '{split}' to {what}, found none; without the column 'split', a fifth of the subjects validate"
+            ));
+        }
+        if faces.is_empty() {
+            let subjects: std::collections::BTreeSet<&str> = data.faces.iter().map(|f| f.subject.as_str()).collect();
+            return bad(format!("expected faces of two subjects or more, some to {what}, found {}", subjects.len()));
+        }
+        if faces.iter().all(|f| f.points.iter().flatten().all(|v| !v.is_finite())) {
+            let n = faces.len();
+            return bad(format!("expected labelled keypoints, but none of the {n} pictures to {what} has a keypoint"));
+        }
+    }
+    Ok([train, valid])
+}
+
 /// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with its score and whether it
 /// is the best so far. Returns false if it was stopped.
 ///
@@ -418,15 +470,7 @@ pub fn run(
     progress: &dyn Progress,
     mut save: impl FnMut(&State, &Score, bool) -> Result<()>,
 ) -> Result<bool> {
-    let (train, valid) = (data.split(Split::Train, config.seed), data.split(Split::Val, config.seed));
-    if train.is_empty() || !valid.iter().any(|i| data.faces[*i].is_face()) {
-        return Err(Error::Data(format!(
-            "{}: {} faces to train on, {} to validate",
-            config.data,
-            train.len(),
-            valid.len()
-        )));
-    }
+    let [train, valid] = splits(config, data)?;
     let device: Device = config.device.parse()?;
     let keypoints = data.schema.len();
     if state.step == 0 && !config.init.is_empty() {
@@ -645,6 +689,46 @@ mod tests {
         (config.patience, config.seconds) = (0, 20.);
         assert_eq!(config.end(&history(&[3.])), None);
         assert_eq!(config.end(&history(&[3., 2.])), Some(End::Time));
+    }
+
+    #[test]
+    fn a_history_with_a_value_that_is_no_number_is_read_back() {
+        let (config, data) = small(1);
+        let mut state = State::new(&config, data.schema.len()).unwrap();
+        run(&config, &data, &mut state, &Quiet, |_, _, _| Ok(())).unwrap();
+        state.history[0].valid_nme_pct = f64::NAN;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("last.ckpt");
+        state.save(&file, &config).unwrap();
+        for history in [State::history(&file).unwrap(), State::load(&file, &config, 15).unwrap().history] {
+            assert!(history[0].valid_nme_pct.is_nan() && history[0].train_loss == state.history[0].train_loss);
+        }
+    }
+
+    #[test]
+    fn a_side_without_faces_or_labels_is_told_before_the_first_epoch() {
+        let (config, data) = small(1);
+        let error = |change: &dyn Fn(usize, &mut Face)| {
+            let mut data = data.clone();
+            data.faces.iter_mut().enumerate().for_each(|(i, f)| change(i, f));
+            splits(&config, &data).unwrap_err().to_string()
+        };
+        let text = error(&|_, f| f.split = Some(Split::Train));
+        assert!(text.contains("expected rows with split 'val' to validate, found none"), "{text}");
+        let text = error(&|_, f| (f.split, f.subject) = (None, "one".into()));
+        assert!(text.contains("faces of two subjects or more"), "{text}");
+        let text = error(&|i, f| {
+            if i >= 16 {
+                f.points.fill([f32::NAN; 2])
+            }
+        });
+        assert!(text.contains("none of the 4 pictures to validate has a keypoint"), "{text}");
+        let text = error(&|i, f| {
+            if i < 16 {
+                f.points.fill([f32::NAN; 2])
+            }
+        });
+        assert!(text.contains("none of the 16 pictures to train on has a keypoint"), "{text}");
     }
 
     #[test]

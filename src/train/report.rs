@@ -20,33 +20,55 @@ fn plot_error<E: std::fmt::Display>(e: E) -> Error {
 /// A line of a chart: its name, colour and points.
 type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
-fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: &[Line]) -> Result<String> {
+/// What a chart shows: its title, the names of its axes, and their ranges.
+struct Axes<'a> {
+    title: &'a str,
+    names: [&'a str; 2],
+    x: (f64, f64),
+    y: (f64, f64),
+}
+
+/// Charts of lines, one below the other.
+fn charts(charts: &[(Axes, Vec<Line>)]) -> Result<String> {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 * charts.len() as u32)).into_drawing_area();
         area.fill(&WHITE).map_err(plot_error)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 20))
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(52)
-            .build_cartesian_2d(range.0..range.1, 0f64..top)
-            .map_err(plot_error)?;
-        chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw().map_err(plot_error)?;
-        for (name, colour, points) in lines {
-            let colour = *colour;
-            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
-            let drawn = chart.draw_series(line).map_err(plot_error)?;
-            drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        for (area, (axes, lines)) in area.split_evenly((charts.len(), 1)).iter().zip(charts) {
+            draw(area, axes, lines)?;
         }
-        // Where the lines do not end.
-        let high = lines.iter().filter_map(|l| l.2.last()).all(|(_, end)| *end > 0.4 * top);
-        let corner = if high { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
-        let mut labels = chart.configure_series_labels();
-        labels.position(corner).border_style(BLACK).background_style(WHITE).draw().map_err(plot_error)?;
         area.present().map_err(plot_error)?;
     }
     Ok(svg)
+}
+
+fn draw(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, axes: &Axes, lines: &[Line]) -> Result<()> {
+    let ((left, right), (bottom, top)) = (axes.x, axes.y);
+    let mut chart = ChartBuilder::on(area)
+        .caption(axes.title, ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(52)
+        .build_cartesian_2d(left..right, bottom..top)
+        .map_err(plot_error)?;
+    let [x, y] = axes.names;
+    chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw().map_err(plot_error)?;
+    for (name, colour, points) in lines {
+        let colour = *colour;
+        // A value that is no number has no place.
+        let points = points.iter().copied().filter(|p| p.1.is_finite());
+        let drawn = chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).map_err(plot_error)?;
+        drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+    }
+    // Where the lines do not end.
+    let high = lines.iter().filter_map(|l| l.2.last()).all(|(_, end)| *end > bottom + 0.4 * (top - bottom));
+    let corner = if high { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
+    let mut labels = chart.configure_series_labels();
+    labels.position(corner).border_style(BLACK).background_style(WHITE).draw().map_err(plot_error)
+}
+
+fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: Vec<Line>) -> Result<String> {
+    charts(&[(Axes { title, names: [x, y], x: range, y: (0., top) }, lines)])
 }
 
 /// `metrics.csv`: a line an epoch. The last two columns are the machine's speed, the others are the same on every run.
@@ -66,28 +88,32 @@ pub fn table(names: &[&String], score: &Score) -> String {
     for name in names {
         text += &format!("{name:28} {:7.2}\n", score.per_keypoint[*name]);
     }
-    text + &format!("{}\n", summary(score))
+    text + &format!("{}\n100 % is {}\n", summary(score), score.unit)
 }
 
 /// The error of all keypoints in a line.
 pub fn summary(score: &Score) -> String {
     let Score { n, rmse_px, nme_pct, failure_pct, .. } = score;
-    format!("{n} faces: RMSE {rmse_px:.3} px, NME {nme_pct:.2} %, failures {failure_pct:.2} %")
+    let faces = if *n == 1 { "face" } else { "faces" };
+    format!("{n} {faces}: RMSE {rmse_px:.3} px, NME {nme_pct:.2} %, failures {failure_pct:.2} %")
 }
 
 /// The highest value to show: the first epochs of a long run are far off, so it is scaled to what most of the run shows.
 fn top(lines: &[Line]) -> f64 {
-    let mut heights: Vec<f64> = lines.iter().flat_map(|(_, _, l)| l.iter().map(|p| p.1)).collect();
+    let mut heights: Vec<f64> =
+        lines.iter().flat_map(|(_, _, l)| l.iter().map(|p| p.1)).filter(|h| h.is_finite()).collect();
     heights.sort_by(f64::total_cmp);
     heights.get(heights.len() * 9 / 10).copied().unwrap_or(1.).max(0.1) * 1.5
 }
 
-/// Training error (where the loss is one in pixels) and validation RMSE and NME by epoch.
+/// Validation RMSE and NME by epoch, and the training beside them: its error where the loss is one in pixels, otherwise the loss
+/// itself in a chart below, because it has another unit.
 ///
 /// # Errors
 /// Only from the plotting library.
 pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     let line = |f: &dyn Fn(&Epoch) -> f64| history.iter().map(|e| (e.epoch as f64, f(e))).collect::<Vec<_>>();
+    let epochs = (1., history.len().max(2) as f64);
     let mut lines = vec![
         ("validation RMSE, px", RED, line(&|e| e.valid_rmse_px)),
         ("validation NME, %", BLUE, line(&|e| e.valid_nme_pct)),
@@ -95,8 +121,20 @@ pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     if loss == Loss::Mse {
         lines.push(("training RMSE, px", BLACK, line(&|e| e.train_loss.sqrt() * SIDE as f64 / 2.)));
     }
-    let top = top(&lines);
-    chart("Learning curves", "epoch", "error", (1., history.len().max(2) as f64), top, &lines)
+    let axes = Axes { title: "Learning curves", names: ["epoch", "error"], x: epochs, y: (0., top(&lines)) };
+    let mut all = vec![(axes, lines)];
+    if loss != Loss::Mse {
+        let training = line(&|e| e.train_loss);
+        // A likelihood may be below 0; the first epochs of a long run would leave no height for the others.
+        let mut heights: Vec<f64> = training.iter().map(|p| p.1).filter(|h| h.is_finite()).collect();
+        heights.sort_by(f64::total_cmp);
+        let at = |share: usize| heights.get((heights.len() * share / 100).min(heights.len().saturating_sub(1)));
+        let (low, high) = (at(0).copied().unwrap_or(0.), at(95).copied().unwrap_or(1.));
+        let room = 0.1 * (high - low).max(0.1);
+        let axes = Axes { title: "Training", names: ["epoch", "loss"], x: epochs, y: (low - room, high + room) };
+        all.push((axes, vec![("training loss", BLACK, training)]));
+    }
+    charts(&all)
 }
 
 /// Validation RMSE of several runs by the minutes they trained.
@@ -112,7 +150,8 @@ pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
     let lines: Vec<Line> =
         runs.iter().enumerate().map(|(i, (name, history))| (name.as_str(), colour(i), of(history))).collect();
     let end = lines.iter().filter_map(|l| Some(l.2.last()?.0)).fold(1e-3, f64::max);
-    chart("Learning curves", "minutes of training", "validation RMSE, px", (0., end), top(&lines), &lines)
+    let top = top(&lines);
+    chart("Learning curves", "minutes of training", "validation RMSE, px", (0., end), top, lines)
 }
 
 /// The share of faces whose NME is below each value up to 15 %.
@@ -122,23 +161,70 @@ pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
 pub fn cumulative_error(each: &[f64]) -> Result<String> {
     let share = |e: f64| 100. * each.iter().filter(|v| **v <= e).count() as f64 / each.len().max(1) as f64;
     let points = (0..=150).map(|i| (f64::from(i) / 10., share(f64::from(i) / 10.))).collect();
-    chart("Cumulative error", "NME, %", "faces, %", (0., 15.), 100., &[("faces within", BLUE, points)])
+    chart("Cumulative error", "NME, %", "faces, %", (0., 15.), 100., vec![("faces within", BLUE, points)])
 }
 
 /// A face of a sheet: picture, labels and predictions in its pixels.
 pub type Cell = (Gray, Vec<[f32; 2]>, Vec<[f32; 2]>);
 
-/// A sheet of faces at `zoom` times their size with labels (green, where there are any) and predictions (red).
+/// A sheet of faces at `zoom` times their size with labels (green, where there are any) and predictions (red), and a legend below.
 pub fn sheet(faces: &[Cell], columns: usize, zoom: usize) -> RgbImage {
     let side = faces.first().map_or(1, |f| f.0.width.max(f.0.height)) * zoom;
+    let columns = columns.min(faces.len()).max(1);
     let rows = faces.len().div_ceil(columns);
-    let mut out = RgbImage::new((columns * side) as u32, (rows * side) as u32);
+    let size = [(columns * side).max(LEGEND_WIDTH), rows * side + LEGEND_HEIGHT].map(|s| s as u32);
+    let mut out = RgbImage::from_pixel(size[0], size[1], Rgb([255; 3]));
     for (i, (picture, labels, found)) in faces.iter().enumerate() {
         let (x0, y0) = ((i % columns * side) as f32, (i / columns * side) as f32);
         let cell = annotate(picture, zoom, labels, found);
         image::imageops::overlay(&mut out, &cell, x0 as i64, y0 as i64);
     }
+    let y = (rows * side) as u32 + LEGEND_HEIGHT as u32 / 2;
+    let predicted = faces.iter().any(|f| !f.2.is_empty());
+    for (i, (name, colour)) in
+        [("label", LABEL), ("prediction", FOUND)].into_iter().enumerate().take(1 + usize::from(predicted))
+    {
+        let x = 12 + 66 * i as u32;
+        dot(&mut out, [x as f32, y as f32], 4., colour);
+        for (n, letter) in name.chars().enumerate() {
+            write_letter(&mut out, x + 9 + 6 * n as u32, y - 4, letter);
+        }
+    }
     out
+}
+
+/// Green of labels and red of predictions.
+const LABEL: [u8; 3] = [60, 220, 90];
+const FOUND: [u8; 3] = [255, 60, 60];
+
+const LEGEND_HEIGHT: usize = 20;
+const LEGEND_WIDTH: usize = 168;
+
+/// The letters of the legend, 5 x 9 pixels, a bit a pixel; a font would be larger than the program's nets.
+const LETTERS: [(char, [u8; 9]); 12] = [
+    ('a', [0, 0, 14, 1, 15, 17, 15, 0, 0]),
+    ('b', [16, 16, 30, 17, 17, 17, 30, 0, 0]),
+    ('c', [0, 0, 14, 17, 16, 17, 14, 0, 0]),
+    ('d', [1, 1, 15, 17, 17, 17, 15, 0, 0]),
+    ('e', [0, 0, 14, 17, 31, 16, 14, 0, 0]),
+    ('i', [4, 0, 12, 4, 4, 4, 14, 0, 0]),
+    ('l', [12, 4, 4, 4, 4, 4, 14, 0, 0]),
+    ('n', [0, 0, 30, 17, 17, 17, 17, 0, 0]),
+    ('o', [0, 0, 14, 17, 17, 17, 14, 0, 0]),
+    ('p', [0, 0, 30, 17, 17, 17, 30, 16, 16]),
+    ('r', [0, 0, 22, 25, 16, 16, 16, 0, 0]),
+    ('t', [8, 8, 28, 8, 8, 9, 6, 0, 0]),
+];
+
+fn write_letter(picture: &mut RgbImage, x0: u32, y0: u32, letter: char) {
+    let rows = LETTERS.iter().find(|(l, _)| *l == letter).map_or([0; 9], |(_, rows)| *rows);
+    for (y, row) in rows.into_iter().enumerate() {
+        for x in (0..5).filter(|x| row >> (4 - x) & 1 == 1) {
+            if let Some(pixel) = picture.get_pixel_mut_checked(x0 + x, y0 + y as u32) {
+                *pixel = Rgb([40; 3]);
+            }
+        }
+    }
 }
 
 /// A picture at `zoom` times its size with labels (green) and predictions (red).
@@ -151,9 +237,9 @@ pub fn annotate(picture: &Gray, zoom: usize, labels: &[[f32; 2]], found: &[[f32;
         Rgb([v, v, v])
     });
     let radius = (1.1 * z).max(2.);
-    for (points, colour) in [(labels, [60, 220, 90]), (found, [255, 60, 60])] {
+    for (points, colour, radius) in [(labels, LABEL, radius), (found, FOUND, radius / 1.5)] {
         for p in points.iter().filter(|p| p[0].is_finite()) {
-            dot(&mut out, to_zoomed.apply(*p), radius / if colour[0] == 60 { 1. } else { 1.5 }, colour);
+            dot(&mut out, to_zoomed.apply(*p), radius, colour);
         }
     }
     out
@@ -240,12 +326,47 @@ pub fn reliability_curve(said: &[(f32, bool)]) -> Result<String> {
     let share = |(mean, n, right)| (f64::from(mean), 100. * right as f64 / n as f64);
     let measured = by_confidence(said).into_iter().map(share).collect();
     let lines = [("as said", RGBColor(160, 160, 160), vec![(0., 0.), (1., 100.)]), ("measured", BLUE, measured)];
-    chart("Reliability", "confidence", "keypoints within 5 % of the eye distance, %", (0., 1.), 100., &lines)
+    chart("Reliability", "confidence", "keypoints within 5 % of the eye distance, %", (0., 1.), 100., lines.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn curves_show_the_training_for_every_loss_also_where_a_value_is_no_number() {
+        let epoch = |i: usize| Epoch {
+            epoch: i,
+            train_loss: 1. - i as f64,
+            valid_rmse_px: 3.,
+            valid_nme_pct: if i == 2 { f64::NAN } else { 4. },
+            learning_rate: 0.,
+            samples_per_second: 1.,
+            seconds: 1.,
+        };
+        let history: Vec<Epoch> = (1..6).map(epoch).collect();
+        for loss in [Loss::Mse, Loss::SmoothL1, Loss::Laplace] {
+            let svg = curves(&history, loss).unwrap();
+            assert!(svg.contains("training") && svg.contains("validation RMSE") && !svg.contains("NaN"), "{loss:?}");
+        }
+    }
+
+    #[test]
+    fn a_sheet_has_a_legend_and_no_black_rest() {
+        let cell = |found: bool| {
+            let points = vec![[20., 20.]];
+            let picture = Gray::new(40, 40, vec![128; 1600]).unwrap();
+            (picture, points.clone(), if found { points } else { vec![] })
+        };
+        let sheet = sheet(&[cell(true), cell(true), cell(true)], 2, 2);
+        assert_eq!((sheet.width(), sheet.height()), (168, 180));
+        assert!(sheet.pixels().all(|p| p.0 != [0; 3]));
+        let legend = |colour| sheet.enumerate_pixels().any(|(_, y, p)| y >= 160 && p.0 == colour);
+        assert!(legend(LABEL) && legend(FOUND) && legend([40; 3]));
+        for letter in "labelprediction".chars() {
+            assert!(LETTERS.iter().any(|(l, _)| *l == letter), "{letter}");
+        }
+    }
 
     #[test]
     fn calibrated_confidences_are_shares_of_right_keypoints() {

@@ -1,0 +1,665 @@
+//! `predict`: keypoints of pictures, as CSV, as COCO JSON, and drawn.
+//!
+//! Pictures flow one by one through threads that each read one, look at it, draw it and let it go; rows come out in the pictures'
+//! order as soon as they are known. A bad picture is told and passed over. With `--stream` the pictures are the frames of a clip:
+//! read by many threads, followed by one.
+
+use super::draw::{self, Folder};
+use super::nets::{Nets, Page, Seen};
+use super::{count, write_output};
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use face96::data::coco::{Annotation, Coco};
+use face96::data::photo::{self, GreyReader, Kind, Photo};
+use face96::data::{self, Face, Options};
+use face96::geometry::Affine;
+use face96::infer::Finder;
+use face96::nets::SIDE;
+use face96::picture::Gray;
+use face96::schema::Schema;
+use face96::track::{whole_frame, Frame, MAX_FACES};
+use face96::weights::Weights;
+use image::{ImageFormat, RgbImage};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub(super) struct PredictArgs {
+    /// Weights files, or run folders; specialists share out the keypoints
+    #[arg(long, required = true, num_args = 1..)]
+    weights: Vec<PathBuf>,
+    /// A picture, a folder of pictures, or labelled data as for train
+    #[arg(long)]
+    data: String,
+    /// Write a row a face: file, NAME_x and NAME_y in pixels of the picture as a viewer shows it, face (0: none), score, box, and
+    /// NAME_confidence; - is standard output
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Write COCO keypoints, which label tools open and train reads; - is standard output
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write annotated copies, in the format of each picture, to this folder
+    #[arg(long)]
+    draw: Option<PathBuf>,
+    /// Take each whole picture as the crop of a face, without looking for one
+    #[arg(long)]
+    crop: bool,
+    /// The pictures are the frames of a clip, so many a second: faces are followed and smoothed, and keep their numbers
+    #[arg(long, value_name = "FPS", conflicts_with = "crop", value_parser = frames_a_second)]
+    stream: Option<f64>,
+    /// Weights of the finder, for plain pictures [default: the one in this program]
+    #[arg(long)]
+    finder: Option<PathBuf>,
+    /// Faces of a plain picture, best first, a row each; 8 at most
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_FACES as i64))]
+    max_faces: u8,
+}
+
+fn frames_a_second(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.);
+    number.ok_or_else(|| format!("expected frames a second above 0, found '{text}'"))
+}
+
+/// The finder that the page uses, so that the program finds faces wherever it lies.
+const FINDER: &[u8] = include_bytes!("../../pkg/weights/finder.safetensors");
+
+/// Pixels of all the pictures that are open at once, so that many threads do not take more memory than few: five photos of 12
+/// million pixels, which take 4 to 7 bytes a pixel while they are read. One larger picture is read by itself.
+const OPEN_PIXELS: u64 = 60_000_000;
+
+/// What was seen in a picture.
+struct Look {
+    name: String,
+    size: [usize; 2],
+    faces: Vec<Seen>,
+    /// The finder took something for a face that the nets did not.
+    refused: bool,
+}
+
+pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
+    if args.csv.is_none() && args.draw.is_none() && args.json.is_none() {
+        bail!("nothing to write: give --csv FILE, --json FILE or --draw FOLDER");
+    }
+    let nets = Nets::load(&args.weights)?;
+    let data = Path::new(&args.data);
+    match plain_pictures(data)? {
+        Some(files) => {
+            let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+            guard(&args, &inputs)?;
+            pictures(&args, &nets, &files)
+        }
+        None if args.stream.is_some() => {
+            bail!("{}: --stream expects a folder of frames, found labelled data", args.data)
+        }
+        None => {
+            guard(&args, &[data, &data.join("labels.csv")])?;
+            labelled(&args, &nets)
+        }
+    }
+}
+
+/// The pictures of a path that is a picture, or a folder without a `labels.csv` alone; nothing for labelled data. What a folder has
+/// beside pictures is told.
+fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
+    if path.is_file() {
+        return match photo::kind_of_file(path) {
+            Some(Kind::Picture(_) | Kind::Foreign(_)) => Ok(Some(vec![path.to_path_buf()])),
+            _ => Ok(None),
+        };
+    }
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    let (mut files, mut others) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
+        let file = entry.with_context(|| path.display().to_string())?.path();
+        if photo::is_hidden(&file) || !file.is_file() {
+            continue;
+        }
+        // A file that is called a picture is one, or a bad one, which is told.
+        let kind = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        let called = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
+            .contains(&kind.as_str());
+        match photo::kind_of_file(&file) {
+            Some(Kind::Picture(_) | Kind::Foreign(_)) => files.push(file),
+            _ if called => files.push(file),
+            _ => others.push(file),
+        }
+    }
+    if files.is_empty() {
+        return Ok(None);
+    }
+    files.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    if let Some(first) = others.first() {
+        let name = first.file_name().unwrap_or_default().to_string_lossy();
+        eprintln!(
+            "{}: {} left out that {} no picture, such as {name}",
+            path.display(),
+            count(others.len(), "file"),
+            if others.len() == 1 { "is" } else { "are" }
+        );
+    }
+    Ok(Some(files))
+}
+
+/// A name by its words and numbers, so that frame 2 comes before frame 10.
+fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (mut parts, mut rest) = (Vec::new(), name.as_str());
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let end = rest[digits..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
+        parts.push((rest[..digits].to_string(), rest[digits..end].parse().unwrap_or(0)));
+        rest = &rest[end..];
+    }
+    (parts, path.to_path_buf())
+}
+
+/// No output replaces an input.
+fn guard(args: &PredictArgs, inputs: &[&Path]) -> Result<()> {
+    for output in [&args.csv, &args.json].into_iter().flatten().filter(|p| p.is_file()) {
+        let same = |input: &&Path| matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if inputs.iter().copied().chain(args.weights.iter().map(PathBuf::as_path)).any(|input| same(&input)) {
+            bail!("{}: is read by this very command: choose another file to write", output.display());
+        }
+    }
+    Ok(())
+}
+
+/// What is written: rows as they come, JSON at the end, drawings by whoever has the picture.
+struct Outputs<'a> {
+    schema: &'a Schema,
+    csv: Option<csv::Writer<Box<dyn Write>>>,
+    json: Option<(PathBuf, Coco)>,
+    drawn: Option<Folder>,
+    /// Whether standard output is for rows alone.
+    quiet: bool,
+}
+
+impl<'a> Outputs<'a> {
+    fn open<'n>(args: &PredictArgs, schema: &'a Schema, names: impl Iterator<Item = &'n str>) -> Result<Self> {
+        let drawn = args.draw.as_ref().map(|folder| Folder::open(folder, names)).transpose()?;
+        let standard = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+        let csv = match &args.csv {
+            None => None,
+            Some(path) => {
+                let out: Box<dyn Write> = match standard(&args.csv) {
+                    true => Box::new(std::io::stdout()),
+                    // Through links, into devices and pipes.
+                    false => Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?),
+                };
+                let mut writer = csv::Writer::from_writer(out);
+                writer.write_record(header(schema))?;
+                writer.flush()?;
+                Some(writer)
+            }
+        };
+        let json = args.json.clone().map(|path| (path, Coco::new(schema)));
+        Ok(Self { schema, csv, json, drawn, quiet: standard(&args.csv) || standard(&args.json) })
+    }
+
+    fn add(&mut self, look: &Look) -> Result<()> {
+        if let Some(writer) = &mut self.csv {
+            for row in rows(look, self.schema.len()) {
+                writer.write_record(row)?;
+            }
+            writer.flush()?;
+        }
+        if let Some((_, coco)) = &mut self.json {
+            let image = coco.add_image(&look.name, look.size);
+            for (i, face) in look.faces.iter().enumerate() {
+                let points = face.points.iter().map(|p| [p[0], p[1]]).collect::<Vec<_>>();
+                let scores = face.points.iter().map(|p| p[2]).collect();
+                let mut annotation = Annotation::new(image, &points, face.square);
+                annotation.score = Some(face.score);
+                annotation.keypoint_scores = Some(scores);
+                annotation.face = Some(number(face, i));
+                coco.add(annotation);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        if let Some((path, coco)) = self.json {
+            write_output(&path, coco.to_json()?.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns: points first, so that `train` reads the file back.
+fn header(schema: &Schema) -> Vec<String> {
+    let names = &schema.keypoints;
+    let mut header = vec!["file".to_string()];
+    header.extend(names.iter().flat_map(|n| [format!("{n}_x"), format!("{n}_y")]));
+    header.extend(["face", "score", "box_cx", "box_cy", "box_size", "box_roll"].map(String::from));
+    header.extend(names.iter().map(|n| format!("{n}_confidence")));
+    header
+}
+
+/// The number of a face: of its track, or of its place among those of its picture.
+fn number(face: &Seen, index: usize) -> u32 {
+    if face.track > 0 {
+        face.track
+    } else {
+        index as u32 + 1
+    }
+}
+
+/// A row a face; one without values where there is none.
+fn rows(look: &Look, keypoints: usize) -> Vec<Vec<String>> {
+    let empty = |n: usize| vec![String::new(); n];
+    if look.faces.is_empty() {
+        return vec![[vec![look.name.clone()], empty(2 * keypoints), vec!["0".into()], empty(5 + keypoints)].concat()];
+    }
+    let row = |(i, face): (usize, &Seen)| {
+        let mut row = vec![look.name.clone()];
+        row.extend(face.points.iter().flat_map(|p| [p[0], p[1]]).map(|v| format!("{v:.3}")));
+        row.push(number(face, i).to_string());
+        let b = face.square;
+        row.push(format!("{:.4}", face.score));
+        row.extend([b.x, b.y, b.size].map(|v| format!("{v:.3}")));
+        row.push(format!("{:.5}", b.roll));
+        row.extend(face.points.iter().map(|p| format!("{:.4}", p[2])));
+        row
+    };
+    look.faces.iter().enumerate().map(row).collect()
+}
+
+/// Labelled data: a look through each face's own crop.
+fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
+    let data = data::load(&args.data, Options::default())?;
+    data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
+    // Several faces may be of one picture, and rows have no file's name.
+    let mut taken = BTreeSet::new();
+    let names: Vec<String> = faces
+        .iter()
+        .map(|face| {
+            let name = Path::new(&face.name.replace('/', "_")).with_extension("").display().to_string();
+            let free = (1..).map(|n| if n == 1 { format!("{name}.png") } else { format!("{name}-{n}.png") });
+            let name = free.into_iter().find(|n| !taken.contains(n)).expect("one of infinitely many");
+            taken.insert(name.clone());
+            name
+        })
+        .collect();
+    let mut outputs = Outputs::open(args, &nets.schema, names.iter().map(String::as_str))?;
+    let chunk = faces.len().div_ceil(rayon::current_num_threads()).max(1);
+    let part = |(faces, names): (&[&Face], &[String])| -> Result<Vec<Look>> {
+        let mut page = Page::new(nets, 1)?;
+        let mut looks = Vec::new();
+        for (face, name) in faces.iter().zip(names) {
+            let mut seen = page.look_at(&face.picture, face.to_picture)?;
+            if let Some(folder) = &outputs.drawn {
+                let labels: Vec<_> = face.points.iter().map(|p| face.to_picture.apply(*p)).collect();
+                folder.write(name, enlarged(&face.picture, &nets.schema, &seen, &labels), ImageFormat::Png)?;
+            }
+            for p in &mut seen.points {
+                let [x, y] = face.to_file.apply([p[0], p[1]]);
+                *p = [x, y, p[2]];
+            }
+            let corners = seen.square.corners().map(|p| face.to_file.apply(p));
+            seen.square = face96::geometry::CropBox::of_corners(&corners);
+            let size = [face.picture.width, face.picture.height];
+            looks.push(Look { name: face.name.clone(), size, faces: vec![seen], refused: false });
+        }
+        Ok(looks)
+    };
+    let parts = faces.par_chunks(chunk).zip(names.par_chunks(chunk)).map(part).collect::<Result<Vec<_>>>()?;
+    for look in parts.iter().flatten() {
+        outputs.add(look)?;
+    }
+    tell(&outputs, &count(faces.len(), "face"));
+    outputs.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(outputs: &Outputs, text: &str) {
+    if outputs.quiet {
+        eprintln!("{text}");
+    } else {
+        println!("{text}");
+    }
+}
+
+/// Small pictures are drawn on at several times their size.
+fn enlarged(picture: &Gray, schema: &Schema, seen: &Seen, labels: &[[f32; 2]]) -> RgbImage {
+    let zoom = (320 / picture.width.max(1)).clamp(1, 4) as f32;
+    let map = Affine::similarity(zoom, 0.).then(Affine::translation((zoom - 1.) / 2., (zoom - 1.) / 2.));
+    let mut out =
+        RgbImage::from_fn((picture.width as f32 * zoom) as u32, (picture.height as f32 * zoom) as u32, |x, y| {
+            let v = picture.sample((x as f32 + 0.5) / zoom - 0.5, (y as f32 + 0.5) / zoom - 0.5) as u8;
+            image::Rgb([v; 3])
+        });
+    let mut seen = seen.clone();
+    seen.square.size *= zoom;
+    for p in &mut seen.points {
+        let [x, y] = map.apply([p[0], p[1]]);
+        *p = [x, y, p[2]];
+    }
+    let labels: Vec<_> = labels.iter().map(|p| map.apply(*p)).collect();
+    draw::faces(&mut out, schema, &[seen], &labels);
+    out
+}
+
+/// A picture that was read, and the room it takes until it is dropped.
+struct Opened<'a> {
+    grey: Gray,
+    /// Where it will be drawn on.
+    photo: Option<Photo>,
+    _room: Room<'a>,
+}
+
+/// Who looks at pictures: nets and finder of one thread.
+struct Looker<'a> {
+    page: Page<'a>,
+    finder: Finder,
+    crop: bool,
+}
+
+impl<'a> Looker<'a> {
+    fn new(args: &PredictArgs, nets: &'a Nets, finder: &Weights) -> Result<Self> {
+        Ok(Self { page: Page::new(nets, args.max_faces.into())?, finder: Finder::new(finder)?, crop: args.crop })
+    }
+
+    /// Looks at a picture, draws what it saw where that is wanted, and lets the picture go.
+    fn look(
+        &mut self,
+        opened: Opened,
+        name: String,
+        frame: Frame,
+        drawn: Option<&Folder>,
+        schema: &Schema,
+    ) -> Result<Look> {
+        let Opened { grey, photo, _room } = opened;
+        let size = [grey.width, grey.height];
+        let whole = whole_frame(size[0] as f32, size[1] as f32).crop_to_frame(SIDE);
+        let faces = match self.crop {
+            true => vec![self.page.look_at(&grey, whole)?],
+            false => self.page.look(&grey, frame, &mut self.finder)?,
+        };
+        let refused = faces.is_empty() && !self.finder.find_grey(&grey.crop(whole, SIDE))?.is_empty();
+        if let (Some(folder), Some(photo)) = (drawn, photo) {
+            let mut picture = photo.picture.into_rgb8();
+            draw::faces(&mut picture, schema, &faces, &[]);
+            folder.write(&name, picture, photo.format)?;
+        }
+        Ok(Look { name, size, faces, refused })
+    }
+}
+
+/// Room for the pixels of open pictures, handed out in the order of the pictures.
+struct Rooms {
+    next: Mutex<usize>,
+    open: Mutex<u64>,
+    freed: Condvar,
+}
+
+struct Room<'a> {
+    rooms: &'a Rooms,
+    pixels: u64,
+}
+
+impl Rooms {
+    /// The next picture and room for it; nothing after the last.
+    fn next(&self, files: &[PathBuf]) -> Option<(usize, Room<'_>)> {
+        // Held while waiting: whoever comes first gets the room, so that the earliest picture never waits for a later one.
+        let mut next = self.next.lock().expect("no thread panics with it");
+        let index = *next;
+        let pixels = photo::size(files.get(index)?).map_or(0, |[w, h]| (w * h) as u64);
+        let mut open = self.open.lock().expect("no thread panics with it");
+        while *open > 0 && *open + pixels > OPEN_PIXELS {
+            open = self.freed.wait(open).expect("no thread panics with it");
+        }
+        *open += pixels;
+        *next += 1;
+        Some((index, Room { rooms: self, pixels }))
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut open) = self.rooms.open.lock() {
+            *open -= self.pixels;
+        }
+        self.rooms.freed.notify_all();
+    }
+}
+
+/// Plain pictures, streamed.
+fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCode> {
+    let weights = match &args.finder {
+        Some(path) => Weights::read(path)?,
+        None => Weights::from_bytes(FINDER)?,
+    };
+    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<String> = files.iter().map(name).collect();
+    let mut outputs = Outputs::open(args, &nets.schema, names.iter().map(String::as_str))?;
+    let rooms = Rooms { next: Mutex::new(0), open: Mutex::new(0), freed: Condvar::new() };
+    // Only drawings need the colours after the nets have what they need; the folder is shared by the threads.
+    let drawn = outputs.drawn.take();
+    let drawn = drawn.as_ref();
+    let read = |reader: &mut GreyReader, index: usize, room| -> Result<Opened> {
+        if drawn.is_none() {
+            return Ok(Opened { grey: reader.read(&files[index])?.0, photo: None, _room: room });
+        }
+        let photo = Photo::read(&files[index])?;
+        Ok(Opened { grey: photo.grey(), photo: Some(photo), _room: room })
+    };
+    let threads = rayon::current_num_threads().min(files.len()).max(1);
+    let mut shown = Shown::new(files.len());
+    let mut totals = Totals::default();
+    let mut add = |look: Result<Look>| -> Result<()> {
+        match look {
+            Ok(look) => {
+                outputs.add(&look)?;
+                totals.add(&look);
+            }
+            Err(why) => {
+                totals.bad += 1;
+                shown.say(&format!("{why:#}"));
+            }
+        }
+        shown.done(1);
+        Ok(())
+    };
+    match args.stream {
+        None => in_order(
+            threads,
+            |send| {
+                let (mut looker, mut reader) = (Looker::new(args, nets, &weights)?, GreyReader::default());
+                while let Some((i, room)) = rooms.next(files) {
+                    let look = read(&mut reader, i, room)
+                        .and_then(|opened| looker.look(opened, names[i].clone(), Frame::Still, drawn, &nets.schema));
+                    if send(i, look).is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            },
+            |_, look| add(look),
+        )?,
+        Some(rate) => {
+            let mut looker = Looker::new(args, nets, &weights)?;
+            in_order(
+                threads,
+                |send| {
+                    let mut reader = GreyReader::default();
+                    while let Some((i, room)) = rooms.next(files) {
+                        if send(i, read(&mut reader, i, room)).is_err() {
+                            break;
+                        }
+                    }
+                    Ok(())
+                },
+                |i, opened: Result<Opened>| {
+                    let frame = Frame::Stream { seconds: i as f64 / rate };
+                    add(opened.and_then(|opened| looker.look(opened, names[i].clone(), frame, drawn, &nets.schema)))
+                },
+            )?;
+        }
+    }
+    shown.bar.finish_and_clear();
+    totals.tell(&outputs, files.len());
+    outputs.finish()?;
+    Ok(ExitCode::from(u8::from(totals.bad > 0)))
+}
+
+/// Runs `work` in threads, which send numbered results, and hands these to `each` in the order of their numbers, from 0.
+fn in_order<T: Send>(
+    threads: usize,
+    work: impl Fn(&dyn Fn(usize, T) -> std::result::Result<(), ()>) -> Result<()> + Sync,
+    mut each: impl FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let (sender, work) = (sender.clone(), &work);
+                scope.spawn(move || work(&|i, value| sender.send((i, value)).map_err(|_| ())))
+            })
+            .collect();
+        drop(sender);
+        let (mut next, mut early) = (0, BTreeMap::new());
+        // Owned here, so that it is dropped with an error and the workers end.
+        for (i, value) in receiver {
+            early.insert(i, value);
+            while let Some(value) = early.remove(&next) {
+                each(next, value)?;
+                next += 1;
+            }
+        }
+        workers.into_iter().try_for_each(|w| w.join().unwrap_or_else(|_| bail!("a thread ended in a panic")))
+    })
+}
+
+/// Progress on a terminal as a bar, otherwise a line now and then.
+struct Shown {
+    bar: ProgressBar,
+    done: usize,
+    of: usize,
+    start: Instant,
+    said: Instant,
+}
+
+/// How often progress is told where there is no terminal.
+const SAY: Duration = Duration::from_secs(10);
+
+impl Shown {
+    fn new(of: usize) -> Self {
+        let bar =
+            if std::io::stderr().is_terminal() && of > 1 { ProgressBar::new(of as u64) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} pictures, {per_sec}, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, done: 0, of, start: Instant::now(), said: Instant::now() }
+    }
+
+    fn say(&self, text: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+
+    fn done(&mut self, n: usize) {
+        self.done += n;
+        self.bar.inc(n as u64);
+        if self.bar.is_hidden() && self.said.elapsed() > SAY {
+            let rate = self.done as f64 / self.start.elapsed().as_secs_f64();
+            eprintln!("{} of {} pictures, {rate:.1} a second", self.done, self.of);
+            self.said = Instant::now();
+        }
+    }
+}
+
+/// Counts for the last lines.
+#[derive(Default)]
+struct Totals {
+    faces: usize,
+    without: usize,
+    refused: usize,
+    bad: usize,
+}
+
+impl Totals {
+    fn add(&mut self, look: &Look) {
+        self.faces += look.faces.len();
+        self.without += usize::from(look.faces.is_empty());
+        self.refused += usize::from(look.refused);
+    }
+
+    fn tell(&self, outputs: &Outputs, pictures: usize) {
+        if self.without > 0 {
+            let refused = match self.refused {
+                0 => String::new(),
+                n => format!("; in {n} of them the finder saw something that the keypoint net did not take for a face"),
+            };
+            eprintln!(
+                "no face found in {} of {}{refused}; --crop takes each picture as the crop of a face",
+                self.without,
+                count(pictures, "picture")
+            );
+        }
+        if self.bad > 0 {
+            eprintln!(
+                "{} of {} could not be read and {} left out",
+                self.bad,
+                count(pictures, "picture"),
+                if self.bad == 1 { "is" } else { "are" }
+            );
+        }
+        tell(outputs, &count(self.faces, "face"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_names_count_as_numbers() {
+        let mut files = ["f10.png", "f9.png", "f2.png", "e100.png", "f.png", "f2b.png"].map(PathBuf::from);
+        files.sort_by(|a, b| natural(a).cmp(&natural(b)));
+        let names = files.map(|f| f.display().to_string());
+        assert_eq!(names, ["e100.png", "f.png", "f2.png", "f2b.png", "f9.png", "f10.png"]);
+    }
+
+    #[test]
+    fn results_come_in_order_however_they_are_made() {
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let mut seen = Vec::new();
+        in_order(
+            4,
+            |send| loop {
+                let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if i >= 40 || send(i, i * i).is_err() {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_micros((i as u64 * 7919) % 900));
+            },
+            |i, value| {
+                seen.push((i, value));
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(seen, (0..40).map(|i| (i, i * i)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_error_of_the_receiver_ends_the_workers() {
+        let forever = |send: &dyn Fn(usize, usize) -> std::result::Result<(), ()>| {
+            (0..).try_for_each(|i| send(i, i)).ok();
+            Ok(())
+        };
+        assert!(in_order(1, forever, |i, _| if i == 5 { bail!("full") } else { Ok(()) }).is_err());
+    }
+}

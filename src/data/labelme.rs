@@ -1,0 +1,142 @@
+//! LabelMe (<https://github.com/wkentaro/labelme>): a JSON file a picture, with shapes of type `point` named by keypoint, and
+//! `rectangle` for a face's box; `group_id` shares them out where a picture has several faces.
+//!
+//! Coordinates are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
+
+use super::labels::{find_picture, named_points, source_of, Grouped, Labelled, Labels, Square};
+use super::{text, Options};
+use crate::error::{Error, Result};
+use crate::geometry::CropBox;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    flags: serde_json::Map<String, serde_json::Value>,
+    shapes: Vec<Shape>,
+    #[serde(rename = "imagePath")]
+    image_path: String,
+    #[serde(rename = "imageData", default)]
+    image_data: Option<String>,
+    #[serde(rename = "imageHeight", default)]
+    height: usize,
+    #[serde(rename = "imageWidth", default)]
+    width: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    label: String,
+    points: Vec<[f32; 2]>,
+    #[serde(default)]
+    group_id: Option<i64>,
+    #[serde(default = "point")]
+    shape_type: String,
+    #[serde(default)]
+    flags: serde_json::Map<String, serde_json::Value>,
+}
+
+fn point() -> String {
+    "point".into()
+}
+
+/// Reads the files, each with the name that it is told of by.
+pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Labels> {
+    let mut skipped = Vec::new();
+    let mut files: Vec<(&PathBuf, File)> = Vec::new();
+    for path in paths {
+        let file = text::read(path).map_err(|e| e.to_string()).and_then(|text| {
+            let read = serde_json::from_str::<File>(&text);
+            read.map_err(|e| format!("{}: expected LabelMe's JSON: {e}", path.display()))
+        });
+        files.extend(options.keep(file.map(|file| (path, file)), &mut skipped)?);
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for shape in files.iter().flat_map(|(_, f)| &f.shapes).filter(|s| s.shape_type == "point") {
+        if !names.contains(&shape.label.as_str()) {
+            names.push(&shape.label);
+        }
+    }
+    let schema = named_points(&names).map_err(|e| Error::Data(format!("{}: {e}", folder.display())))?;
+    let mut labels = Labels { format: "LabelMe JSON", schema, pictures: vec![], skipped, warnings: vec![] };
+    for (path, file) in &files {
+        let picture = picture(path, file, &names, folder).map_err(|why| format!("{}: {why}", path.display()));
+        labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
+    }
+    Ok(labels)
+}
+
+fn picture(path: &Path, file: &File, names: &[&str], folder: &Path) -> std::result::Result<Labelled, String> {
+    let mut grouped = Grouped::default();
+    for shape in &file.shapes {
+        let group = shape.group_id.map_or(String::new(), |g| g.to_string());
+        let label = &shape.label;
+        match (shape.shape_type.as_str(), &shape.points[..]) {
+            ("point", [p]) => {
+                let k = names.iter().position(|n| n == label).expect("of all names");
+                grouped.point(&group, k, p.map(|v| v - 0.5)).map_err(|()| {
+                    format!("expected 'group_id' where a picture has several faces, found '{label}' twice")
+                })?;
+            }
+            ("point", points) => return Err(format!("shape '{label}': expected one point, found {}", points.len())),
+            ("rectangle", [a, b]) => {
+                let size = (a[0] - b[0]).abs().max((a[1] - b[1]).abs());
+                let middle = [0, 1].map(|i| (a[i] + b[i]) / 2. - 0.5);
+                grouped.square(&group, CropBox { x: middle[0], y: middle[1], size, roll: 0. });
+            }
+            // Polygons and the like are of other things.
+            _ => {}
+        }
+    }
+    Ok(Labelled {
+        file: find_picture(path.parent().unwrap_or(Path::new("")), &file.image_path)?,
+        name: file.image_path.clone(),
+        at: path.display().to_string(),
+        source: source_of(folder),
+        subject: None,
+        split: None,
+        faces: grouped.faces(names.len()),
+    })
+}
+
+/// The files of these labels: the name of each and its text.
+///
+/// # Errors
+/// Only if it cannot be written as JSON.
+pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<Vec<(PathBuf, String)>> {
+    let one = |(picture, [width, height]): (&super::labels::Labelled, &[usize; 2])| {
+        let mut shapes = Vec::new();
+        for (i, face) in picture.faces.iter().enumerate() {
+            let shape = |label: &str, kind: &str, points: Vec<[f32; 2]>| Shape {
+                label: label.into(),
+                points,
+                group_id: Some(i as i64 + 1),
+                shape_type: kind.into(),
+                flags: Default::default(),
+            };
+            let there =
+                labels.schema.keypoints.iter().zip(&face.points).filter(|(_, p)| p.iter().all(|v| v.is_finite()));
+            shapes.extend(there.map(|(name, p)| shape(name, "point", vec![p.map(|v| v + 0.5)])));
+            if face.square != Square::Around(None) {
+                let b = face.span();
+                let corner = |sign: f32| [b.x, b.y].map(|v| v + sign * b.size / 2. + 0.5);
+                shapes.push(shape("face", "rectangle", vec![corner(-1.), corner(1.)]));
+            }
+        }
+        let file = File {
+            version: "5.0.0".into(),
+            flags: Default::default(),
+            shapes,
+            image_path: picture.name.clone(),
+            image_data: None,
+            height: *height,
+            width: *width,
+        };
+        let text = serde_json::to_string_pretty(&file).map_err(|e| Error::Data(format!("LabelMe: {e}")))?;
+        Ok((Path::new(&picture.name).with_extension("json"), text))
+    };
+    labels.pictures.iter().zip(sizes).map(one).collect()
+}

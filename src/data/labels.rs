@@ -1,0 +1,439 @@
+//! What the readers of label files have in common. In: [`Labels`], which a reader made of a file's text: for each picture the
+//! faces on it, in pixels of the picture as a viewer shows it. Out: the [`Dataset`], with the pictures read and each face's crop
+//! laid; and warnings, a sentence a kind, of what cannot be meant.
+
+use super::photo::{self, GreyReader};
+use super::{Dataset, Face, Options, Split};
+use crate::error::{Error, Result};
+use crate::geometry::{Affine, CropBox};
+use crate::nets::SIDE;
+use crate::schema::{usual_place, Schema};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// Pictures and the faces that a file says are on them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// The format, for people.
+    pub format: &'static str,
+    /// The keypoints.
+    pub schema: Schema,
+    /// The pictures, in the file's order.
+    pub pictures: Vec<Labelled>,
+    /// Rows left out by `skip_bad_rows`: why, each.
+    pub skipped: Vec<String>,
+    /// Sentences about what was understood otherwise than it may have been meant.
+    pub warnings: Vec<String>,
+}
+
+/// A picture and its faces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    /// The picture's file.
+    pub file: PathBuf,
+    /// The same as the label file says it.
+    pub name: String,
+    /// Where it is told of, for sentences: file and line, or file and picture.
+    pub at: String,
+    /// The data set it belongs to.
+    pub source: String,
+    /// Who it shows, where the file says so.
+    pub subject: Option<String>,
+    /// The part it belongs to, where the file says so.
+    pub split: Option<Split>,
+    /// The faces; none where nobody has labelled the picture.
+    pub faces: Vec<LabelledFace>,
+}
+
+/// A face of a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledFace {
+    /// In pixels of the picture, NaN where missing. Empty: this part of the picture shows no face.
+    pub points: Vec<[f32; 2]>,
+    /// Where its crop is taken from.
+    pub square: Square,
+}
+
+impl LabelledFace {
+    /// The box that the file gives, or that around the points.
+    pub(super) fn span(&self) -> CropBox {
+        match self.square {
+            Square::Given(square) | Square::Around(Some(square)) => square,
+            Square::Around(None) | Square::Middle(_) => span(&self.points, 1.).unwrap_or(NOWHERE),
+        }
+    }
+}
+
+/// Of a face without points.
+const NOWHERE: CropBox = CropBox { x: 0., y: 0., size: 0., roll: 0. };
+
+/// Where a crop is taken from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Square {
+    /// As the file says.
+    Given(CropBox),
+    /// Around the labelled points; where their names do not tell the size of a face, this box of the file serves.
+    Around(Option<CropBox>),
+    /// The middle of the picture, this share of its longer side.
+    Middle(f32),
+}
+
+/// What cannot be meant, by kind: the first of it and how many there are.
+#[derive(Default)]
+pub(super) struct Doubts(BTreeMap<&'static str, (String, usize)>);
+
+impl Doubts {
+    fn add(&mut self, kind: &'static str, what: impl FnOnce() -> String) {
+        self.0.entry(kind).or_insert_with(|| (what(), 0)).1 += 1;
+    }
+
+    fn join(&mut self, others: Doubts) {
+        for (kind, (first, n)) in others.0 {
+            self.0.entry(kind).or_insert((first, 0)).1 += n;
+        }
+    }
+
+    pub(super) fn sentences(self) -> Vec<String> {
+        let sentence = |(kind, (first, n)): (&str, (String, usize))| match n {
+            1 => format!("{first}: {kind}"),
+            2 => format!("{first}, and 1 point more: {kind}"),
+            n => format!("{first}, and {} points more: {kind}", n - 1),
+        };
+        self.0.into_iter().map(|(kind, value)| sentence((kind, value))).collect()
+    }
+}
+
+const NOT_LABELLED: &str = "taken as not labelled";
+const FAR: &str = "farther outside than the picture is long, so left out";
+
+/// Takes out points that cannot be meant: (-1, -1) and (0, 0), by which label tools say that a point is not labelled, and what is
+/// farther outside of the picture than its longer side. Points a little outside are normal.
+pub(super) fn clean(points: &mut [[f32; 2]], size: [usize; 2], schema: &Schema, at: &str, doubts: &mut Doubts) {
+    let [w, h] = size.map(|s| s as f32);
+    let reach = w.max(h);
+    for (p, name) in points.iter_mut().zip(&schema.keypoints).filter(|(p, _)| p[0].is_finite() && p[1].is_finite()) {
+        let [x, y] = *p;
+        if *p == [-1., -1.] || *p == [0., 0.] {
+            doubts.add(NOT_LABELLED, || format!("{at}: '{name}' is at ({x}, {y})"));
+            *p = [f32::NAN; 2];
+        } else if x < -reach || y < -reach || x > w + reach || y > h + reach {
+            doubts.add(FAR, || format!("{at}: '{name}' is at ({x}, {y}) of {w} x {h} pixels"));
+            *p = [f32::NAN; 2];
+        }
+    }
+}
+
+/// The square that lays the usual places of points (see [`usual_place`]) on those of a face by scale and shift: the box of a
+/// Kaggle crop, which the finder gives too. Nothing with fewer than two points, or where all lie in one place.
+pub(super) fn fit(usual_and_found: &[([f32; 2], [f32; 2])]) -> Option<CropBox> {
+    let n = usual_and_found.len() as f32;
+    let mean = |of: fn(&([f32; 2], [f32; 2])) -> [f32; 2]| {
+        [0, 1].map(|i| usual_and_found.iter().map(|pair| of(pair)[i]).sum::<f32>() / n)
+    };
+    let (usual, found) = (mean(|pair| pair.0), mean(|pair| pair.1));
+    let spread = |of: fn(&([f32; 2], [f32; 2])) -> [f32; 2], [x, y]: [f32; 2]| {
+        usual_and_found.iter().map(|pair| (of(pair)[0] - x).powi(2) + (of(pair)[1] - y).powi(2)).sum::<f32>().sqrt()
+    };
+    let scale = spread(|pair| pair.1, found) / spread(|pair| pair.0, usual);
+    if usual_and_found.len() < 2 || !scale.is_normal() {
+        return None;
+    }
+    let middle = (SIDE as f32 - 1.) / 2.;
+    let [x, y] = [0, 1].map(|i| found[i] + scale * (middle - usual[i]));
+    Some(CropBox { x, y, size: scale * SIDE as f32, roll: 0. })
+}
+
+/// Sides of the box around points of unknown names, in the longer side of what they span: as for Kaggle's points, which span two
+/// thirds of their crop.
+const AROUND: f32 = 1.5;
+
+/// The box around a face's points, which is what `predict` and the page look through: by the usual places of points whose names are
+/// known, otherwise the file's, otherwise by what the points span. Nothing where too few are labelled to tell the size of a face.
+fn around(schema: &Schema, points: &[[f32; 2]], hint: Option<CropBox>) -> Option<CropBox> {
+    let there = |p: &[f32; 2]| p[0].is_finite() && p[1].is_finite();
+    let known = schema.keypoints.iter().zip(points).filter(|(_, p)| there(p));
+    let known: Vec<_> = known.filter_map(|(name, p)| Some((usual_place(name)?, *p))).collect();
+    if let Some(square) = fit(&known).or(hint) {
+        return Some(square);
+    }
+    span(points, AROUND)
+}
+
+/// The square around the points that are there, `share` times their span. Nothing where they span nothing.
+fn span(points: &[[f32; 2]], share: f32) -> Option<CropBox> {
+    let there = points.iter().filter(|p| p[0].is_finite() && p[1].is_finite());
+    let [(x0, x1), (y0, y1)] = [0, 1].map(|i| {
+        let values = there.clone().map(|p| p[i]);
+        values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    });
+    let size = share * (x1 - x0).max(y1 - y0);
+    size.is_normal().then_some(CropBox { x: (x0 + x1) / 2., y: (y0 + y1) / 2., size, roll: 0. })
+}
+
+impl Labels {
+    /// Whether all coordinates are shares of the pictures' sides: none above 1 and some between 0 and 1.
+    fn are_shares(&self) -> bool {
+        let mut some = false;
+        for v in self.pictures.iter().flat_map(|p| &p.faces).flat_map(|f| &f.points).flatten().filter(|v| v.is_finite())
+        {
+            if *v > 1. || (*v < 0. && *v != -1.) {
+                return false;
+            }
+            some |= *v > 0. && *v < 1.;
+        }
+        some
+    }
+
+    /// Reads the pictures, many at once, and lays the crops.
+    ///
+    /// # Errors
+    /// The first picture or row that is wrong, unless bad rows are skipped.
+    pub(super) fn read(mut self, options: &Options) -> Result<Dataset> {
+        if self.are_shares() {
+            let first = self.pictures.first().map_or("", |p| &p.at);
+            self.warnings.push(format!(
+                "{first} and all others: every coordinate lies between 0 and 1; taken as shares of each picture's width and height"
+            ));
+            self.pictures.par_iter_mut().for_each(Labelled::scale);
+        }
+        let unlabelled = self.pictures.iter().filter(|p| p.faces.is_empty()).count();
+        if unlabelled > 0 {
+            let first = self.pictures.iter().find(|p| p.faces.is_empty()).map_or("", |p| &p.name);
+            let (are, s) = if unlabelled == 1 { ("is", "") } else { ("are", "s") };
+            self.warnings.push(format!("{unlabelled} picture{s} without a label {are} left out, such as {first}"));
+        }
+        type One = (std::result::Result<Vec<Face>, String>, u64, Doubts);
+        let one = |reader: &mut GreyReader, picture: &Labelled| -> One {
+            let mut doubts = Doubts::default();
+            if picture.faces.is_empty() {
+                return (Ok(vec![]), 0, doubts);
+            }
+            let (grey, digest) = match reader.read(&picture.file) {
+                Ok(read) => read,
+                Err(why) => return (Err(format!("{}: {why}", picture.at)), 0, doubts),
+            };
+            let faces = picture.faces.iter().map(|face| {
+                let mut points = face.points.clone();
+                clean(&mut points, [grey.width, grey.height], &self.schema, &picture.at, &mut doubts);
+                picture.face(&grey, face.square, points, &self.schema).map_err(|why| format!("{}: {why}", picture.at))
+            });
+            (faces.collect(), digest, doubts)
+        };
+        let read: Vec<One> = self.pictures.par_iter().map_init(GreyReader::default, one).collect();
+        let mut data = Dataset {
+            schema: self.schema,
+            faces: vec![],
+            skipped: self.skipped,
+            warnings: self.warnings,
+            format: self.format,
+        };
+        let (mut doubts, mut subjects) = (Doubts::default(), HashMap::new());
+        for (picture, (faces, digest, doubt)) in self.pictures.iter().zip(read) {
+            doubts.join(doubt);
+            let Some(mut faces) = options.keep(faces, &mut data.skipped)? else { continue };
+            if picture.subject.is_none() {
+                // Copies of one photo, one for each of its faces, show the same people.
+                let subject = subjects.entry(digest).or_insert_with(|| picture.name.clone());
+                faces.iter_mut().for_each(|f| f.subject.clone_from(subject));
+            }
+            data.faces.extend(faces);
+        }
+        data.warnings.extend(doubts.sentences());
+        Ok(data)
+    }
+}
+
+impl Labelled {
+    /// Shares of the picture's sides to its pixels: 0 is the left edge of the first pixel.
+    fn scale(&mut self) {
+        // A picture that cannot be read is told of when it is read.
+        let Ok(size) = photo::size(&self.file) else { return };
+        let size = size.map(|s| s as f32);
+        let missing = |p: &[f32; 2]| *p == [-1., -1.] || *p == [0., 0.];
+        for p in self.faces.iter_mut().flat_map(|f| &mut f.points).filter(|p| !missing(p)) {
+            *p = [0, 1].map(|i| p[i] * size[i] - 0.5);
+        }
+    }
+
+    fn face(
+        &self,
+        picture: &crate::picture::Gray,
+        square: Square,
+        points: Vec<[f32; 2]>,
+        schema: &Schema,
+    ) -> std::result::Result<Face, String> {
+        let (w, h) = (picture.width as f32, picture.height as f32);
+        let middle = |share: f32| CropBox { size: share * w.max(h), ..crate::track::whole_frame(w, h) };
+        let square = match square {
+            Square::Given(square) => square,
+            Square::Middle(share) => middle(share),
+            Square::Around(hint) => around(schema, &points, hint).unwrap_or_else(|| middle(1.)),
+        };
+        let to_picture = square.crop_to_frame(SIDE);
+        let inverse = to_picture.inverse().ok_or("expected a box with a side, found one without")?;
+        let face = Face {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            subject: self.subject.clone().unwrap_or_else(|| self.name.clone()),
+            split: self.split,
+            weight: source_weight(&self.source),
+            picture: picture.clone(),
+            to_picture,
+            to_file: Affine::IDENTITY,
+            points: points.into_iter().map(|p| inverse.apply(p)).collect(),
+        };
+        Ok(face.cut())
+    }
+}
+
+/// How often an epoch shows a face, by source: hand-set labels count for more than a teacher's, frames of one video
+/// for less. From the study in which these weights gave the lowest validation error.
+fn source_weight(source: &str) -> f32 {
+    match source {
+        "helen_afw" => 4.,
+        "utk" => 0.8,
+        "ytf_p1" => 0.7,
+        _ => 1.,
+    }
+}
+
+/// The picture that a label file calls `name`: as a path from the file's folder or from `images` in it or beside it, or, because
+/// exports keep the paths of the machine they were made on, a file of that name in one of these.
+pub(super) fn find_picture(folder: &Path, name: &str) -> std::result::Result<PathBuf, String> {
+    let name = name.replace('\\', "/");
+    let last = name.rsplit('/').next().unwrap_or(&name);
+    let folders = [folder.to_path_buf(), folder.join("images"), folder.join("../images"), folder.join("..")];
+    let places = folders.iter().map(|f| f.join(&name)).chain(folders.iter().map(|f| f.join(last)));
+    let found = places.into_iter().find(|p| p.is_file());
+    found.ok_or_else(|| {
+        format!("expected the picture '{name}' in {} or in 'images' there or beside it, found none", folder.display())
+    })
+}
+
+/// A folder's name, as the name of its data.
+pub(super) fn source_of(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    folder.file_name().map_or("data".into(), |n| n.to_string_lossy().into_owned())
+}
+
+/// The schema of points that a label file names: those that are only numbered are iBUG's where there are 68, WFLW's where
+/// there are 98.
+pub(super) fn named_points(names: &[&str]) -> Result<Schema> {
+    let numbered = names.iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    match names.len() {
+        0 => Err(Error::Data("expected keypoints, found none".into())),
+        68 if numbered => Schema::from_names(&super::pts::names_of_68()),
+        98 if numbered => Schema::from_names(&super::wflw::names()),
+        _ => Schema::from_names(names),
+    }
+}
+
+/// The split that a file's name says: `train.xml`, `labels_ibug_300W_test.xml`, `list_98pt_rect_attr_train.txt`.
+pub(super) fn split_of_name(path: &Path) -> Option<Split> {
+    let stem = path.file_stem()?.to_string_lossy().to_ascii_lowercase();
+    stem.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
+}
+
+/// Points and boxes of a picture that belong to faces by a group, or to its only face. Two things without a group that cannot be of
+/// one face are an error of the file.
+#[derive(Default)]
+pub(super) struct Grouped(Vec<Group>);
+
+struct Group {
+    name: String,
+    points: Vec<(usize, [f32; 2])>,
+    square: Option<CropBox>,
+}
+
+impl Grouped {
+    fn of(&mut self, name: &str) -> &mut Group {
+        let i = self.0.iter().position(|g| g.name == name).unwrap_or_else(|| {
+            self.0.push(Group { name: name.to_string(), points: vec![], square: None });
+            self.0.len() - 1
+        });
+        &mut self.0[i]
+    }
+
+    /// Adds a keypoint; `Err` where its group has it.
+    pub(super) fn point(&mut self, group: &str, keypoint: usize, p: [f32; 2]) -> std::result::Result<(), ()> {
+        let group = self.of(group);
+        if group.points.iter().any(|(k, _)| *k == keypoint) {
+            return Err(());
+        }
+        group.points.push((keypoint, p));
+        Ok(())
+    }
+
+    pub(super) fn square(&mut self, group: &str, square: CropBox) {
+        self.of(group).square = Some(square);
+    }
+
+    /// The faces, each with so many keypoints. A box without points is of something else.
+    pub(super) fn faces(mut self, keypoints: usize) -> Vec<LabelledFace> {
+        // One box without a group is that of the only face.
+        let lone = match &self.0[..] {
+            [a, b] if a.points.is_empty() != b.points.is_empty() => a.square.or(b.square),
+            _ => None,
+        };
+        self.0.retain(|g| !g.points.is_empty());
+        let face = |group: Group| {
+            let mut points = vec![[f32::NAN; 2]; keypoints];
+            group.points.into_iter().for_each(|(k, p)| points[k] = p);
+            LabelledFace { points, square: Square::Around(group.square.or(lone).filter(|s| s.size > 0.)) }
+        };
+        self.0.into_iter().map(face).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_box_around_a_usual_face_is_its_crop() {
+        let schema = Schema::from_names(&["lefteye", "righteye", "nose", "leftmouth", "rightmouth"]).unwrap();
+        // Drawn three times as large, 200 to the right and 100 down.
+        let places = schema.keypoints.iter().map(|n| usual_place(n).unwrap());
+        let points: Vec<_> = places.map(|[x, y]| [200. + 3. * x, 100. + 3. * y]).collect();
+        let square = around(&schema, &points, None).unwrap();
+        assert!(
+            (square.size - 288.).abs() < 1e-2 && (square.x - 342.5).abs() < 1e-2 && (square.y - 242.5).abs() < 1e-2
+        );
+        // Two of them are enough, and one is not.
+        let some = |n: usize| {
+            points.iter().enumerate().map(|(i, p)| if i < n { *p } else { [f32::NAN; 2] }).collect::<Vec<_>>()
+        };
+        assert!((around(&schema, &some(2), None).unwrap().size - 288.).abs() < 1e-2);
+        assert_eq!(around(&schema, &some(1), None), None);
+    }
+
+    #[test]
+    fn the_box_of_unknown_names_is_half_as_wide_again_as_their_points() {
+        let schema = Schema::from_names(&["a", "b", "c"]).unwrap();
+        let square = around(&schema, &[[10., 20.], [30., 20.], [f32::NAN; 2]], None).unwrap();
+        assert_eq!(square, CropBox { x: 20., y: 20., size: 30., roll: 0. });
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_taken_out_and_told_once_a_kind() {
+        let schema = Schema::from_names(&["a", "b", "c"]).unwrap();
+        let mut doubts = Doubts::default();
+        for line in 2..5 {
+            let mut points = [[-1., -1.], [8000., 13.], [50., -3.]];
+            clean(&mut points, [48, 40], &schema, &format!("x.csv: line {line}"), &mut doubts);
+            assert!(points[0][0].is_nan() && points[1][0].is_nan() && points[2] == [50., -3.]);
+        }
+        let mut zero = [[0., 0.], [0., 13.], [f32::NAN; 2]];
+        clean(&mut zero, [48, 40], &schema, "x.csv: line 5", &mut doubts);
+        assert!(zero[0][0].is_nan() && zero[1] == [0., 13.]);
+        let sentences = doubts.sentences();
+        assert_eq!(sentences.len(), 2);
+        assert!(sentences
+            .iter()
+            .any(|s| s.contains("line 2: 'b' is at (8000, 13) of 48 x 40 pixels, and 2 points more")));
+        assert!(sentences
+            .iter()
+            .any(|s| s.contains("line 2: 'a' is at (-1, -1), and 3 points more: taken as not labelled")));
+    }
+}

@@ -1,0 +1,298 @@
+//! Picture files in, as a viewer shows them: JPEG, PNG, WebP, BMP, GIF (its first picture) and TIFF, told apart by their content,
+//! turned as their EXIF orientation says. Everything that reads a picture file reads it here.
+
+use crate::error::{Error, Result};
+use crate::picture::Gray;
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+/// The formats that are read, for sentences.
+const READ: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
+
+/// A picture file.
+pub struct Photo {
+    /// Its pixels, upright.
+    pub picture: DynamicImage,
+    /// The format of the file.
+    pub format: ImageFormat,
+}
+
+/// What the first bytes of a file say it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A picture that can be read.
+    Picture(ImageFormat),
+    /// A picture of another format, by its name.
+    Foreign(&'static str),
+    /// Anything else.
+    Other,
+}
+
+/// Tells pictures from other files by their first bytes (32 are enough).
+pub fn kind(bytes: &[u8]) -> Kind {
+    let brand = bytes.get(4..12).filter(|b| b.starts_with(b"ftyp")).map(|b| &b[4..]);
+    match brand {
+        Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => {
+            return Kind::Foreign("HEIC")
+        }
+        Some(b"avif" | b"avis") => return Kind::Foreign("AVIF"),
+        _ => {}
+    }
+    if bytes.starts_with(b"\xff\x0a") || bytes.starts_with(b"\0\0\0\x0cJXL ") {
+        return Kind::Foreign("JPEG XL");
+    }
+    match image::guess_format(bytes) {
+        // Text may begin with the two letters BM; these four bytes of a bitmap are 0.
+        Ok(ImageFormat::Bmp) if bytes.get(6..10) != Some(&[0; 4]) => Kind::Other,
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp)) => {
+            Kind::Picture(format)
+        }
+        Ok(format @ (ImageFormat::Gif | ImageFormat::Tiff)) => Kind::Picture(format),
+        _ => Kind::Other,
+    }
+}
+
+/// [`kind`] of a file; nothing where it cannot be read.
+pub fn kind_of_file(path: &Path) -> Option<Kind> {
+    let mut bytes = [0u8; 32];
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut n = 0;
+    while let Ok(more @ 1..) = file.read(&mut bytes[n..]) {
+        n += more;
+    }
+    Some(kind(&bytes[..n]))
+}
+
+/// Whether a name is that of a file which systems add to folders, such as macOS's `._photo.jpg` and `__MACOSX`.
+pub fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.') || n == "__MACOSX")
+}
+
+impl Photo {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A file that is missing, is no picture of a format that is read, or is cut off, named.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        Self::decode(&bytes).map_err(|why| Error::Data(format!("{}: {why}", path.display())))
+    }
+
+    /// The picture in a file's bytes, or why there is none.
+    fn decode(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let (decoder, format, orientation) = open(bytes)?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| reason(&e, format))?;
+        picture.apply_orientation(orientation);
+        Ok(Self { picture, format })
+    }
+
+    /// The picture as the nets see it.
+    pub fn grey(&self) -> Gray {
+        Gray::of_colours(&self.picture)
+    }
+}
+
+/// Reads pictures in grey alone, one after the other, in buffers that it keeps: a photo of 12 million pixels takes 40 MB as a file
+/// and in colour, which an allocator would otherwise hand back and fetch again for each.
+#[derive(Default)]
+pub struct GreyReader {
+    file: Vec<u8>,
+    colours: Vec<u8>,
+}
+
+impl GreyReader {
+    /// Reads a file as the nets see it, and a hash of its bytes, which is the same for copies of one photo.
+    ///
+    /// # Errors
+    /// As those of [`Photo::read`].
+    pub fn read(&mut self, path: &Path) -> Result<(Gray, u64)> {
+        self.file.clear();
+        let file = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut self.file));
+        file.map_err(Error::io(path))?;
+        let grey = self.decode().map_err(|why| Error::Data(format!("{}: {why}", path.display())))?;
+        Ok((grey, super::hash_bytes(&self.file, 0)))
+    }
+
+    fn decode(&mut self) -> std::result::Result<Gray, String> {
+        let (decoder, format, orientation) = open(&self.file)?;
+        let (width, height) = decoder.dimensions();
+        let mut grey = if decoder.color_type() == ColorType::Rgb8 {
+            let size = usize::try_from(decoder.total_bytes()).map_err(|e| e.to_string())?;
+            self.colours.resize(size, 0);
+            decoder.read_image(&mut self.colours).map_err(|e| reason(&e, format))?;
+            Gray::of_rgb(width as usize, height as usize, &self.colours)
+        } else {
+            Gray::of_colours(&DynamicImage::from_decoder(decoder).map_err(|e| reason(&e, format))?)
+        };
+        if orientation != Orientation::NoTransforms {
+            let picture = image::GrayImage::from_raw(width, height, grey.pixels).ok_or("a picture of another size")?;
+            let mut picture = DynamicImage::ImageLuma8(picture);
+            picture.apply_orientation(orientation);
+            grey = Gray::of_colours(&picture);
+        }
+        Ok(grey)
+    }
+}
+
+/// A decoder for a file's bytes, its format, and how the picture is turned; or why there is none.
+fn open(bytes: &[u8]) -> std::result::Result<(impl ImageDecoder + '_, ImageFormat, Orientation), String> {
+    let format = match kind(bytes) {
+        Kind::Picture(format) => format,
+        Kind::Foreign("HEIC") => {
+            return Err(format!(
+                "expected {READ}, found HEIC; save it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
+            ))
+        }
+        Kind::Foreign(name) => return Err(format!("expected {READ}, found {name}")),
+        Kind::Other if bytes.is_empty() => return Err(format!("expected {READ}, found an empty file")),
+        Kind::Other => {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
+            return Err(format!("expected {READ}, found a file that begins with '{start}'"));
+        }
+    };
+    if format == ImageFormat::Jpeg && is_cut_off(bytes) {
+        return Err("expected a whole JPEG, found one that is cut off: it lacks its end marker".into());
+    }
+    let mut decoder =
+        ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(|e| reason(&e, format))?;
+    // Damaged EXIF is no reason to refuse the picture: viewers show it as it is stored.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    match decoder.dimensions() {
+        (0, _) | (_, 0) => Err("expected a picture with pixels, found none".into()),
+        _ => Ok((decoder, format, orientation)),
+    }
+}
+
+fn reason(error: &image::ImageError, format: ImageFormat) -> String {
+    let why = error.to_string();
+    let cut = ["failed to fill whole buffer", "unexpected eof", "unexpected end"];
+    match cut.iter().any(|cut| why.to_lowercase().contains(cut)) {
+        true => format!("expected a whole {format:?}, found one that is cut off"),
+        false => why,
+    }
+}
+
+/// Width and height of a picture file as a viewer shows it, by its header alone.
+///
+/// # Errors
+/// A file that is missing or has no such header, named.
+pub fn size(path: &Path) -> Result<[usize; 2]> {
+    let bad = |e: image::ImageError| Error::Data(format!("{}: {e}", path.display()));
+    let reader = ImageReader::open(path).map_err(Error::io(path))?.with_guessed_format().map_err(Error::io(path))?;
+    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let (w, h) = decoder.dimensions();
+    let turned = matches!(
+        decoder.orientation(),
+        Ok(Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH)
+    );
+    Ok(if turned { [h as usize, w as usize] } else { [w as usize, h as usize] })
+}
+
+/// Whether a JPEG ends before its end marker (ITU-T T.81, B.1.1.3 to B.2): decoders fill what is missing with grey.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    loop {
+        // To the next marker: fill bytes, entropy-coded data (in which FF is followed by 00), restart markers.
+        while bytes.get(at).is_some_and(|b| *b != 0xff) || matches!(bytes.get(at + 1), Some(0x00 | 0xff | 0xd0..=0xd7))
+        {
+            at += 1;
+        }
+        match (bytes.get(at), bytes.get(at + 1)) {
+            (Some(0xff), Some(0xd9)) => return false,
+            (Some(0xff), Some(0x01 | 0xd8)) => at += 2,
+            (Some(0xff), Some(_)) => match bytes.get(at + 2..at + 4) {
+                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return true,
+            },
+            _ => return true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{Rgb, RgbImage};
+
+    /// A picture without symmetry: 12 x 8, in blocks that survive JPEG.
+    fn picture() -> DynamicImage {
+        let of = |x: u32, y: u32| Rgb([(x / 4 * 90) as u8, (y / 4 * 160) as u8, 40]);
+        DynamicImage::ImageRgb8(RgbImage::from_fn(48, 32, |x, y| of(x / 4, y / 4)))
+    }
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// A JPEG with an EXIF segment that holds nothing but the orientation.
+    fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let tiff = [b'M', b'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0, 0, 0, 0, 0];
+        let exif = [b"Exif\0\0", &tiff[..]].concat();
+        let length = ((exif.len() + 2) as u16).to_be_bytes();
+        [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
+    }
+
+    #[test]
+    fn every_format_is_known_by_its_content_and_shows_the_same() {
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Gif,
+            ImageFormat::Tiff,
+            ImageFormat::Jpeg,
+        ] {
+            let bytes = encoded(&picture(), format);
+            assert_eq!(kind(&bytes[..32]), Kind::Picture(format));
+            let photo = Photo::decode(&bytes).unwrap();
+            let grey = photo.grey();
+            let expected = Gray::of_colours(&picture());
+            let off = grey.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(off <= 12, "{format:?}: {off}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_what_a_viewer_shows_whatever_its_orientation() {
+        // What is stored so that the orientation brings it upright.
+        let stored = [
+            (1, picture()),
+            (2, picture().fliph()),
+            (3, picture().rotate180()),
+            (4, picture().flipv()),
+            (6, picture().rotate270()),
+            (8, picture().rotate90()),
+        ];
+        let expected = Gray::of_colours(&picture());
+        for (orientation, stored) in stored {
+            let bytes = with_orientation(&encoded(&stored, ImageFormat::Jpeg), orientation);
+            let grey = Photo::decode(&bytes).unwrap().grey();
+            assert_eq!(grey, GreyReader { file: bytes, ..Default::default() }.decode().unwrap());
+            assert_eq!((grey.width, grey.height), (48, 32), "{orientation}");
+            let off = grey.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(off <= 12, "{orientation}: {off}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_picture_is_told() {
+        let error = |bytes: &[u8]| Photo::decode(bytes).err().unwrap();
+        let jpeg = encoded(&picture(), ImageFormat::Jpeg);
+        for end in [jpeg.len() - 2, jpeg.len() / 2, 4] {
+            assert!(error(&jpeg[..end]).contains("cut off"), "{end}");
+        }
+        let png = encoded(&picture(), ImageFormat::Png);
+        assert!(Photo::decode(&png[..png.len() / 2]).is_err());
+        // Phones append films to their photos.
+        assert!(Photo::decode(&[&jpeg[..], b"a film"].concat()).is_ok());
+        assert!(error(b"\0\0\0\x18ftypheic\0\0\0\0").contains("found HEIC; save it as JPEG"));
+        assert!(error(b"\0\0\0\x18ftypavif\0\0\0\0").contains("found AVIF"));
+        assert!(error(b"<!DOCTYPE html><html>").contains("begins with '<!DOCTYPE html><'"));
+        assert!(error(b"").contains("empty file"));
+        assert_eq!(kind(b"BMX,left_eye_x,left_eye_y"), Kind::Other);
+    }
+}

@@ -1,0 +1,236 @@
+//! Text files in, whoever wrote them: UTF-8 or UTF-16 with a byte-order mark or UTF-8 without, and CSV with commas, semicolons or
+//! tabs whose header is CSV like every other row.
+
+use crate::error::{Error, Result};
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+
+/// The whole text of a file.
+///
+/// # Errors
+/// A file that is missing, or whose bytes are no text, with the line.
+pub(super) fn read(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    decode(bytes).map_err(|why| Error::Data(format!("{}: {why}", path.display())))
+}
+
+fn decode(bytes: Vec<u8>) -> std::result::Result<String, String> {
+    let wide = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|b| unit([b[0], b[1]])).collect();
+        String::from_utf16(&units)
+            .map_err(|_| "expected UTF-16 text as its first bytes say, found other bytes".to_string())
+    };
+    match bytes.as_slice() {
+        [0xff, 0xfe, ..] => return wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => return wide(u16::from_be_bytes),
+        _ => {}
+    }
+    let start = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let text = std::str::from_utf8(&bytes[start..]).map_err(|e| {
+        let line = 1 + bytes[..start + e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        format!("line {line}: {NO_TEXT}")
+    })?;
+    Ok(text.to_string())
+}
+
+const NO_TEXT: &str = "expected UTF-8 text, found other bytes; save the file as UTF-8";
+
+/// A CSV file, row by row.
+pub(super) struct Table {
+    reader: csv::Reader<Box<dyn Read + Send>>,
+    /// The names of the columns, without the spaces around them.
+    pub(super) header: Vec<String>,
+    shown: String,
+}
+
+/// A row of a [`Table`] and the line of the file that it begins at, as an editor counts.
+pub(super) struct Row {
+    pub(super) line: u64,
+    fields: csv::ByteRecord,
+}
+
+impl Table {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// A file that is missing, empty or no text.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let bad = |what: String| Error::Data(format!("{shown}: {what}"));
+        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let start = file.fill_buf().map_err(Error::io(path))?;
+        let mut source: Box<dyn Read + Send> = match start {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Box::new(Cursor::new(read(path)?)),
+            [0xef, 0xbb, 0xbf, ..] => {
+                file.consume(3);
+                Box::new(file)
+            }
+            _ => Box::new(file),
+        };
+        // The header's line decides the separator; it is read twice.
+        let mut head = Vec::new();
+        source.by_ref().take(1 << 16).read_to_end(&mut head).map_err(Error::io(path))?;
+        let line = head.split(|b| matches!(b, b'\n' | b'\r')).find(|l| !l.trim_ascii().is_empty()).unwrap_or_default();
+        if line.is_empty() {
+            return Err(bad("expected a CSV with a header, found an empty file".into()));
+        }
+        let separator = separator(line);
+        // One kind of line end, also after the last row, so that lines can be counted.
+        let source = LineEnds { inner: Cursor::new(head).chain(source), returned: false }.chain(&b"\n"[..]);
+        let source: Box<dyn Read + Send> = Box::new(source);
+        let mut builder = csv::ReaderBuilder::new();
+        let mut reader = builder.flexible(true).delimiter(separator).buffer_capacity(1 << 20).from_reader(source);
+        let header = reader.byte_headers().map_err(|e| bad(e.to_string()))?;
+        let name = |field: &[u8]| std::str::from_utf8(field).map(|f| f.trim().to_string());
+        let header: std::result::Result<Vec<_>, _> = header.iter().map(name).collect();
+        let header = header.map_err(|_| bad(format!("line 1: {NO_TEXT}")))?;
+        Ok(Self { reader, header, shown })
+    }
+
+    /// The place of a column.
+    pub(super) fn column(&self, name: &str) -> Option<usize> {
+        self.header.iter().position(|c| c == name)
+    }
+
+    /// The next row, or nothing at the end. A row whose number of columns is not the header's is an `Err` inside.
+    ///
+    /// # Errors
+    /// A file that can be read no further.
+    pub(super) fn next(&mut self) -> Result<Option<Row>> {
+        let mut fields = csv::ByteRecord::new();
+        let more = self.reader.read_byte_record(&mut fields);
+        if !more.map_err(|e| Error::Data(format!("{}: {e}", self.shown)))? {
+            return Ok(None);
+        }
+        // The reader stands behind the row's end; the position that it gives a row is before the empty lines above it.
+        let inside = fields.iter().flatten().filter(|b| **b == b'\n').count() as u64;
+        let line = self.reader.position().line().saturating_sub(1 + inside);
+        Ok(Some(Row { line, fields }))
+    }
+
+    /// A sentence about a row, with file and line in front.
+    pub(super) fn at(&self, row: &Row) -> String {
+        format!("{}: line {}", self.shown, row.line)
+    }
+
+    /// Whether the row has as many columns as the header.
+    pub(super) fn check(&self, row: &Row) -> std::result::Result<(), String> {
+        if row.fields.len() == self.header.len() {
+            return Ok(());
+        }
+        Err(format!("expected {} columns as in the header, found {}", self.header.len(), row.fields.len()))
+    }
+
+    /// The text of a field, without the spaces around it; nothing where it is empty or not there.
+    pub(super) fn text<'r>(&self, row: &'r Row, column: usize) -> std::result::Result<Option<&'r str>, String> {
+        let Some(field) = row.fields.get(column) else { return Ok(None) };
+        let text = std::str::from_utf8(field).map_err(|_| format!("column '{}': {NO_TEXT}", self.header[column]))?;
+        Ok(Some(text.trim()).filter(|t| !t.is_empty()))
+    }
+}
+
+impl Row {
+    /// The bytes of a field.
+    pub(super) fn bytes(&self, column: usize) -> &[u8] {
+        &self.fields[column]
+    }
+}
+
+/// Text whose line ends, `\r\n`, `\r` or `\n`, come out as `\n`.
+struct LineEnds<R> {
+    inner: R,
+    /// The last byte read was `\r`.
+    returned: bool,
+}
+
+impl<R: Read> Read for LineEnds<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let n = self.inner.read(out)?;
+            if n == 0 {
+                return Ok(0);
+            }
+            // Most files have none, and most of their bytes are Kaggle's pixels.
+            if !self.returned && !out[..n].contains(&b'\r') {
+                return Ok(n);
+            }
+            let mut kept = 0;
+            for i in 0..n {
+                let byte = out[i];
+                if !(byte == b'\n' && self.returned) {
+                    out[kept] = if byte == b'\r' { b'\n' } else { byte };
+                    kept += 1;
+                }
+                self.returned = byte == b'\r';
+            }
+            if kept > 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
+/// What separates the columns of a header: the one of `,`, `;` and tab that it has most of, outside of quotes.
+fn separator(line: &[u8]) -> u8 {
+    let count = |separator: u8| {
+        let mut quoted = false;
+        let outside = |b: &&u8| {
+            quoted ^= **b == b'"';
+            !quoted && **b == separator
+        };
+        line.iter().filter(outside).count()
+    };
+    let counted = [b'\t', b';', b','].map(|s| (count(s), s));
+    counted.into_iter().max_by_key(|(n, _)| *n).map_or(b',', |(_, s)| s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(bytes: &[u8]) -> Result<Vec<(u64, Vec<String>)>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        std::fs::write(&path, bytes).unwrap();
+        let mut table = Table::open(&path)?;
+        let mut rows = vec![(1, table.header.clone())];
+        while let Some(row) = table.next()? {
+            let fields = (0..table.header.len()).map(|i| table.text(&row, i).unwrap().unwrap_or("").to_string());
+            rows.push((row.line, fields.collect()));
+        }
+        Ok(rows)
+    }
+
+    #[test]
+    fn the_same_table_is_read_however_it_is_written() {
+        let plain = table(b"file,a b,c\n1,2,3\n4,,\n").unwrap();
+        assert_eq!(plain[2], (3, vec!["4".to_string(), String::new(), String::new()]));
+        let wide: Vec<u8> = "\u{feff}file,a b,c\n1,2,3\n4,,\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for other in [
+            &b"\"file\",\"a b\",\"c\"\r\n\"1\",\"2\",\"3\"\r\n4,,\r\n"[..],
+            b"\xef\xbb\xbffile, a b ,c\n1,2,3\n4,,\n",
+            b"file;a b;c\n1;2;3\n4;;",
+            b"file,a b,c\r1,2,3\r4,,",
+            b"file\ta b\tc\n1\t2\t3\n4\t\t\n",
+            &wide,
+        ] {
+            assert_eq!(table(other).unwrap(), plain, "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn a_row_after_a_line_break_in_quotes_is_counted_as_an_editor_does() {
+        let rows = table(b"file,\"notes,\nfree\"\n1,\"a\nb\"\n2,c\n\n\n3,d").unwrap();
+        assert_eq!(rows[1..].iter().map(|r| r.0).collect::<Vec<_>>(), [3, 5, 8]);
+        assert_eq!(rows[0].1[1], "notes,\nfree");
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_line() {
+        assert!(table(b"").unwrap_err().to_string().contains("empty file"));
+        assert!(table(b"f\xe4ce,x\n").unwrap_err().to_string().contains("line 1: expected UTF-8 text"));
+        let error = decode(b"a\nb\xe4\n".to_vec()).unwrap_err();
+        assert!(error.contains("line 2: expected UTF-8 text"), "{error}");
+    }
+}
