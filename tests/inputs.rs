@@ -348,7 +348,6 @@ fn what_is_doubtful_is_said_in_the_first_lines() {
         &data,
         labels
             .replacen('\n', ",split\n", 1)
-            .replace(".jpg,", ".jpg,")
             .lines()
             .enumerate()
             .map(|(i, l)| if i == 0 { format!("{l}\n") } else { format!("{l},train\n") })

@@ -127,15 +127,15 @@ pub(super) fn clean(points: &mut [[f32; 2]], size: [usize; 2], schema: &Schema, 
 /// The square that lays the usual places of points (see [`usual_place`]) on those of a face by scale and shift: the box of a
 /// Kaggle crop, which the finder gives too. Nothing with fewer than two points, or where all lie in one place.
 pub(super) fn fit(usual_and_found: &[([f32; 2], [f32; 2])]) -> Option<CropBox> {
-    let n = usual_and_found.len() as f32;
-    let mean = |of: fn(&([f32; 2], [f32; 2])) -> [f32; 2]| {
-        [0, 1].map(|i| usual_and_found.iter().map(|pair| of(pair)[i]).sum::<f32>() / n)
+    // The middle of points, and how far they are spread about it.
+    let place = |points: &[[f32; 2]]| {
+        let middle = [0, 1].map(|i| points.iter().map(|p| p[i]).sum::<f32>() / points.len() as f32);
+        let squares = points.iter().map(|p| (p[0] - middle[0]).powi(2) + (p[1] - middle[1]).powi(2));
+        (middle, squares.sum::<f32>().sqrt())
     };
-    let (usual, found) = (mean(|pair| pair.0), mean(|pair| pair.1));
-    let spread = |of: fn(&([f32; 2], [f32; 2])) -> [f32; 2], [x, y]: [f32; 2]| {
-        usual_and_found.iter().map(|pair| (of(pair)[0] - x).powi(2) + (of(pair)[1] - y).powi(2)).sum::<f32>().sqrt()
-    };
-    let scale = spread(|pair| pair.1, found) / spread(|pair| pair.0, usual);
+    let (usual, found): (Vec<_>, Vec<_>) = usual_and_found.iter().copied().unzip();
+    let ((usual, usual_spread), (found, spread)) = (place(&usual), place(&found));
+    let scale = spread / usual_spread;
     if usual_and_found.len() < 2 || !scale.is_normal() {
         return None;
     }
