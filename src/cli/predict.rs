@@ -135,7 +135,7 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     if files.is_empty() {
         return Ok(None);
     }
-    files.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    files.sort_by_key(|file| natural(file));
     if let Some(first) = others.first() {
         let name = first.file_name().unwrap_or_default().to_string_lossy();
         eprintln!(
@@ -627,7 +627,7 @@ mod tests {
     #[test]
     fn numbers_in_names_count_as_numbers() {
         let mut files = ["f10.png", "f9.png", "f2.png", "e100.png", "f.png", "f2b.png"].map(PathBuf::from);
-        files.sort_by(|a, b| natural(a).cmp(&natural(b)));
+        files.sort_by_key(|file| natural(file));
         let names = files.map(|f| f.display().to_string());
         assert_eq!(names, ["e100.png", "f.png", "f2.png", "f2b.png", "f9.png", "f10.png"]);
     }
