@@ -71,7 +71,7 @@ export class Cropper {
    * two, and then halved: halving averages 2x2 pixels exactly.
    * @param {CanvasImageSource} source
    * @param {Box} box
-   * @returns {Uint8Array}
+   * @returns {ImageData}
    * @throws {Face96Error} `bad-frame`, `canvas-blocked`
    */
   crop(source, box) {
@@ -103,7 +103,7 @@ export class Cropper {
       smaller.drawImage(level.canvas, 0, 0, this.side << n, this.side << n);
       level = smaller;
     }
-    return new Uint8Array(level.getImageData(0, 0, this.side, this.side).data.buffer);
+    return level.getImageData(0, 0, this.side, this.side);
   }
 
   /** @param {number} n */

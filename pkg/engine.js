@@ -185,7 +185,7 @@ export class Engine {
       const [x, y, size, roll, finder] = wanted;
       const box = { x: x + left, y: y + top, size, roll };
       if (luma && rows) tracker.takeLuma(rows, width, height, luma.stride, luma.fullRange);
-      else tracker.takeRgba(this.#cropper.crop(/** @type {ImageBitmap | VideoFrame} */ (frame), box));
+      else tracker.takeImage(this.#cropper.crop(/** @type {ImageBitmap | VideoFrame} */ (frame), box));
       if (crops && !finder) looked.push({ box, pixels: tracker.crop() });
       const cropped = performance.now();
       timings.crop += cropped - before;

@@ -18,6 +18,14 @@ fn js_error(error: crate::error::Error) -> JsError {
     JsError::new(&error.to_string())
 }
 
+/// Only our own bugs panic; then the sentence goes to the console, since of the trap that follows JavaScript hears no reason.
+fn tell_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|info| web_sys::console::error_1(&info.to_string().into())));
+    });
+}
+
 /// What JavaScript is told about a net.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,6 +55,7 @@ impl Detector {
     /// A file that is truncated, foreign, or does not fit its own net.
     #[wasm_bindgen(constructor)]
     pub fn new(weights: &[u8]) -> Result<Detector, JsError> {
+        tell_panics();
         let weights = Weights::from_bytes(weights).map_err(js_error)?;
         let detector = infer::Detector::new(&weights).map_err(js_error)?;
         let meta = weights.meta;
@@ -108,7 +117,7 @@ impl Detector {
 }
 
 /// Follows the faces of one stream of frames (see [`track::Tracker`]). For each frame call `begin`, `still` or `boxed`; while the
-/// answer is a crop, hand it in by `takeLuma` or `takeRgba` and call `look`; then read `faces`. The owner calls `free()`.
+/// answer is a crop, hand it in by `takeLuma` or `takeImage` and call `look`; then read `faces`. The owner calls `free()`.
 ///
 /// A crop is `[x, y, size, roll, finder]`: middle and side in pixels of the frame, roll in radians, 1 if it is for the finder.
 #[wasm_bindgen]
@@ -181,16 +190,16 @@ impl Tracker {
         }
     }
 
-    /// Takes the crop that is needed as `inputSize` x `inputSize` RGBA pixels.
+    /// Takes the crop that is needed as a picture of `inputSize` x `inputSize` pixels.
     ///
     /// # Errors
-    /// A buffer of another length.
-    #[wasm_bindgen(js_name = takeRgba)]
-    pub fn take_rgba(
-        &mut self,
-        #[wasm_bindgen(unchecked_param_type = "Uint8Array | Uint8ClampedArray")] rgba: &[u8],
-    ) -> Result<(), JsError> {
-        grey_from_rgba(rgba, &mut self.grey).map_err(js_error)
+    /// A picture of another size; no crop is needed.
+    #[wasm_bindgen(js_name = takeImage)]
+    pub fn take_image(&mut self, image: &web_sys::ImageData) -> Result<(), JsError> {
+        if self.tracker.wanted().is_none() {
+            return Err(JsError::new("takeImage: no crop is needed"));
+        }
+        grey_from_rgba(&image.data(), &mut self.grey).map_err(js_error)
     }
 
     /// The crop that was taken last: `inputSize` x `inputSize` grey bytes.
