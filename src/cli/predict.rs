@@ -150,7 +150,7 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
 
 /// A name by its words and numbers, so that frame 2 comes before frame 10.
 fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (mut parts, mut rest) = (Vec::new(), name.as_str());
     while !rest.is_empty() {
         let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());

@@ -65,9 +65,9 @@ test('four points on pictures of any size train, are exported and run in the bro
   }, [side, png]);
   assert.equal(faces.length, 1);
   assert.deepEqual(faces[0].keypoints.map((k) => k.name), NAMES);
-  faces[0].keypoints.forEach((keypoint, k) => {
+  faces[0].keypoints.forEach((keypoint) => {
     // Two ways of resampling: within a pixel of the 96-pixel crop.
-    const [x, y] = [Number(native[`x${k}`]), Number(native[`y${k}`])];
+    const [x, y] = [Number(native[`${keypoint.name}_x`]), Number(native[`${keypoint.name}_y`])];
     const apart = (Math.hypot(keypoint.x - x, keypoint.y - y) * 96) / side;
     assert.ok(apart < 1, `${keypoint.name}: ${keypoint.x}, ${keypoint.y} in the browser, ${x}, ${y} natively`);
   });
