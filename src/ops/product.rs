@@ -73,13 +73,19 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const C: usize, const N: us
     w: [*const f32; C],
     depth: usize,
 ) {
+    // Loops, not closures: these are not inlined into functions that are compiled for a processor's vectors.
     for i in 0..depth {
-        let w: [[V; N]; C] = w.map(|w| std::array::from_fn(|n| V::load(w.add((i * N + n) * V::LANES))));
+        let mut weights = [[V::splat(0.); N]; C];
+        for c in 0..C {
+            for n in 0..N {
+                weights[c][n] = V::load(w[c].add((i * N + n) * V::LANES));
+            }
+        }
         for m in 0..M {
             let value = V::splat(*x[m].add(i));
             for c in 0..C {
                 for n in 0..N {
-                    sums[m][c][n] = sums[m][c][n].add_product(value, w[c][n]);
+                    sums[m][c][n] = sums[m][c][n].add_product(value, weights[c][n]);
                 }
             }
         }
@@ -216,15 +222,18 @@ impl Then<'_> {
 /// As many values are writable at `y`, and readable at `add`, if there is one.
 #[inline(always)]
 pub(super) unsafe fn store<V: Vector>(sum: V, add: Option<*const f32>, floor: V, y: *mut f32, columns: usize) {
+    let mut sum = sum;
     if columns >= V::LANES {
-        let sum = add.map_or(sum, |add| sum.add(V::load(add)));
+        if let Some(add) = add {
+            sum = sum.add(V::load(add));
+        }
         return sum.max(floor).store(y);
     }
     let mut rest = [0f32; super::vector::MOST_LANES];
-    let sum = add.map_or(sum, |add| {
+    if let Some(add) = add {
         std::ptr::copy_nonoverlapping(add, rest.as_mut_ptr(), columns);
-        sum.add(V::load(rest.as_ptr()))
-    });
+        sum = sum.add(V::load(rest.as_ptr()));
+    }
     sum.max(floor).store(rest.as_mut_ptr());
     std::ptr::copy_nonoverlapping(rest.as_ptr(), y, columns);
 }
@@ -363,8 +372,11 @@ unsafe fn runs_sums<V: Vector, const M: usize, const N: usize>(
     mut w: *const f32,
     bias: *const f32,
 ) -> [[V; N]; M] {
-    let mut sums: [[[V; N]; 1]; M] =
-        std::array::from_fn(|_| [std::array::from_fn(|n| V::load(bias.add(n * V::LANES)))]);
+    let mut first = [V::splat(0.); N];
+    for n in 0..N {
+        first[n] = V::load(bias.add(n * V::LANES));
+    }
+    let mut sums = [[first]; M];
     for _ in 0..g.taps {
         tile(&mut sums, x, [w], g.run);
         x = x.map(|x| x.wrapping_add(g.line));

@@ -95,24 +95,35 @@ impl Squares {
 
 // ---- The matrices, along one axis.
 
-/// B^T d: inputs to points.
+/// To points: inputs, B^T d, as many as points; or the gradients of four outputs to six points, A d, the transpose of
+/// [`output`].
 #[inline(always)]
-unsafe fn input<V: Vector, const T: usize>(d: [V; T]) -> [V; T] {
-    let mut v = d;
-    match T {
-        3 => {
+unsafe fn points<V: Vector, const I: usize, const T: usize>(d: [V; I]) -> [V; T] {
+    let mut v = [d[0]; T];
+    match (I, T) {
+        (3, _) => {
             v[0] = d[0].sub(d[1]);
-            v[2] = d[1].sub(d[2]);
             v[1] = d[1];
+            v[2] = d[1].sub(d[2]);
         }
-        4 => {
+        (4, 4) => {
             v[0] = d[0].sub(d[2]);
             v[1] = d[1].add(d[2]);
             v[2] = d[2].sub(d[1]);
             v[3] = d[1].sub(d[3]);
         }
+        (4, _) => {
+            let (two, four) = (V::splat(2.), V::splat(4.));
+            let (even, odd) = (d[0].add(d[2]), d[1].add(d[3]));
+            let (even2, odd2) = (d[0].add_product(d[2], four), d[1].add_product(d[3], four).mul(two));
+            v[1] = even.add(odd);
+            v[2] = even.sub(odd);
+            v[3] = even2.add(odd2);
+            v[4] = even2.sub(odd2);
+            v[5] = d[3];
+        }
         _ => {
-            let [two, minus_two, four, minus_four] = [2., -2., 4., -4.].map(|k| V::splat(k));
+            let (two, minus_two, four, minus_four) = (V::splat(2.), V::splat(-2.), V::splat(4.), V::splat(-4.));
             let (even, odd) = (d[4].add_product(d[2], minus_four), d[3].add_product(d[1], minus_four));
             let (even2, odd2) = (d[4].sub(d[2]), d[3].sub(d[1]).mul(two));
             v[0] = even2.add_product(d[0].sub(d[2]), four);
@@ -140,7 +151,7 @@ unsafe fn output<V: Vector, const T: usize, const M: usize>(m: [V; T]) -> [V; M]
             y[1] = m[1].sub(m[2]).sub(m[3]);
         }
         _ => {
-            let [two, four, eight] = [2., 4., 8.].map(|k| V::splat(k));
+            let (two, four, eight) = (V::splat(2.), V::splat(4.), V::splat(8.));
             let (even, odd, even2, odd2) = (m[1].add(m[2]), m[1].sub(m[2]), m[3].add(m[4]), m[3].sub(m[4]));
             y[0] = m[0].add(even).add(even2);
             y[1] = odd.add_product(odd2, two);
@@ -155,22 +166,22 @@ unsafe fn output<V: Vector, const T: usize, const M: usize>(m: [V; T]) -> [V; M]
 #[inline(always)]
 unsafe fn kernel<V: Vector, const K: usize, const T: usize>(g: [V; K]) -> [V; T] {
     let mut u = [g[0]; T];
-    let times = |x: V, k: f32| x.mul(V::splat(k));
     match T {
         3 => {
             u[1] = g[0].add(g[1]);
             u[2] = g[1];
         }
         4 => {
-            let (even, odd) = (times(g[0].add(g[2]), 0.5), times(g[1], 0.5));
+            let (even, odd) = (g[0].add(g[2]).mul(V::splat(0.5)), g[1].mul(V::splat(0.5)));
             u[1] = even.add(odd);
             u[2] = even.sub(odd);
             u[3] = g[2];
         }
         _ => {
-            let (even, odd) = (times(g[0].add(g[2]), -1. / 6.), times(g[1], 1. / 6.));
-            let (even2, odd2) = (times(g[0], 1. / 24.).add(times(g[2], 1. / 6.)), times(g[1], 1. / 12.));
-            u[0] = times(g[0], 0.25);
+            let (even, odd) = (g[0].add(g[2]).mul(V::splat(-1. / 6.)), g[1].mul(V::splat(1. / 6.)));
+            let (even2, odd2) =
+                (g[0].mul(V::splat(1. / 24.)).add(g[2].mul(V::splat(1. / 6.))), g[1].mul(V::splat(1. / 12.)));
+            u[0] = g[0].mul(V::splat(0.25));
             u[1] = even.sub(odd);
             u[2] = even.add(odd);
             u[3] = even2.add(odd2);
@@ -181,57 +192,44 @@ unsafe fn kernel<V: Vector, const K: usize, const T: usize>(g: [V; K]) -> [V; T]
     u
 }
 
-/// A d: the gradients of four outputs to points, the transpose of [`output`].
-#[cfg(feature = "native")]
-#[inline(always)]
-unsafe fn output_gradient<V: Vector>([d0, d1, d2, d3]: [V; 4]) -> [V; 6] {
-    let [two, minus_two, four] = [2., -2., 4.].map(|k| V::splat(k));
-    let (even, odd) = (d0.add(d2), d1.add(d3));
-    let (even2, odd2) = (d0.add_product(d2, four), d1.add_product(d3, four));
-    [d0, even.add(odd), even.sub(odd), even2.add_product(odd2, two), even2.add_product(odd2, minus_two), d3]
-}
-
 /// G^T u: points to the gradient of a kernel, the transpose of [`kernel`].
 #[cfg(feature = "native")]
 #[inline(always)]
 unsafe fn kernel_gradient<V: Vector>([u0, u1, u2, u3, u4, u5]: [V; 6]) -> [V; 3] {
-    let times = |x: V, k: f32| x.mul(V::splat(k));
-    let (even, odd, even2, odd2) = (times(u1.add(u2), -1. / 6.), u2.sub(u1), u3.add(u4), u3.sub(u4));
+    let (even, odd, even2, odd2) = (u1.add(u2).mul(V::splat(-1. / 6.)), u2.sub(u1), u3.add(u4), u3.sub(u4));
     [
         even.add_product(u0, V::splat(0.25)).add_product(even2, V::splat(1. / 24.)),
-        times(odd, 1. / 6.).add_product(odd2, V::splat(1. / 12.)),
+        odd.mul(V::splat(1. / 6.)).add_product(odd2, V::splat(1. / 12.)),
         even.add_product(even2, V::splat(1. / 6.)).add(u5),
     ]
 }
 
 // ---- Squares to points and back.
 
-/// `I` x `I` values to `O` x `O` by the matrix `along`, first down the columns, `at(row, column)`, then along the rows, to
-/// `store(row, column, value)`.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // Loops over indices are unrolled; iterators are not, and take twice the time.
-unsafe fn transform<V: Vector, const I: usize, const O: usize>(
-    at: impl Fn(usize, usize) -> V,
-    along: impl Fn([V; I]) -> [V; O],
-    mut store: impl FnMut(usize, usize, V),
-) {
-    let mut half = [[V::splat(0.); I]; O];
-    for j in 0..I {
-        let mut column = [V::splat(0.); I];
-        for i in 0..I {
-            column[i] = at(i, j);
+/// `I` x `I` values to `O` x `O` by the matrix `along`, first down the columns of `at`, then along the rows, to `store`. A macro,
+/// since closures are not inlined into functions that are compiled for a processor's vectors; and loops over indices are
+/// unrolled where iterators are not.
+macro_rules! transform {
+    ($v:ty, $inputs:expr => $outputs:expr, |$i:ident, $j:ident| $at:expr, $along:expr, |$k:ident, $l:ident, $value:ident| $store:expr) => {
+        let mut half = [[<$v>::splat(0.); $inputs]; $outputs];
+        for $j in 0..$inputs {
+            let mut column = [<$v>::splat(0.); $inputs];
+            for $i in 0..$inputs {
+                column[$i] = $at;
+            }
+            let column: [$v; $outputs] = $along(column);
+            for i in 0..$outputs {
+                half[i][$j] = column[i];
+            }
         }
-        let column = along(column);
-        for i in 0..O {
-            half[i][j] = column[i];
+        for $k in 0..$outputs {
+            let row: [$v; $outputs] = $along(half[$k]);
+            for $l in 0..$outputs {
+                let $value = row[$l];
+                $store;
+            }
         }
-    }
-    for i in 0..O {
-        let row = along(half[i]);
-        for j in 0..O {
-            store(i, j, row[j]);
-        }
-    }
+    };
 }
 
 /// Where the vectors of `c` channels begin: the last is the last whole one, whose first channels others have too.
@@ -269,10 +267,11 @@ unsafe fn kernel_to_tile<V: Vector, const K: usize, const T: usize>(w: &Panels, 
         for i in (0..tap).step_by(V::LANES) {
             let g = w.values.as_ptr().add(w.rows * from + i);
             let points = points.as_mut_ptr().add(inputs * from + i);
-            transform::<V, K, T>(
+            transform!(
+                V, K => T,
                 |i, j| V::load(g.add((i * K + j) * tap)),
-                |g| kernel::<V, K, T>(g),
-                |i, j, v| v.store(points.add((T * i + j) * inputs * w.columns)),
+                kernel::<V, K, T>,
+                |i, j, v| v.store(points.add((T * i + j) * inputs * w.columns))
             );
         }
     }
@@ -289,7 +288,7 @@ struct Pictures<'a> {
     laid: Option<usize>,
 }
 
-/// The points of a run of squares: `I` x `I` places of pictures by the matrix `along`. `between` floats lie between a point
+/// The points of a run of squares: `I` x `I` places of pictures by the matrix of [`points`]. `between` floats lie between a point
 /// and the next, `row` between a square and the next.
 ///
 /// # Safety
@@ -298,11 +297,10 @@ struct Pictures<'a> {
 unsafe fn squares_to_points<V: Vector, const I: usize, const T: usize>(
     (s, squares): (&Squares, Range<usize>),
     pictures: &mut Pictures,
-    along: impl Fn([V; I]) -> [V; T] + Copy,
-    (points, between, row): (&mut [f32], usize, usize),
+    (out, between, row): (&mut [f32], usize, usize),
 ) {
     let ((h, w, c), before) = (pictures.size, pictures.before);
-    assert!(points.len() >= T * T * between && between >= squares.len() * row && row >= c && c >= V::LANES);
+    assert!(out.len() >= T * T * between && between >= squares.len() * row && row >= c && c >= V::LANES);
     let after = |squares: usize, side: usize| (s.side * (squares - 1) + I).saturating_sub(before + side);
     let (bottom, right) = (after(s.down, h), after(s.across, w));
     let border = Border { h, w, c, stride: c, top: before, left: before, bottom, right };
@@ -315,13 +313,14 @@ unsafe fn squares_to_points<V: Vector, const I: usize, const T: usize>(
             pictures.laid = Some(picture);
         }
         // SAFETY: a square's places are inside of the picture with its border, and all points were just checked to be there.
-        let (from, out) = (laid.add(y * line + x * c), points.as_mut_ptr().add(n * row));
+        let (from, out) = (laid.add(y * line + x * c), out.as_mut_ptr().add(n * row));
         for channel in whole_vectors(c, V::LANES) {
             let (from, out) = (from.add(channel), out.add(channel));
-            transform::<V, I, T>(
+            transform!(
+                V, I => T,
                 |i, j| V::load(from.add(i * line + j * c)),
-                along,
-                |i, j, v| v.store(out.add((T * i + j) * between)),
+                points::<V, I, T>,
+                |i, j, v| v.store(out.add((T * i + j) * between))
             );
         }
     }
@@ -375,7 +374,7 @@ unsafe fn tile_product<V: Vector, const T: usize, const M: usize>(
     let mut inputs = Pictures { x, size: (h, w, c), before: padding, scratch, laid: None };
     for squares in s.runs(pictures) {
         let n = squares.len();
-        squares_to_points::<V, T, T>((s, squares.clone()), &mut inputs, |d| input::<V, T>(d), (from, from_between, c));
+        squares_to_points::<V, T, T>((s, squares.clone()), &mut inputs, (from, from_between, c));
         for point in 0..all {
             let (x, y) = (&from[point * from_between..], &mut to[point * to_between..]);
             matrix_product::<V>(x, &points[point * c * filled..], (n, c, filled), y);
@@ -397,15 +396,26 @@ unsafe fn tile_product<V: Vector, const T: usize, const M: usize>(
                         half[k] = value;
                     }
                 }
-                let sums = half.map(|row| output::<V, T, M>(row).map(|sum| sum.add(bias)));
+                let mut sums = [[bias; M]; M];
+                for i in 0..M {
+                    let row = output::<V, T, M>(half[i]);
+                    for j in 0..M {
+                        sums[i][j] = row[j].add(bias);
+                    }
+                }
                 if then.pool {
                     let y = y.add(picture * ph * pw * o + channel);
                     for i in 0..M / 2 {
                         for j in 0..M / 2 {
                             let (py, px) = (y0 / 2 + i, x0 / 2 + j);
                             if py < ph && px < pw {
-                                let [a, b] = [sums[2 * i], sums[2 * i + 1]].map(|s| s[2 * j].max(s[2 * j + 1]));
-                                a.max(b).max(floor).store(y.add((py * pw + px) * o));
+                                let (above, below) = (sums[2 * i], sums[2 * i + 1]);
+                                let above = above[2 * j].max(above[2 * j + 1]);
+                                above
+                                    .max(below[2 * j])
+                                    .max(below[2 * j + 1])
+                                    .max(floor)
+                                    .store(y.add((py * pw + px) * o));
                             }
                         }
                     }
@@ -416,8 +426,10 @@ unsafe fn tile_product<V: Vector, const T: usize, const M: usize>(
                 for (i, row) in sums.into_iter().enumerate() {
                     for (j, sum) in row.into_iter().enumerate() {
                         if inside || (i < oh - y0 && j < ow - x0) {
-                            let at = |add: *const f32| add.add((((y0 + i) >> shift) * aw + ((x0 + j) >> shift)) * o);
-                            let sum = add.map_or(sum, |add| sum.add(V::load(at(add))));
+                            let mut sum = sum;
+                            if let Some(add) = add {
+                                sum = sum.add(V::load(add.add((((y0 + i) >> shift) * aw + ((x0 + j) >> shift)) * o)));
+                            }
                             sum.max(floor).store(y.add((i * ow + j) * o));
                         }
                     }
@@ -457,9 +469,9 @@ unsafe fn squares_weights<V: Vector>(
     let mut gradients = Pictures { x: dy, size: (oh, ow, o), before: 0, scratch: gradients, laid: None };
     for squares in s.runs(pictures) {
         let n = squares.len();
-        squares_to_points::<V, 6, 6>((s, squares.clone()), &mut inputs, |d| input::<V, 6>(d), (from, from_between, c));
+        squares_to_points::<V, 6, 6>((s, squares.clone()), &mut inputs, (from, from_between, c));
         let points = (&mut to[..], to_between, filled);
-        squares_to_points::<V, 4, 6>((s, squares), &mut gradients, |d| output_gradient::<V>(d), points);
+        squares_to_points::<V, 4, 6>((s, squares), &mut gradients, points);
         let g = Runs::plain(n, c, filled);
         let border = Border { h: 1, w: n, c: o, stride: filled, top: 0, left: 0, bottom: 0, right: 0 };
         for (point, sums) in sums.chunks_exact_mut(c * filled).enumerate() {
@@ -469,10 +481,11 @@ unsafe fn squares_weights<V: Vector>(
     // SAFETY: both have `c * filled` floats for each point or tap, whole vectors.
     for at in (0..c * filled).step_by(V::LANES) {
         let (sums, dw) = (sums.as_ptr().add(at), dw.as_mut_ptr().add(at));
-        transform::<V, 6, 3>(
+        transform!(
+            V, 6 => 3,
             |i, j| V::load(sums.add((6 * i + j) * c * filled)),
-            |u| kernel_gradient::<V>(u),
-            |i, j, v| v.store(dw.add((3 * i + j) * c * filled)),
+            kernel_gradient::<V>,
+            |i, j, v| v.store(dw.add((3 * i + j) * c * filled))
         );
     }
 }
