@@ -30,6 +30,10 @@ pub enum Mode<'a> {
     Candle(Option<&'a Training>),
 }
 
+/// A batch norm's layer, and the batch's mean and biased variance of each channel there.
+#[cfg(any(feature = "native", feature = "bench-candle"))]
+pub type Moments = (String, Vec<f32>, Vec<f32>);
+
 /// What a training pass draws from, and what it leaves behind.
 #[cfg(any(feature = "native", feature = "bench-candle"))]
 pub struct Training {
@@ -38,8 +42,8 @@ pub struct Training {
     pub recorder: crate::ops::recorder::Recorder,
     /// What dropout draws from.
     pub rng: std::cell::RefCell<rand_chacha::ChaCha8Rng>,
-    /// The batch's mean and biased variance of each channel, by the name of the batch norm's layer.
-    pub moments: std::cell::RefCell<Vec<(String, Vec<f32>, Vec<f32>)>>,
+    /// Of each batch norm.
+    pub moments: std::cell::RefCell<Vec<Moments>>,
 }
 
 #[cfg(any(feature = "native", feature = "bench-candle"))]

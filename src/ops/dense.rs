@@ -225,10 +225,16 @@ mod training {
             let db = dy.sum(0)?;
             read(&dy, |dy| {
                 let mut dw = buffer::take(n * k);
-                read(x, |x| Ok(matmul((n, m, k), (dy, Strides(1, n)), (x, Strides(k, 1)), &mut dw)))?;
+                read(x, |x| {
+                    matmul((n, m, k), (dy, Strides(1, n)), (x, Strides(k, 1)), &mut dw);
+                    Ok(())
+                })?;
                 let dx = self.input_gradient.then(|| {
                     let mut dx = buffer::take(m * k);
-                    read(w, |w| Ok(matmul((m, n, k), (dy, Strides(n, 1)), (w, Strides(k, 1)), &mut dx)))?;
+                    read(w, |w| {
+                        matmul((m, n, k), (dy, Strides(n, 1)), (w, Strides(k, 1)), &mut dx);
+                        Ok(())
+                    })?;
                     tensor(dx, x)
                 });
                 Ok((dx.transpose()?, Some(tensor(dw, w)?), Some(db)))

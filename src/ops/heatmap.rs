@@ -68,7 +68,11 @@ impl CustomOp1 for SoftArgmax {
                 }
             });
         };
-        read(x, |x| read(y, |y| read(dy, |dy| Ok(run(x, y, dy, &mut dx)))))?;
+        let mut run = |x: &[f32], y: &[f32], dy: &[f32]| {
+            run(x, y, dy, &mut dx);
+            Ok(())
+        };
+        read(x, |x| read(y, |y| read(dy, |dy| run(x, y, dy))))?;
         Ok(Some(tensor(dx, x)?))
     }
 }

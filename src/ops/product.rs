@@ -67,6 +67,7 @@ pub(super) use tiles;
 /// # Safety
 /// The rows and the panels have `depth` values and vectors.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Loops over indices are unrolled.
 pub(super) unsafe fn tile<V: Vector, const M: usize, const C: usize, const N: usize>(
     sums: &mut [[[V; N]; C]; M],
     x: [*const f32; M],
@@ -366,6 +367,7 @@ struct Places {
 /// # Safety
 /// As [`runs_product`] has checked.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // As above.
 unsafe fn runs_sums<V: Vector, const M: usize, const N: usize>(
     g: &Runs,
     mut x: [*const f32; M],
