@@ -75,6 +75,8 @@ test:
 	cargo test --release --locked --features $(FEATURES) --lib $(CHECKED)
 	cargo test --release --locked --features $(FEATURES) --bins --test '*'
 	cargo test --release --locked --features $(FEATURES) --doc
+	# The server alone, as make demo builds it.
+	cargo build --release --locked --no-default-features --features serve --bin face96-serve
 	@tools/build-web.sh
 	npm run --silent types
 	node --test tests/browser/*.test.js tests/package/*.test.js

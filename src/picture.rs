@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
 
+/// Side of the square grey input of every net, in pixels.
+pub const SIDE: usize = 96;
+
 /// A grey picture, a byte a pixel, rows from top to bottom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gray {

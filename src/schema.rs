@@ -225,7 +225,7 @@ impl Schema {
     pub fn unit(&self, points: &[[f32; 2]]) -> f32 {
         let eyes = self.outer_eyes().filter(|(l, r)| points.len() > *l.max(r));
         let distance = eyes.map(|(l, r)| (points[l][0] - points[r][0]).hypot(points[l][1] - points[r][1]));
-        distance.filter(|d| d.is_finite() && *d > 1.).unwrap_or(crate::nets::SIDE as f32)
+        distance.filter(|d| d.is_finite() && *d > 1.).unwrap_or(crate::picture::SIDE as f32)
     }
 
     /// Checks what came from a file: equal lengths, `swap` an involution, edges in range.

@@ -13,6 +13,7 @@ pub mod tutorial;
 pub mod vars;
 
 use crate::error::{Error, Result};
+pub use crate::picture::SIDE;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use compact::{Compact, CompactConfig};
@@ -21,9 +22,6 @@ pub use finder::{FINDER_SIZE, FINDER_VALUES};
 use layers::Mode;
 use serde::{Deserialize, Serialize};
 use tutorial::{Mlp, Tutorial};
-
-/// Side of the square grey input of every net, in pixels.
-pub const SIDE: usize = 96;
 
 /// The guide square, where a face is expected before anything is known of it: this share of a frame's short side, in the
 /// frame's middle. The page draws it.
