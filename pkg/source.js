@@ -234,7 +234,7 @@ async function decodeByElement(blob) {
   }
 }
 
-/** The pictures of Apple's cameras, by the brand in their first bytes. @param {Blob} blob */
+/** Whether a file is a picture of the kind that Apple's cameras make and most browsers do not read, by its first bytes. @param {Blob} blob @returns {Promise<boolean>} */
 export async function isHeic(blob) {
   const head = String.fromCharCode(...new Uint8Array(await blob.slice(4, 12).arrayBuffer()));
   return /^ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)/.test(head);

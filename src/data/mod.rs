@@ -30,6 +30,8 @@ use crate::picture::Gray;
 use crate::schema::Schema;
 use formats::Found;
 use labels::Labels;
+#[cfg(test)]
+pub(crate) use pts::names_of_68;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;

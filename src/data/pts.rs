@@ -34,7 +34,7 @@ const KAGGLE_FROM_68: [&[usize]; 15] = [
 ];
 
 /// Names of all 68 points in iBUG's order; left and right are the subject's and pair up by name.
-pub(super) fn names_of_68() -> Vec<String> {
+pub(crate) fn names_of_68() -> Vec<String> {
     let mut names = Vec::new();
     let mut run = |names_of: &mut dyn Iterator<Item = String>| names.extend(names_of);
     run(&mut (1..=8).map(|i| format!("right_jaw_{i}")));

@@ -1,8 +1,7 @@
 // <face-keypoints>: attributes and properties, start and stop, events, faults, and what a page may do to it.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { root, suite } from './harness.js';
+import { root, suite, test } from './harness.js';
 import { writeSyntheticClip } from './clip.js';
 import { audit } from './visitor.js';
 

@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { host, root, suite } from './harness.js';
+import { host, root, suite, test } from './harness.js';
 
 /** A server without a policy, and one of another origin. */
 let own = '';

@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { fewerKeypoints, program, root, suite, temporaryFolder, weightsPath } from './harness.js';
+import { fewerKeypoints, program, root, suite, temporaryFolder, test, weightsPath } from './harness.js';
 
 /** @type {import('playwright-core').Page} */
 let page;

@@ -1,9 +1,8 @@
 // The page: what a visitor meets, with and without a camera, and how each fault is told.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
 import { deflateSync, crc32 } from 'node:zlib';
-import { fewerKeypoints, finderPath, foreignWeights, root, suite, weightsPath } from './harness.js';
+import { fewerKeypoints, finderPath, foreignWeights, root, suite, test, weightsPath } from './harness.js';
 import { countRequests, open as openPage, playSample, running, saved, status } from './visitor.js';
 
 const shared = suite();
