@@ -140,6 +140,37 @@ test('two elements share one worker, and removal ends it', async (t) => {
   await gone;
 });
 
+test('an opened and a closed mouth are events, and recalibrate() takes what is there for rest', async (t) => {
+  const { page, faults } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+    const context = canvas.getContext('2d');
+    // The sample speaks from the third second on.
+    const begun = performance.now();
+    const draw = () => {
+      context.putImageData(face.draw(2.5 + (performance.now() - begun) / 1000), 0, 0);
+      requestAnimationFrame(draw);
+    };
+    draw();
+    const element = make({});
+    element.source = canvas;
+    await element.start();
+    const opened = await next(element, 'mouthopen');
+    const closed = await next(element, 'mouthclose');
+    element.recalibrate();
+    const after = await next(element, 'keypoints');
+    element.stop();
+    return { opened: opened.face.mouth.open, events: opened.face.events, closed: closed.face.mouth.open, before: closed.face.mouth.confidence, after: after.faces[0].mouth.confidence };
+  });
+  assert.ok(seen.opened > 0.25 && seen.closed < 0.15, JSON.stringify(seen));
+  assert.deepEqual(seen.events, ['mouthopen']);
+  assert.ok(seen.after < seen.before, `a rest of one frame is less sure: ${JSON.stringify(seen)}`);
+  assert.deepEqual(faults, []);
+});
+
 test('moving keeps the camera on; removal switches it off, and appending again works', async (t) => {
   const { page } = await open(t);
   await define(page);

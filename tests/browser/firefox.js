@@ -133,7 +133,7 @@ class Page extends Frame {
   }
 }
 
-class Context {
+export class Context {
   /** @type {Page[]} */ #pages = [];
   /** @type {[string, (route: object) => unknown][]} */ #routes = [];
   #options;

@@ -8,15 +8,21 @@ import { after, before, test as nodeTest } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { launchFirefox } from './firefox.js';
+import { launchWebKit } from './webkit.js';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const program = process.env.FACE96 ?? join(root, 'target/release/face96');
 export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
 export const finderPath = join(root, 'pkg/weights/finder.safetensors');
 
-/** The browser that the tests run in: ENGINE=firefox, or Chromium. */
+/** The browser that the tests run in: ENGINE=firefox, ENGINE=webkit, or Chromium. */
 export const engine = process.env.ENGINE ?? 'chromium';
-const executable = { chromium: process.env.CHROMIUM ?? '/usr/bin/chromium', firefox: process.env.FIREFOX ?? '/usr/bin/firefox-esr' }[engine];
+export const executables = {
+  chromium: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  firefox: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+  webkit: process.env.WEBKIT ?? '/usr/bin/WebKitWebDriver',
+};
+const executable = executables[engine];
 
 /** What Firefox, or the way in which the tests drive it, lacks, with the reason that a skipped test gives. */
 const LACKS = {
@@ -95,16 +101,17 @@ export async function host(t, folder, headers = {}) {
 
 /**
  * @param {{ after: (f: () => unknown) => void }} t ends the browser
- * @param {{ clip?: string }} [options] clip: an MJPEG file that plays as the camera; default is Chromium's own test picture
+ * @param {{ clip?: string, engine?: keyof typeof executables }} [options] clip: an MJPEG file that plays as the camera; default is the
+ *   browser's own test picture
  */
-export async function launch(t, { clip } = {}) {
-  if (engine === 'firefox') {
-    const firefox = await launchFirefox(executable);
-    t.after(() => firefox.close());
-    return firefox;
+export async function launch(t, { clip, engine: own = engine } = {}) {
+  if (own !== 'chromium') {
+    const other = await (own === 'firefox' ? launchFirefox : launchWebKit)(executables[own]);
+    t.after(() => other.close());
+    return other;
   }
   const browser = await chromium.launch({
-    executablePath: executable,
+    executablePath: executables.chromium,
     args: [
       ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
       ...['--disable-component-update', '--disable-sync'],

@@ -8,7 +8,7 @@ export function Camera() {
   const [count, setCount] = createSignal(0);
   return (
     <>
-      <face-keypoints ref={element} class="camera" bool:camera={true} bool:mirror={true} prop:maxFaces={2} on:keypoints={({ detail }) => setCount(detail.faces[0]?.keypoints.length ?? 0)} />
+      <face-keypoints ref={element} class="camera" prop:camera={true} prop:mirror={true} prop:maxFaces={2} on:keypoints={({ detail }) => setCount(detail.faces[0]?.keypoints.length ?? 0)} />
       <button onClick={() => element.start()}>{count()} points</button>
     </>
   );
