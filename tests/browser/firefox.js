@@ -101,7 +101,7 @@ class Page extends Frame {
   bringToFront = () => this.inner.bringToFront();
   frames = () => this.inner.frames().map((frame) => new Frame(frame));
   workers = () => this.inner.workers();
-  addInitScript = (script, arg) => this.inner.evaluateOnNewDocument(script, arg);
+  addInitScript = (script, arg) => this.inner.evaluateOnNewDocument(typeof script === 'string' ? script : `(${script})(${JSON.stringify(arg)})`);
 
   on(type, listener) {
     this.inner.on(type, listener);
@@ -147,6 +147,7 @@ export class Context {
     const page = new Page(await this.inner.newPage(), this);
     const { viewport = { width: 1280, height: 720 } } = this.#options;
     await page.setViewportSize(viewport);
+    for (const script of this.#options.scripts ?? []) await page.addInitScript(script);
     for (const [pattern, answer] of this.#routes) await page.route(pattern, answer);
     this.#pages.push(page);
     return page;
@@ -165,11 +166,33 @@ export class Context {
   close = () => this.inner.close();
 }
 
+/** In a page: the sample's face is the camera, since Firefox plays no file as one. */
+function drawnCamera() {
+  if (!navigator.mediaDevices) return;
+  navigator.mediaDevices.getUserMedia = async () => {
+    const { createSyntheticFace } = await import(`${location.origin}/pkg/synthetic.js`);
+    const [width, height] = [640, 480];
+    const face = await createSyntheticFace({ seed: 4, width, height });
+    const canvas = Object.assign(document.createElement('canvas'), { width, height });
+    const context = canvas.getContext('2d');
+    const stream = canvas.captureStream();
+    const [track] = stream.getVideoTracks();
+    const draw = () => {
+      if (track.readyState === 'ended') return face.close();
+      context.putImageData(face.draw(performance.now() / 1000), 0, 0);
+      setTimeout(draw, 33);
+    };
+    draw();
+    return stream;
+  };
+}
+
 /**
- * Starts Firefox with its own test picture for a camera.
+ * Starts Firefox, with its own test picture for a camera or with a drawn face.
  * @param {string} executablePath
+ * @param {{ face?: boolean }} [options]
  */
-export async function launchFirefox(executablePath) {
+export async function launchFirefox(executablePath, { face = false } = {}) {
   const inner = await puppeteer.launch({
     browser: 'firefox',
     executablePath,
@@ -185,7 +208,8 @@ export async function launchFirefox(executablePath) {
   });
   const contexts = [];
   const newContext = async (options = {}) => {
-    const context = new Context(await inner.createBrowserContext(), options);
+    const scripts = face ? [drawnCamera] : [];
+    const context = new Context(await inner.createBrowserContext(), { ...options, scripts });
     contexts.push(context);
     return context;
   };

@@ -101,12 +101,12 @@ export async function host(t, folder, headers = {}) {
 
 /**
  * @param {{ after: (f: () => unknown) => void }} t ends the browser
- * @param {{ clip?: string, engine?: keyof typeof executables }} [options] clip: an MJPEG file that plays as the camera; default is the
- *   browser's own test picture
+ * @param {{ clip?: string, engine?: keyof typeof executables }} [options] clip: an MJPEG file that plays as the camera, in Firefox a drawn
+ *   face; default is the browser's own test picture
  */
 export async function launch(t, { clip, engine: own = engine } = {}) {
   if (own !== 'chromium') {
-    const other = await (own === 'firefox' ? launchFirefox : launchWebKit)(executables[own]);
+    const other = await (own === 'firefox' ? launchFirefox : launchWebKit)(executables[own], { face: clip !== undefined });
     t.after(() => other.close());
     return other;
   }
