@@ -497,7 +497,6 @@ impl Expressions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::names_of_68;
     use crate::geometry::CropBox;
     use crate::synthetic::{self, SyntheticFace};
     use crate::track::{Frame, Head, Settings, Tracker, Want, FACE_HEADER};
@@ -508,7 +507,7 @@ mod tests {
     const FPS: f64 = 30.;
 
     fn schema68() -> Schema {
-        Schema::from_names(&names_of_68()).unwrap()
+        Schema::ibug()
     }
 
     /// Normal with deviation 1, nearly.

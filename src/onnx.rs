@@ -7,7 +7,10 @@
 //! Out: `keypoints`, (batch, K, 2), x and y in pixels of the crop, the centre of its first pixel at (0, 0); from a net with
 //! heatmaps also `variance`, (batch, K), of each heatmap in squares of half the crop's side; from a net that tells faces
 //! from other things also `presence`, (batch, 1), the probability of a face; from one that judges its keypoints also
-//! `confidence`, (batch, K), the probability that each is right.
+//! `confidence`, (batch, K), the probability that each is right. From a finder instead `boxes`, (batch, 5, 24, 24): at each place
+//! of a grid over the frame the logit of "the middle of a face is here", the middle's offset from the place's own in x and y, in
+//! places, the logarithm of the box's side over [`crate::nets::FINDER_SIZE`], and its roll in radians; [`crate::infer::decode`]
+//! makes boxes of it.
 //!
 //! The steps are those that the net's own pass tells ([`Graph::of`]), convolutions with their ReLU as two nodes; ONNX has channels before height and width,
 //! so the weights of a dense layer are put in that order. The names of the keypoints are in the metadata `keypoints`.
@@ -339,6 +342,12 @@ impl Builder {
 
     /// From the net's units to pixels, from logits to probabilities.
     fn results(&mut self, graph: &Graph, names: &[String], weights: &Weights) {
+        if weights.meta.config.finds() {
+            let (h, w, c) = graph.nodes[graph.keypoints].shape;
+            self.node("boxes", "Identity", &[&names[graph.keypoints]], vec![]);
+            self.outputs.push(value("boxes", &[c, h, w].map(|n| n as i64)));
+            return;
+        }
         let keypoints = weights.meta.schema.len();
         let calibration = weights.meta.calibration.unwrap_or_default();
         let shape = self.ints("keypoints.shape", &[-1, keypoints as i64, 2]);

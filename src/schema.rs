@@ -50,6 +50,96 @@ const KAGGLE_EDGES: [(&str, &str); 12] = [
     ("right_eye_inner_corner", "nose_tip"),
 ];
 
+/// Points of iBUG's mark-up of faces (300-W; Sagonas et al. 2013).
+pub const IBUG_KEYPOINTS: usize = 68;
+
+/// iBUG's numbers, from 0, of Kaggle's keypoints in their order. An eye's centre is the mean of the six points around it.
+pub(crate) const KAGGLE_FROM_IBUG: [&[usize]; 15] = [
+    &[42, 43, 44, 45, 46, 47],
+    &[36, 37, 38, 39, 40, 41],
+    &[42],
+    &[45],
+    &[39],
+    &[36],
+    &[22],
+    &[26],
+    &[21],
+    &[17],
+    &[30],
+    &[54],
+    &[48],
+    &[51],
+    &[57],
+];
+
+/// iBUG's lines, as first and last number; a closed one goes back to its first point: jaw, brows, bridge and base of the nose,
+/// eyes, outer and inner lips.
+const IBUG_LINES: [(usize, usize, bool); 9] = [
+    (0, 16, false),
+    (17, 21, false),
+    (22, 26, false),
+    (27, 30, false),
+    (31, 35, false),
+    (36, 41, true),
+    (42, 47, true),
+    (48, 59, true),
+    (60, 67, true),
+];
+
+/// The points of the jaw's outline in iBUG's order, from the subject's right ear by the chin to the left one.
+pub const IBUG_JAW: std::ops::Range<usize> = 0..17;
+
+/// Names of iBUG's 68 points in their order: Kaggle's where Kaggle has the point; left and right are the subject's and pair up by
+/// name.
+fn ibug_names() -> Vec<String> {
+    let brow = |side: &str, i: usize| match i {
+        1 => format!("{side}_eyebrow_inner_end"),
+        5 => format!("{side}_eyebrow_outer_end"),
+        i => format!("{side}_eyebrow_{i}"),
+    };
+    let mut names: Vec<String> = (1..=8).map(|i| format!("right_jaw_{i}")).collect();
+    names.push("chin".into());
+    names.extend((1..=8).rev().map(|i| format!("left_jaw_{i}")));
+    names.extend((1..=5).rev().map(|i| brow("right", i)));
+    names.extend((1..=5).map(|i| brow("left", i)));
+    names.extend(["nose_bridge_1", "nose_bridge_2", "nose_bridge_3", "nose_tip"].map(String::from));
+    names.extend(
+        ["right_nostril_2", "right_nostril_1", "nose_base", "left_nostril_1", "left_nostril_2"].map(String::from),
+    );
+    let eye = ["outer_corner", "top_outer", "top_inner", "inner_corner", "bottom_inner", "bottom_outer"];
+    names.extend(eye.map(|p| format!("right_eye_{p}")));
+    names.extend([3, 2, 1, 0, 5, 4].map(|i| format!("left_eye_{}", eye[i])));
+    let lips = [
+        "mouth_right_corner",
+        "mouth_right_top_2",
+        "mouth_right_top_1",
+        "mouth_center_top_lip",
+        "mouth_left_top_1",
+        "mouth_left_top_2",
+        "mouth_left_corner",
+        "mouth_left_bottom_2",
+        "mouth_left_bottom_1",
+        "mouth_center_bottom_lip",
+        "mouth_right_bottom_1",
+        "mouth_right_bottom_2",
+        "inner_mouth_right_corner",
+        "inner_mouth_right_top",
+        "inner_mouth_center_top",
+        "inner_mouth_left_top",
+        "inner_mouth_left_corner",
+        "inner_mouth_left_bottom",
+        "inner_mouth_center_bottom",
+        "inner_mouth_right_bottom",
+    ];
+    names.extend(lips.map(String::from));
+    names
+}
+
+/// Kaggle's 15 keypoints of iBUG's 68, each in its order.
+pub fn kaggle_of_ibug(points: &[[f32; 2]]) -> [[f32; 2]; 15] {
+    KAGGLE_FROM_IBUG.map(|of| [0, 1].map(|c| of.iter().map(|i| points[*i][c]).sum::<f32>() / of.len() as f32))
+}
+
 /// The tutorial's specialists (SPECIALIST_SETTINGS): which keypoints share a net, each with a name.
 const KAGGLE_GROUPS: [(&str, &[&str]); 6] = [
     ("eye_centers", &["left_eye_center", "right_eye_center"]),
@@ -78,7 +168,14 @@ impl Schema {
         let words: Vec<_> = keypoints.iter().map(|name| words(name)).collect();
         let index = |wanted: &[String]| words.iter().position(|words| words == wanted);
         let edge = |name: &str| keypoints.iter().position(|k| k == name);
-        let edges = KAGGLE_EDGES.iter().filter_map(|(a, b)| Some((edge(a)?, edge(b)?))).collect();
+        let edges = if keypoints.len() == IBUG_KEYPOINTS && keypoints == ibug_names() {
+            let line = |(first, last, closed): (usize, usize, bool)| {
+                (first..last).map(|i| (i, i + 1)).chain(closed.then_some((last, first)))
+            };
+            IBUG_LINES.into_iter().flat_map(line).collect()
+        } else {
+            KAGGLE_EDGES.iter().filter_map(|(a, b)| Some((edge(a)?, edge(b)?))).collect()
+        };
         let mut swap: Vec<usize> = words.iter().enumerate().map(|(i, w)| index(&mirrored(w)).unwrap_or(i)).collect();
         // Names that say neither left nor right, such as `leye` and `reye`.
         for i in 0..swap.len() {
@@ -132,6 +229,16 @@ impl Schema {
     /// Kaggle's 15 points.
     pub fn kaggle() -> Self {
         Self::from_names(&KAGGLE_KEYPOINTS).expect("fixed names")
+    }
+
+    /// iBUG's 68 points (300-W), under Kaggle's names where Kaggle has the point.
+    pub fn ibug() -> Self {
+        Self::from_names(&ibug_names()).expect("fixed names")
+    }
+
+    /// Whether these are iBUG's 68 points in their order, of which [`kaggle_of_ibug`] makes Kaggle's.
+    pub fn is_ibug(&self) -> bool {
+        self.len() == IBUG_KEYPOINTS && self.keypoints == ibug_names()
     }
 
     /// Reads the names from the columns `NAME_x,NAME_y` of a header, in their order. Other columns are passed over.
@@ -384,6 +491,32 @@ mod tests {
         schema.validate().unwrap();
         assert_eq!(schema.swap, [1, 0, 4, 5, 2, 3, 8, 9, 6, 7, 10, 12, 11, 13, 14]);
         assert_eq!(schema.edges.len(), KAGGLE_EDGES.len());
+    }
+
+    #[test]
+    fn ibug_has_kaggles_points_under_kaggles_names_and_closed_lines_around_eyes_and_lips() {
+        let schema = Schema::ibug();
+        schema.validate().unwrap();
+        assert!(schema.is_ibug() && !Schema::kaggle().is_ibug());
+        // The chin, the bridge, the tip and the base of the nose, and the middles of the lips are on no side.
+        assert_eq!(
+            (0..68).filter(|i| schema.swap[*i] == *i).collect::<Vec<_>>(),
+            [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
+        );
+        let numbers: Vec<[f32; 2]> = (0..68).map(|i| [i as f32, -(i as f32)]).collect();
+        for (name, [x, y]) in KAGGLE_KEYPOINTS.iter().zip(kaggle_of_ibug(&numbers)) {
+            let expected = match *name {
+                "left_eye_center" => 44.5,
+                "right_eye_center" => 38.5,
+                name => schema.keypoints.iter().position(|k| k == name).unwrap() as f32,
+            };
+            assert_eq!([x, y], [expected, -expected], "{name}");
+        }
+        // 68 points in nine lines, four of them closed.
+        assert_eq!(schema.edges.len(), 68 - 9 + 4);
+        assert!(
+            schema.edges.contains(&(41, 36)) && schema.edges.contains(&(67, 60)) && !schema.edges.contains(&(16, 17))
+        );
     }
 
     #[test]

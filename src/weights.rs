@@ -63,6 +63,12 @@ impl Calibration {
     pub fn confidence(&self, logit: f32) -> f32 {
         1. / (1. + (-(self.scale * logit + self.shift)).exp())
     }
+
+    /// The same of what was a probability by the logit alone.
+    pub fn of(&self, probability: f32) -> f32 {
+        let p = probability.clamp(1e-6, 1. - 1e-6);
+        self.confidence((p / (1. - p)).ln())
+    }
 }
 
 /// A net's weights, batch norm folded, with what is needed to run them.

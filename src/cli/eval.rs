@@ -5,12 +5,12 @@ use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::augment::{depth, Augment, Batch};
-use face96::data::{Face, Split};
+use face96::data::{scenes, Face, Split};
 use face96::geometry::{Affine, CropBox};
 use face96::infer::{Finder, Found, FOUND_SCORE};
-use face96::nets::SIDE;
+use face96::nets::{HEATMAP_SIDE, SIDE};
 use face96::picture::Gray;
-use face96::schema::Schema;
+use face96::schema::{kaggle_of_ibug, Schema};
 use face96::track::{whole_frame, Settings};
 use face96::train::{metrics::Score, report};
 use face96::weights::Weights;
@@ -79,6 +79,15 @@ impl Evaluation<'_> {
         Score::of(self.schema, &self.places, pairs.map(|(f, (_, p))| (f.points.as_slice(), p.as_slice())))
     }
 
+    /// The score of Kaggle's 15 keypoints, which labels and predictions of iBUG's 68 give.
+    fn kaggle(&self) -> Score {
+        let schema = Schema::kaggle();
+        let pairs =
+            self.faces.iter().zip(&self.found).map(|(f, (_, p))| (kaggle_of_ibug(&f.points), kaggle_of_ibug(p)));
+        let pairs: Vec<_> = pairs.collect();
+        Score::new(&schema, pairs.iter().map(|(label, found)| (label.as_slice(), found.as_slice())))
+    }
+
     /// Errors by keypoint, of all, by source where there are several, and by group where the files' names tell.
     pub(super) fn table(&self) -> String {
         let names: Vec<&String> = self.places.iter().map(|k| &self.schema.keypoints[*k]).collect();
@@ -123,7 +132,9 @@ fn groups(face: &Face) -> Vec<String> {
 
 pub(super) fn eval(args: EvalArgs) -> Result<()> {
     let nets = Nets::load(&args.weights)?;
-    let data = args.data.load()?;
+    let mut from = args.data.clone();
+    from.all_68 |= nets.schema.is_ibug();
+    let data = from.load()?;
     let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
     if let Some(finder) = nets.finder() {
         let keypoints = args.keypoints.map(|path| Nets::load(&[path])).transpose()?;
@@ -161,7 +172,14 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         println!("{}", serde_json::to_string(&score)?);
         return Ok(());
     }
-    print!("{}{}", evaluation.table(), report::reliability(&said));
+    print!("{}", evaluation.table());
+    if nets.schema.is_ibug() {
+        println!("Kaggle's 15 keypoints of these 68: {}", report::summary(&evaluation.kaggle()));
+    }
+    print!("{}", report::reliability(&said));
+    if nets.weights().iter().all(|w| w.meta.config.has_heatmaps()) {
+        print!("{}", between_cells(&nets, &evaluation)?);
+    }
     // Only a net that says something of its keypoints says something of presence for certain.
     if !said.is_empty() {
         let all = data.split(args.split, nets.seed());
@@ -191,6 +209,61 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     }
     Ok(())
 }
+
+/// How the predictions of a net with heatmaps lie between the middles of heatmap cells, and what nine looks through crops shifted by
+/// thirds of a cell, averaged, gain over one look. Both are the worse, the more a net's points stick to the middles of cells.
+fn between_cells(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
+    let bins = |points: &mut dyn Iterator<Item = [f32; 2]>| {
+        let mut bins = [0usize; BINS];
+        for v in points.flatten().filter(|v| v.is_finite()) {
+            bins[(BINS as f32 * ((v + 0.5) / CELL).rem_euclid(1.)) as usize % BINS] += 1;
+        }
+        bins
+    };
+    let spread = |bins: &[usize; BINS]| {
+        let [least, most] = [bins.iter().min(), bins.iter().max()].map(|v| *v.unwrap_or(&0) as f64);
+        most / least.max(1.)
+    };
+    let labels = bins(&mut evaluation.faces.iter().flat_map(|f| evaluation.places.iter().map(|k| f.points[*k])));
+    let found = bins(&mut evaluation.found.iter().flat_map(|(_, points)| points.iter().copied()));
+    let mut sums = vec![vec![[0f32; 2]; evaluation.places.len()]; evaluation.faces.len()];
+    let mut middle = sums.clone();
+    let shifts = [-1f32, 0., 1.].map(|s| s * CELL / 3.);
+    for [dx, dy] in shifts.iter().flat_map(|dx| shifts.map(|dy| [*dx, dy])) {
+        // From the shifted crop's pixels to those of the face's crop, and on to the picture.
+        let shift = Affine::translation(dx, dy);
+        let views: Vec<nets::View> = evaluation.faces.iter().map(|f| (&f.picture, shift.then(f.to_picture))).collect();
+        let found =
+            nets.detect(&views.par_iter().map(|(picture, map)| picture.crop(*map, SIDE)).collect::<Vec<_>>())?;
+        for (i, (_, points)) in found.iter().enumerate() {
+            for (k, p) in points.iter().enumerate() {
+                let [x, y] = shift.apply(*p);
+                sums[i][k] = [sums[i][k][0] + x / 9., sums[i][k][1] + y / 9.];
+                if dx == 0. && dy == 0. {
+                    middle[i][k] = [x, y];
+                }
+            }
+        }
+    }
+    let score = |points: &[Vec<[f32; 2]>]| {
+        let pairs = evaluation.faces.iter().zip(points).map(|(f, p)| (f.points.as_slice(), p.as_slice()));
+        Score::of(evaluation.schema, &evaluation.places, pairs).nme_pct
+    };
+    let (one, nine) = (score(&middle), score(&sums));
+    Ok(format!(
+        "places in a heatmap cell, eighths of both axes: {found:?}, largest over smallest {:.2} (labels {:.2})\n\
+         mean of nine looks through crops shifted by thirds of a cell: NME {nine:.3} %, one look {one:.3} %, {:.1} % less\n",
+        spread(&found),
+        spread(&labels),
+        100. * (1. - nine / one),
+    ))
+}
+
+/// Parts of a heatmap cell that predictions are counted in.
+const BINS: usize = 8;
+
+/// Side of a heatmap's cell in pixels of the crop.
+const CELL: f32 = (SIDE / HEATMAP_SIDE) as f32;
 
 /// A crop whose left, right, upper or lower half, as `side` says, is that of another one.
 fn half_hidden(mut crop: Vec<f32>, other: &[f32], side: usize) -> Vec<f32> {
@@ -294,10 +367,13 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Nets>, scenes: &[&Face], js
     let pct = |n: usize, of: usize| 100. * n as f64 / of.max(1) as f64;
     let (found, wrong, iou) = (pct(hits[0], faces), pct(false_alarms[0], others), overlap / faces.max(1) as f64);
     let both = keypoints.map(|net| with_keypoints(&mut finder, net, scenes)).transpose()?;
+    let looks = looks_without_face(&mut finder, keypoints, scenes)?;
     let both =
         both.map(|[hits, false_alarms, second]| [pct(hits, faces), pct(false_alarms, others), pct(second, faces)]);
     if json {
         let mut figures = serde_json::json!({ "n": faces, "found_pct": found, "mean_iou": iou, "negatives": others, "false_pct": wrong });
+        figures["looks_without_face"] =
+            serde_json::json!({ "n": looks[0], "false": looks[1], "false_with_keypoints": looks[2] });
         if let Some([found, wrong, second]) = both {
             figures["with_keypoints"] =
                 serde_json::json!({ "found_pct": found, "false_pct": wrong, "second_pct": second });
@@ -312,12 +388,42 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Nets>, scenes: &[&Face], js
         println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
     }
     print!("{views}");
+    let [n, by_finder, by_both] = looks;
+    println!("{n} looks without a face, pieces of these pictures: {by_finder} with a false one");
+    if keypoints.is_some() {
+        println!("the same with the keypoint net: {by_both} with a false one");
+    }
     if let Some([found, wrong, second]) = both {
         println!(
             "with the keypoint net: {found:.2} % found, {wrong:.2} % false; another face in {second:.2} % of the pictures with one"
         );
     }
     Ok(())
+}
+
+/// Pieces cut out of each picture outside of its face and what surrounds it.
+const PIECES: usize = 3;
+
+/// Looks at pieces of pictures without a face: how many there are, in how many the finder alone found one, and in how many finder and
+/// keypoint net together did.
+fn looks_without_face(finder: &mut Finder, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result<[usize; 3]> {
+    let mut page = keypoints.map(|nets| Page::new(nets, PAGE_FACES)).transpose()?;
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut counts = [0; 3];
+    for scene in scenes {
+        for square in (0..PIECES).filter_map(|_| scenes::beside(scene, &mut rng)).collect::<Vec<_>>() {
+            let side = (square.size as usize).max(SIDE);
+            let pixels = scene.picture.crop(square.crop_to_frame(side), side);
+            let piece = Gray::new(side, side, pixels.iter().map(|p| p.round() as u8).collect())?;
+            let frame = whole_frame(side as f32, side as f32).crop_to_frame(SIDE);
+            counts[0] += 1;
+            counts[1] += usize::from(!finder.find_grey(&piece.crop(frame, SIDE))?.is_empty());
+            if let Some(page) = &mut page {
+                counts[2] += usize::from(!page.boxes(&piece, finder)?.is_empty());
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// The most faces that the page looks for.

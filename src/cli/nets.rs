@@ -17,7 +17,7 @@ pub(super) struct Nets {
     nets: Vec<Weights>,
     /// Each net's keypoints as places in `schema`.
     places: Vec<Vec<usize>>,
-    /// All keypoints: in Kaggle's order where they are Kaggle's, otherwise in that of the files.
+    /// All keypoints: of one net in its order, of several in Kaggle's where they are Kaggle's, otherwise in that of the files.
     pub(super) schema: Schema,
 }
 
@@ -39,7 +39,10 @@ impl Nets {
                 names.push(name);
             }
         }
-        names.sort_by_key(|n| KAGGLE_KEYPOINTS.iter().position(|k| k == n).unwrap_or(KAGGLE_KEYPOINTS.len()));
+        // One net has the order of its file.
+        if nets.len() > 1 {
+            names.sort_by_key(|n| KAGGLE_KEYPOINTS.iter().position(|k| k == n).unwrap_or(KAGGLE_KEYPOINTS.len()));
+        }
         let schema = Schema::from_names(&names)?;
         let places = nets.iter().map(|w| schema.find(&w.meta.schema.keypoints)).collect::<Result<_, _>>()?;
         Ok(Self { nets, places, schema })

@@ -94,7 +94,7 @@ impl SettingArgs {
                 first_and_last("--lr", &self.lr, lr)?;
                 first_and_last("--momentum", &self.momentum, momentum)?;
             }
-            Optimizer::AdamW { lr, .. } => {
+            Optimizer::AdamW { lr, .. } | Optimizer::Muon { lr, .. } => {
                 match self.lr[..] {
                     [] => {}
                     [rate] => *lr = rate,

@@ -3,7 +3,7 @@
 use super::{Dataset, Face};
 use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
-use crate::schema::Schema;
+use crate::schema::{Schema, IBUG_JAW};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -317,12 +317,25 @@ fn even(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
     }
 }
 
+/// What a point of the jaw's outline counts in the loss, beside 1 of the others, where a model set it: a model that is unsure along
+/// an outline answers with the mean of its places, which is no place that a net should learn to hit.
+const JAW_BY_MODEL: f32 = 0.3;
+
+/// What the keypoints of a face count in the loss.
+fn weights<'a>(face: &Face, schema: &'a Schema) -> impl Iterator<Item = f32> + 'a {
+    let jaw = if face.by_model && schema.is_ibug() { IBUG_JAW } else { 0..0 };
+    (0..schema.len()).map(move |i| if jaw.contains(&i) { JAW_BY_MODEL } else { 1. })
+}
+
 /// A batch as flat buffers.
+#[derive(Default)]
 pub struct Batch {
     /// (B, 96, 96, 1), grey 0 to 255.
     pub pixels: Vec<f32>,
     /// (B, K, 2), pixels of the crop; NaN where missing or where there is no face.
     pub points: Vec<f32>,
+    /// (B, K): what each keypoint counts in the loss; see [`JAW_BY_MODEL`].
+    pub weights: Vec<f32>,
     /// (B): 1 for a face, 0 for a negative.
     pub presence: Vec<f32>,
     /// (B): what an error is measured by, pixels of the crop: the distance of the outer eye corners, or the crop's side.
@@ -334,7 +347,7 @@ pub struct Batch {
 impl Batch {
     /// Scenes for the finder, made of the given pictures.
     pub fn scenes(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
-        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![], boxes: vec![] };
+        let mut batch = Batch::default();
         let seeded: Vec<(usize, ChaCha8Rng)> = indices.iter().map(|i| (*i, ChaCha8Rng::from_rng(rng))).collect();
         let scene = |(i, mut rng): (usize, ChaCha8Rng)| {
             let (mut pixels, boxes) = super::scenes::compose(data, i, &mut rng);
@@ -354,7 +367,7 @@ impl Batch {
 
     /// Samples of the given faces.
     pub fn make(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
-        let mut batch = Batch { pixels: vec![], points: vec![], presence: vec![], unit: vec![], boxes: vec![] };
+        let mut batch = Batch::default();
         for i in indices {
             let face = &data.faces[*i];
             let (mut pixels, points) = augment.sample(face, &data.schema, rng);
@@ -371,6 +384,7 @@ impl Batch {
             }
             batch.pixels.extend(pixels);
             batch.unit.push(data.schema.unit(&points));
+            batch.weights.extend(weights(face, &data.schema));
             if is_face {
                 batch.points.extend(points.iter().flatten());
             } else {
@@ -406,6 +420,16 @@ mod tests {
             let m = moved[data.schema.swap[i]];
             assert!((m[0] - (95. - p[0])).abs() < 1e-3 && (m[1] - p[1]).abs() < 1e-3);
         }
+    }
+
+    #[test]
+    fn the_jaw_counts_less_where_a_model_set_it() {
+        let mut data = load("synthetic:2", Options::default()).unwrap().with_schema(Schema::ibug());
+        data.faces[1].by_model = true;
+        let batch = Batch::make(&data, &[0, 1], &Augment::default(), &mut ChaCha8Rng::seed_from_u64(3));
+        assert_eq!(batch.weights[..68], [1.; 68]);
+        assert_eq!(batch.weights[68..85], [JAW_BY_MODEL; 17]);
+        assert_eq!(batch.weights[85..], [1.; 51]);
     }
 
     #[test]

@@ -196,6 +196,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
                 source: source_of(folder),
                 subject: None,
                 split: None,
+                by_model: false,
                 faces: faces.into_iter().map(|a| a.face(labels.schema.len())).collect::<std::result::Result<_, _>>()?,
             })
         };

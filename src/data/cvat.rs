@@ -41,6 +41,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
                 subject: None,
                 // Subsets have names of the user's choice.
                 split: image.attribute("subset").and_then(|s| s.to_ascii_lowercase().parse::<Split>().ok()),
+                by_model: false,
                 faces: faces(image, &names).map_err(|why| format!("image '{name}': {why}"))?,
             })
         };

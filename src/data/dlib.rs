@@ -38,6 +38,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
                 source: source_of(folder),
                 subject: None,
                 split: split_of_name(path),
+                by_model: false,
                 faces: boxes.map(|b| face(b, &names)).collect::<std::result::Result<_, _>>()?,
             })
         };

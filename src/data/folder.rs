@@ -1,14 +1,16 @@
 //! CSV files of pictures and points, and folders of them: a column `file`, columns `NAME_x,NAME_y` in pixels of the picture, and
 //! optionally `source`, `subject`, `split`, `box_cx,box_cy,box_size` (the square the crop is taken from; without it, it is laid
 //! around the points). A file with `src_box_px` holds crops with a margin, whose box is the middle 62.5 % of the picture (30 to 130
-//! of 160). A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
+//! of 160). A column `label_kind` that does not begin with `manual` says that a model set the points. With `all_68`, a `p68.csv` beside
+//! `labels.csv` gives iBUG's 68 points in place of those in it. A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
 
 use super::labels::{source_of, Labelled, LabelledFace, Labels, Square};
 use super::text::{Row, Table};
 use super::{coordinate, photo, pts, Dataset, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
-use crate::schema::Schema;
+use crate::schema::{Schema, IBUG_KEYPOINTS};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The share of a crop's side that its box takes: 100 of 160 pixels.
@@ -40,14 +42,52 @@ fn folders(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The file of iBUG's 68 points beside a `labels.csv`, read with `all_68`: `file`, then `p0_x,p0_y` to `p67_x,p67_y`.
+const ALL_68: &str = "p68.csv";
+
+/// Puts the points of `p68.csv` in place of those of the `labels.csv` beside it, by the pictures' names.
+fn with_all_68(labels: &mut Labels, csv: &Path, options: &Options) -> Result<()> {
+    let table = Table::open(csv)?;
+    let columns = (0..IBUG_KEYPOINTS).map(|i| {
+        let name = format!("p{i}_x");
+        let at = table.column(&name).filter(|at| table.header.get(at + 1) == Some(&format!("p{i}_y")));
+        let what = || Error::Data(format!("{}: line 1: expected the columns '{name}' and 'p{i}_y'", csv.display()));
+        at.ok_or_else(what)
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let (points, skipped) = rows(table, options, |row| {
+        row.table.check(row.row)?;
+        let points =
+            columns.iter().map(|i| Ok([row.at(*i)?, row.at(i + 1)?])).collect::<std::result::Result<_, String>>();
+        Ok(Some((row.needed("file")?.to_string(), points?)))
+    })?;
+    let points: HashMap<String, Vec<[f32; 2]>> = points.into_iter().collect();
+    for picture in &mut labels.pictures {
+        let why = || {
+            Error::Data(format!("{}: expected a row for {}, which {} names", csv.display(), picture.name, picture.at))
+        };
+        let points = points.get(&picture.name).ok_or_else(why)?;
+        picture.faces.iter_mut().for_each(|face| face.points.clone_from(points));
+    }
+    labels.schema = Schema::ibug();
+    labels.skipped.extend(skipped);
+    Ok(())
+}
+
 /// Reads scenes, or a folder of folders.
 pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     if folder.join("scenes.csv").is_file() {
         return super::scenes::load(&folder.join("scenes.csv"), options);
     }
     let mut all: Option<Dataset> = None;
-    for entry in folders(folder, "labels.csv")? {
-        let data = labels(&entry.join("labels.csv"), options)?.read(options)?;
+    let entries = folders(folder, "labels.csv")?;
+    let all_68 = options.all_68 && entries.iter().any(|entry| entry.join(ALL_68).is_file());
+    for entry in entries {
+        let mut data = labels(&entry.join("labels.csv"), options)?.read(options)?;
+        if all_68 && !data.schema.is_ibug() {
+            // A folder with fewer points gives those of its points that the 68 have.
+            data = data.with_schema(Schema::ibug());
+        }
         match &mut all {
             None => all = Some(data),
             Some(all) if all.schema == data.schema => {
@@ -148,6 +188,7 @@ impl Named<'_> {
             source: self.text("source")?.map_or_else(|| source_of(folder), str::to_string),
             subject: self.text("subject")?.map(str::to_string),
             split,
+            by_model: self.text("label_kind")?.is_some_and(|kind| !kind.starts_with("manual")),
             faces: vec![LabelledFace { points, square }],
         }))
     }
@@ -187,7 +228,12 @@ pub(super) fn labels(path: &Path, options: &Options) -> Result<Labels> {
     let header = Table::open(path)?.header;
     let faces = Schema::from_header(header.iter().map(String::as_str))
         .map_err(|e| Error::Data(format!("{}: line 1: {e}", path.display())))?;
-    read(path, Some(faces), options)
+    let mut labels = read(path, Some(faces), options)?;
+    let all_68 = path.with_file_name(ALL_68);
+    if options.all_68 && all_68.is_file() {
+        with_all_68(&mut labels, &all_68, options)?;
+    }
+    Ok(labels)
 }
 
 #[cfg(test)]
@@ -211,6 +257,40 @@ mod tests {
         assert!((x - 47.5).abs() < 1e-4 && (y - 47.5).abs() < 1e-4, "{x} {y}");
         assert!(data.faces[1].points[0][0].is_nan());
         assert_eq!((data.split(Split::Val, 0), data.split(Split::Test, 0)), (vec![0], vec![0]));
+    }
+
+    #[test]
+    fn all_68_points_come_from_the_file_beside_and_folders_with_fewer_give_what_they_have() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, labels) in [
+            ("a", "file,nose_tip_x,nose_tip_y,left_eye_center_x,left_eye_center_y,label_kind\na.png,1,1,2,2,manual\n"),
+            ("b", "file,nose_tip_x,nose_tip_y,left_eye_center_x,left_eye_center_y,label_kind\na.png,1,1,2,2,net\n"),
+        ] {
+            let folder = dir.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            image::GrayImage::from_pixel(96, 96, image::Luma([9])).save(folder.join("a.png")).unwrap();
+            std::fs::write(folder.join("labels.csv"), labels).unwrap();
+        }
+        let options = |all_68| Options { all_68, ..Default::default() };
+        let path = dir.path().to_str().unwrap();
+        assert_eq!(load(path, options(true)).unwrap().schema.keypoints, ["nose_tip", "left_eye_center"]);
+        let header: Vec<String> = (0..68).map(|i| format!("p{i}_x,p{i}_y")).collect();
+        let row: Vec<String> = (0..68).map(|i| format!("{i},{}", i + 1)).collect();
+        let all = |file: &str| format!("file,{}\n{file},{}\n", header.join(","), row.join(","));
+        std::fs::write(dir.path().join("b/p68.csv"), all("other.png")).unwrap();
+        let error = load(path, options(true)).unwrap_err().to_string();
+        assert!(error.contains("p68.csv: expected a row for a.png, which") && error.contains("line 2"), "{error}");
+        std::fs::write(dir.path().join("b/p68.csv"), all("a.png")).unwrap();
+        assert_eq!(load(path, options(false)).unwrap().schema.len(), 2);
+        let data = load(path, options(true)).unwrap();
+        assert!(data.schema.is_ibug());
+        let known = |face: &super::super::Face| (0..68).filter(|i| face.points[*i][0].is_finite()).collect::<Vec<_>>();
+        assert_eq!((known(&data.faces[0]), known(&data.faces[1]).len()), (vec![30], 68));
+        let [x, y] = data.faces[1].to_picture.apply(data.faces[1].points[7]);
+        assert!((x - 7.).abs() < 1e-4 && (y - 8.).abs() < 1e-4, "{x} {y}");
+        assert_eq!(data.faces.iter().map(|f| f.by_model).collect::<Vec<_>>(), [false, true]);
+        std::fs::write(dir.path().join("b/p68.csv"), "file,p0_x,p0_y\na.png,1,1\n").unwrap();
+        assert!(load(path, options(true)).unwrap_err().to_string().contains("line 1: expected the columns 'p1_x'"));
     }
 
     #[test]

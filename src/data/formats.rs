@@ -262,6 +262,7 @@ mod tests {
                 source: String::new(),
                 subject: None,
                 split: None,
+                by_model: false,
                 faces: faces.into_iter().map(face).collect(),
             };
             let mut pictures: Vec<Labelled> = pictures.into_iter().enumerate().map(picture).collect();

@@ -53,6 +53,7 @@ fn read(table: &Table, row: &Row, columns: &[usize], image: usize, number: usize
         subject: format!("row {number}"),
         split: None,
         weight: 1.,
+        by_model: false,
         picture: Gray { width: SIDE, height: SIDE, pixels },
         to_picture: Affine::IDENTITY,
         to_file: Affine::IDENTITY,

@@ -83,6 +83,7 @@ fn picture(task: &Value, at: &str, names: &[&str], folder: &Path) -> std::result
         source: source_of(folder),
         subject: None,
         split: None,
+        by_model: false,
         faces: grouped.faces(names.len()),
     })
 }

@@ -98,6 +98,7 @@ fn picture(path: &Path, file: &File, names: &[&str], folder: &Path) -> std::resu
         source: source_of(folder),
         subject: None,
         split: None,
+        by_model: false,
         faces: grouped.faces(names.len()),
     })
 }

@@ -42,6 +42,8 @@ pub struct Labelled {
     pub subject: Option<String>,
     /// The part it belongs to, where the file says so.
     pub split: Option<Split>,
+    /// Whether a model set the points, not a person.
+    pub by_model: bool,
     /// The faces; none where nobody has labelled the picture.
     pub faces: Vec<LabelledFace>,
 }
@@ -278,6 +280,7 @@ impl Labelled {
             subject: self.subject.clone().unwrap_or_else(|| self.name.clone()),
             split: self.split,
             weight: source_weight(&self.source),
+            by_model: self.by_model,
             picture: picture.clone(),
             to_picture,
             to_file: Affine::IDENTITY,
@@ -323,7 +326,7 @@ pub(super) fn named_points(names: &[&str]) -> Result<Schema> {
     let numbered = names.iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()));
     match names.len() {
         0 => Err(Error::Data("expected keypoints, found none".into())),
-        68 if numbered => Schema::from_names(&super::pts::names_of_68()),
+        68 if numbered => Ok(Schema::ibug()),
         98 if numbered => Schema::from_names(&super::wflw::names()),
         _ => Schema::from_names(names),
     }

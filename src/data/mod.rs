@@ -30,8 +30,6 @@ use crate::picture::Gray;
 use crate::schema::Schema;
 use formats::Found;
 use labels::Labels;
-#[cfg(test)]
-pub(crate) use pts::names_of_68;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -73,6 +71,8 @@ pub struct Face {
     pub split: Option<Split>,
     /// How often an epoch shows it, on average.
     pub weight: f32,
+    /// Whether a model set the keypoints, not a person.
+    pub by_model: bool,
     /// The picture.
     pub picture: Gray,
     /// From the pixels of the 96-pixel crop to those of the picture.
@@ -143,7 +143,7 @@ pub struct Options {
     pub complete_rows: bool,
     /// Leave out rows that are wrong instead of stopping at the first.
     pub skip_bad_rows: bool,
-    /// Keep the 68 points of `.pts` files, not the 15 of Kaggle.
+    /// Take iBUG's 68 points of `.pts` files, and of a `p68.csv` beside a `labels.csv`, not Kaggle's 15.
     pub all_68: bool,
     /// The keypoints that trade places in a mirror image, in place of those that the file or the names pair.
     pub pairs: Vec<(String, String)>,
@@ -249,6 +249,7 @@ fn synthetic(count: usize) -> Dataset {
             subject: format!("synthetic {i}"),
             split: Some(split),
             weight: 1.,
+            by_model: false,
             picture,
             to_picture,
             to_file: Affine::IDENTITY,
@@ -300,6 +301,17 @@ impl Dataset {
             rows: self.faces.len(),
             digest: format!("{:016x}", hash_bytes(&each, 0)),
         }
+    }
+
+    /// The same faces with the keypoints of another schema, by name; those that these faces do not have are missing.
+    pub(crate) fn with_schema(mut self, schema: Schema) -> Self {
+        let from: Vec<_> =
+            schema.keypoints.iter().map(|name| self.schema.keypoints.iter().position(|k| k == name)).collect();
+        for face in self.faces.iter_mut().filter(|f| f.is_face()) {
+            face.points = from.iter().map(|i| i.map_or([f32::NAN; 2], |i| face.points[i])).collect();
+        }
+        self.schema = schema;
+        self
     }
 
     /// The same faces with these keypoints only, in this order; a face that lacks one of them is left out, pictures

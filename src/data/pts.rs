@@ -7,79 +7,9 @@
 use super::labels::{fit, source_of, Labelled, LabelledFace, Labels, Square};
 use super::{photo, text, Options};
 use crate::error::{Error, Result};
-use crate::schema::{usual_place, Schema, KAGGLE_KEYPOINTS};
+use crate::schema::{kaggle_of_ibug, usual_place, Schema, IBUG_KEYPOINTS, KAGGLE_KEYPOINTS};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Points of a file.
-const COUNT: usize = 68;
-
-/// iBUG's numbers, from 0, of Kaggle's keypoints in their order. An eye's centre is the mean of the six points around it.
-const KAGGLE_FROM_68: [&[usize]; 15] = [
-    &[42, 43, 44, 45, 46, 47],
-    &[36, 37, 38, 39, 40, 41],
-    &[42],
-    &[45],
-    &[39],
-    &[36],
-    &[22],
-    &[26],
-    &[21],
-    &[17],
-    &[30],
-    &[54],
-    &[48],
-    &[51],
-    &[57],
-];
-
-/// Names of all 68 points in iBUG's order; left and right are the subject's and pair up by name.
-pub(crate) fn names_of_68() -> Vec<String> {
-    let mut names = Vec::new();
-    let mut run = |names_of: &mut dyn Iterator<Item = String>| names.extend(names_of);
-    run(&mut (1..=8).map(|i| format!("right_jaw_{i}")));
-    run(&mut std::iter::once("chin".into()));
-    run(&mut (1..=8).rev().map(|i| format!("left_jaw_{i}")));
-    // Kaggle's names where Kaggle has the point.
-    let brow = |side: &str, i: usize| match i {
-        1 => format!("{side}_eyebrow_inner_end"),
-        5 => format!("{side}_eyebrow_outer_end"),
-        i => format!("{side}_eyebrow_{i}"),
-    };
-    run(&mut (1..=5).rev().map(|i| brow("right", i)));
-    run(&mut (1..=5).map(|i| brow("left", i)));
-    run(&mut ["nose_bridge_1", "nose_bridge_2", "nose_bridge_3", "nose_tip"].into_iter().map(String::from));
-    run(&mut ["right_nostril_2", "right_nostril_1", "nose_base", "left_nostril_1", "left_nostril_2"]
-        .into_iter()
-        .map(String::from));
-    let eye = ["outer_corner", "top_outer", "top_inner", "inner_corner", "bottom_inner", "bottom_outer"];
-    run(&mut eye.iter().map(|p| format!("right_eye_{p}")));
-    run(&mut [3, 2, 1, 0, 5, 4].into_iter().map(|i| format!("left_eye_{}", eye[i])));
-    let lips = [
-        "mouth_right_corner",
-        "mouth_right_top_2",
-        "mouth_right_top_1",
-        "mouth_center_top_lip",
-        "mouth_left_top_1",
-        "mouth_left_top_2",
-        "mouth_left_corner",
-        "mouth_left_bottom_2",
-        "mouth_left_bottom_1",
-        "mouth_center_bottom_lip",
-        "mouth_right_bottom_1",
-        "mouth_right_bottom_2",
-        "inner_mouth_right_corner",
-        "inner_mouth_right_top",
-        "inner_mouth_center_top",
-        "inner_mouth_left_top",
-        "inner_mouth_left_corner",
-        "inner_mouth_left_bottom",
-        "inner_mouth_center_bottom",
-        "inner_mouth_right_bottom",
-    ];
-    run(&mut lips.into_iter().map(String::from));
-    names
-}
 
 /// The points of a file's text, in pixels from 0.
 fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
@@ -96,8 +26,8 @@ fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
         return Err(format!("expected version 1, found '{version}'"));
     }
     let count = header("n_points")?;
-    if count.parse::<usize>() != Ok(COUNT) {
-        return Err(format!("expected n_points {COUNT} (iBUG's mark-up), found '{count}'"));
+    if count.parse::<usize>() != Ok(IBUG_KEYPOINTS) {
+        return Err(format!("expected n_points {IBUG_KEYPOINTS} (iBUG's mark-up), found '{count}'"));
     }
     match lines.next() {
         Some((_, "{")) => {}
@@ -106,10 +36,10 @@ fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
     let mut points = Vec::new();
     for (n, line) in lines {
         if line == "}" {
-            return if points.len() == COUNT {
+            return if points.len() == IBUG_KEYPOINTS {
                 Ok(points)
             } else {
-                Err(format!("expected {COUNT} points, found {}", points.len()))
+                Err(format!("expected {IBUG_KEYPOINTS} points, found {}", points.len()))
             };
         }
         let numbers: Vec<f32> = line.split_whitespace().filter_map(|w| w.parse().ok()).collect();
@@ -173,8 +103,7 @@ fn are_faces_numbered(stems: &[String]) -> bool {
 fn read(file: &Path, folder: &Path, numbered: bool, options: &Options) -> std::result::Result<Labelled, String> {
     let points =
         parse(&text::read(file).map_err(|e| e.to_string().replacen(&format!("{}: ", file.display()), "", 1))?)?;
-    let mean = |of: &[usize]| [0, 1].map(|c| of.iter().map(|i| points[*i][c]).sum::<f32>() / of.len() as f32);
-    let fifteen = KAGGLE_FROM_68.map(mean);
+    let fifteen = kaggle_of_ibug(&points);
     let usual = KAGGLE_KEYPOINTS.iter().zip(fifteen).filter_map(|(name, p)| Some((usual_place(name)?, p)));
     let square = fit(&usual.collect::<Vec<_>>()).ok_or("expected points of a face, found all in one place")?;
     let picture = picture_of(file)?;
@@ -188,6 +117,7 @@ fn read(file: &Path, folder: &Path, numbered: bool, options: &Options) -> std::r
         // One subject, so that a photo is never in two splits.
         subject: if numbered { photo(stem(file)) } else { None },
         split: None,
+        by_model: false,
         faces: vec![LabelledFace {
             points: if options.all_68 { points } else { fifteen.to_vec() },
             square: Square::Given(square),
@@ -201,7 +131,7 @@ fn stem(file: &Path) -> String {
 
 /// Reads the faces of `.pts` files.
 pub(super) fn labels(folder: &Path, files: &[PathBuf], options: &Options) -> Result<Labels> {
-    let schema = if options.all_68 { Schema::from_names(&names_of_68())? } else { Schema::kaggle() };
+    let schema = if options.all_68 { Schema::ibug() } else { Schema::kaggle() };
     let mut labels =
         Labels { format: "pictures with .pts files", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
     let numbered = are_faces_numbered(&files.iter().map(|f| stem(f)).collect::<Vec<_>>());
@@ -217,18 +147,19 @@ mod tests {
     use super::super::load;
     use super::*;
     use crate::nets::SIDE;
+    use crate::schema::KAGGLE_FROM_IBUG;
 
     /// The shape of `to` in iBUG's numbers: Kaggle's mean shape where it has the point, else its middle.
     fn text(scale: f32, dx: f32) -> String {
-        let mut points = vec![[48f32, 60.]; COUNT];
+        let mut points = vec![[48f32, 60.]; IBUG_KEYPOINTS];
         let usual = KAGGLE_KEYPOINTS.map(|name| usual_place(name).unwrap());
-        for (of, mean) in KAGGLE_FROM_68.iter().zip(usual).rev() {
+        for (of, mean) in KAGGLE_FROM_IBUG.iter().zip(usual).rev() {
             of.iter().for_each(|i| points[*i] = mean);
         }
         // The corners come after the centres, so put the centres' means right again: top and bottom points absorb it.
-        for (eye, mean) in [(&KAGGLE_FROM_68[0], usual[0]), (&KAGGLE_FROM_68[1], usual[1])] {
+        for (eye, mean) in [(&KAGGLE_FROM_IBUG[0], usual[0]), (&KAGGLE_FROM_IBUG[1], usual[1])] {
             for corner in [eye[0], eye[3]] {
-                let kaggle = KAGGLE_FROM_68.iter().position(|of| **of == [corner]).unwrap();
+                let kaggle = KAGGLE_FROM_IBUG.iter().position(|of| **of == [corner]).unwrap();
                 points[corner] = usual[kaggle];
             }
             let corners = [0, 1].map(|c| points[eye[0]][c] + points[eye[3]][c]);
@@ -304,7 +235,7 @@ mod tests {
             assert_eq!((swap[a], swap[b]), (b, a));
         }
         // Names that Kaggle has stand for the same points.
-        for (of, name) in KAGGLE_FROM_68.iter().zip(KAGGLE_KEYPOINTS).filter(|(of, _)| of.len() == 1) {
+        for (of, name) in KAGGLE_FROM_IBUG.iter().zip(KAGGLE_KEYPOINTS).filter(|(of, _)| of.len() == 1) {
             assert_eq!(data.schema.keypoints[of[0]], name);
         }
     }

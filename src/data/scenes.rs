@@ -63,6 +63,7 @@ fn drawn(seed: u64) -> Result<Face> {
         subject: format!("synthetic {seed}"),
         split: Some(Split::Train),
         weight: 1.,
+        by_model: false,
         picture,
         to_picture,
         to_file: Affine::IDENTITY,
@@ -115,6 +116,7 @@ impl Listed {
             subject: self.subject,
             split: self.split,
             weight: if points.is_empty() { EMPTY_WEIGHT } else { 1. },
+            by_model: false,
             picture,
             to_picture,
             to_file: Affine::IDENTITY,
@@ -174,8 +176,9 @@ pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Ve
 }
 
 /// The square around which something else than a face is cut out of a picture: anywhere, or beside the face that there is (hair,
-/// ears, clothes: what a finder takes for a face most easily), as far from it as the cut-out reaches.
-fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
+/// ears, clothes: what a finder takes for a face most easily), as far from it as the cut-out reaches. Nothing where twenty tries
+/// find no room.
+pub fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
     let (w, h) = (from.picture.width as f32, from.picture.height as f32);
     let corners: Vec<_> = from.points.iter().map(|p| from.to_picture.apply(*p)).collect();
     let face = from.is_face().then(|| CropBox::of_corners(&corners));
@@ -299,6 +302,7 @@ mod tests {
             subject: String::new(),
             split: Some(Split::Train),
             weight: 1.,
+            by_model: false,
             picture: Gray::new(120, 90, pixels(white)).unwrap(),
             to_picture: Affine::IDENTITY,
             to_file: Affine::IDENTITY,

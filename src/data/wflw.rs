@@ -103,6 +103,7 @@ fn picture(line: &str, path: &Path, folder: &Path, at: &str) -> std::result::Res
         source: source_of(folder),
         subject: None,
         split: split_of_name(path),
+        by_model: false,
         faces: vec![LabelledFace {
             points: numbers[..2 * COUNT].chunks_exact(2).map(|p| [p[0], p[1]]).collect(),
             square: Square::Around(Some(square).filter(|s| s.size > 0.)),

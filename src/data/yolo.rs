@@ -54,6 +54,7 @@ pub(super) fn read(path: &Path, yaml: &str, options: &Options) -> Result<Labels>
                         source: source.clone(),
                         subject: None,
                         split,
+                        by_model: false,
                         faces,
                     })
                 };

@@ -27,6 +27,9 @@ use tutorial::{Mlp, Tutorial};
 /// frame's middle. The page draws it.
 pub const GUIDE_SHARE: f32 = 0.6;
 
+/// Cells of a heatmap's side.
+pub const HEATMAP_SIDE: usize = 24;
+
 /// Which net, and its sizes. Stored in the weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]

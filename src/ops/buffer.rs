@@ -66,6 +66,27 @@ pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut Unwritten)) -> 
     values
 }
 
+/// Copies a line of a picture. Not `copy_from_slice`: WebAssembly's `memory.copy` is a call of V8's, which costs as much as some
+/// hundred values, and lines of these nets are that short.
+#[inline(always)]
+pub(super) fn copy_line(to: &mut [f32], from: &[f32]) {
+    let (to, to_rest) = to.as_chunks_mut::<COPIED>();
+    let (from, from_rest) = from.as_chunks::<COPIED>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+}
+
+/// Makes a part of a line zero, for the same reason.
+#[inline(always)]
+pub(super) fn zero_line(to: &mut [f32]) {
+    let (to, rest) = to.as_chunks_mut::<COPIED>();
+    to.iter_mut().for_each(|to| *to = [0.; COPIED]);
+    rest.iter_mut().for_each(|to| *to = 0.);
+}
+
+/// Floats that [`copy_line`] copies at a time: four vectors of WebAssembly, two of AVX2.
+const COPIED: usize = 16;
+
 /// Values that begin on a cache line, so that no vector lies across two: the allocator only promises 8 bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {

@@ -14,7 +14,7 @@
 //! A batch is split into at most `GROUPS` runs of pictures whatever the number of threads, and sums over groups are taken
 //! in order: the same seed gives the same numbers on any machine with the same vectors.
 
-use super::buffer::{self, Lines, Unwritten};
+use super::buffer::{self, copy_line, zero_line, Lines, Unwritten};
 use super::product::{runs_product, Panels, Runs, Then};
 use super::vector::{for_vectors, Vector, Vectors};
 use super::winograd::{kernel_points, Squares};
@@ -145,19 +145,19 @@ impl Border {
         }
         let (line, side) = (self.line(), self.left * self.stride);
         scratch.resize((self.top + self.h + self.bottom) * line);
-        scratch[..self.top * line].fill(0.);
-        scratch[(self.top + self.h) * line..].fill(0.);
+        zero_line(&mut scratch[..self.top * line]);
+        zero_line(&mut scratch[(self.top + self.h) * line..]);
         for (x, out) in x.chunks_exact(self.w * self.c).zip(scratch[self.top * line..].chunks_exact_mut(line)) {
             let (left, rest) = out.split_at_mut(side);
             let (middle, right) = rest.split_at_mut(self.w * self.stride);
-            left.fill(0.);
-            right.fill(0.);
+            zero_line(left);
+            zero_line(right);
             if self.stride == self.c {
-                middle.copy_from_slice(x);
+                copy_line(middle, x);
             } else {
                 for (x, out) in x.chunks_exact(self.c).zip(middle.chunks_exact_mut(self.stride)) {
-                    out[..self.c].copy_from_slice(x);
-                    out[self.c..].fill(0.);
+                    copy_line(&mut out[..self.c], x);
+                    zero_line(&mut out[self.c..]);
                 }
             }
         }

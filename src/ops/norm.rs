@@ -1,7 +1,7 @@
 //! Batch norm (Ioffe and Szegedy 2015) by the batch's own statistics, and its gradients, as a candle op; and the passes over
-//! channels that both are made of.
+//! places that both are made of.
 
-use super::vector::Vectors;
+use super::vector::{for_vectors, Vector, Vectors, MOST_LANES};
 use super::winograd::whole_vectors;
 use super::{buffer, floats, made, read, run, tensor, NORM_EPSILON};
 use candle_core::{bail, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
@@ -70,158 +70,183 @@ impl CustomOp3 for BatchNorm {
     }
 }
 
-/// Channels of a block, whose constants stay in registers on the way over the places: a line of the cache. Fewer channels
-/// go in halves.
-const BLOCK: usize = 16;
-
-/// Floats that a pass over channels takes at a time: a page of each slice, which all blocks then find in the first-level
-/// cache. With two pages, and blocks of half a line, batch norm's passes over 32 channels took 1.6 times as long. Sums of so
-/// few in f32 lose nothing (they are added up in f64: a plain f32 sum of a million values loses three digits).
+/// Floats that the sums take at a time: a page, which all of its channels then find in the first-level cache. Sums of so few in
+/// f32 lose nothing (they are added up in f64: a plain f32 sum of a million values loses three digits).
 const CHUNK: usize = 1024;
 
-/// Floats of a chunk's whole places of `c` channels.
-fn chunk(c: usize) -> usize {
-    (CHUNK / c).max(1) * c
+/// The gradient of a batch norm's result, and what tells where its ReLU, if it has one, let it pass: `x * scale + shift > 0`.
+#[derive(Clone, Copy)]
+pub(super) struct Passed<'a> {
+    dy: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    relu: bool,
 }
 
-/// Where the blocks of `c` channels begin: the last is the last whole one, whose first channels others have too.
-fn channel_blocks<const N: usize>(c: usize) -> impl Iterator<Item = usize> {
-    whole_vectors(c.max(N), N)
-}
-
-/// `N` values from `from` on, zeros after the last.
+/// Sums over places of `x` (places, c), by channel: of `d` and of `d * (x - pivot)`, added to `totals`. `d` is the gradient where it
+/// passed, or `x - pivot` where there is none.
+///
+/// # Safety
+/// The processor has the vector's instructions.
 #[inline(always)]
-fn block<const N: usize>(x: &[f32], from: usize) -> [f32; N] {
-    match x.get(from..from + N) {
-        Some(x) => x.try_into().expect("a block's length"),
-        None => std::array::from_fn(|i| x.get(from + i).copied().unwrap_or(0.)),
+unsafe fn place_sums<V: Vector>(x: &[f32], pivot: &[f32], passed: Option<Passed>, totals: &mut [Vec<f64>; 2]) {
+    let c = pivot.len();
+    assert!(c >= V::LANES && x.len().is_multiple_of(c) && totals.iter().all(|t| t.len() == c));
+    if let Some(p) = passed {
+        assert!(p.dy.len() == x.len() && p.scale.len() == c && p.shift.len() == c);
     }
-}
-
-/// Four constants of each channel.
-type Constants<'a> = [&'a [f32]; 4];
-
-/// `y = f(constants, a, b)` for each value.
-#[inline(always)]
-fn map_of<F: Fn([f32; 4], f32, f32) -> f32>(constants: Constants, a: &[f32], b: &[f32], y: &mut [f32], f: F) {
-    if constants[0].len() < BLOCK {
-        map_in_blocks::<F, { BLOCK / 2 }>(constants, a, b, y, f);
-    } else {
-        map_in_blocks::<F, BLOCK>(constants, a, b, y, f);
-    }
-}
-
-#[inline(always)]
-fn map_in_blocks<F, const N: usize>(constants: Constants, a: &[f32], b: &[f32], y: &mut [f32], f: F)
-where
-    F: Fn([f32; 4], f32, f32) -> f32,
-{
-    let c = constants[0].len();
-    let n = chunk(c);
-    for ((a, b), y) in a.chunks(n).zip(b.chunks(n)).zip(y.chunks_mut(n)) {
-        for from in channel_blocks::<N>(c) {
-            let k = constants.map(|k| block::<N>(k, from));
-            for ((a, b), y) in a.chunks_exact(c).zip(b.chunks_exact(c)).zip(y.chunks_exact_mut(c)) {
-                let (a, b) = (block::<N>(a, from), block::<N>(b, from));
-                let out: [f32; N] = std::array::from_fn(|i| f(k.map(|k| k[i]), a[i], b[i]));
-                match y.get_mut(from..from + N) {
-                    Some(y) => y.copy_from_slice(&out),
-                    None => y[from..].iter_mut().zip(out).for_each(|(y, out)| *y = out),
+    let (chunk, zero) = ((CHUNK / c).max(1) * c, V::splat(0.));
+    for first in (0..x.len()).step_by(chunk) {
+        let end = x.len().min(first + chunk);
+        // What overlapping vectors share is summed twice, and taken once.
+        let mut done = 0;
+        for from in whole_vectors(c, V::LANES) {
+            // SAFETY: here and below, from + LANES is at most c, and at is the first value of a place.
+            let pivot = V::load(pivot.as_ptr().add(from));
+            let [mut sum, mut other_sum, mut moment, mut other_moment] = [zero; 4];
+            let mut at = first;
+            while at < end {
+                let (d, e) = place_term(x, pivot, passed, at, from);
+                sum = sum.add(d);
+                moment = moment.add_product(d, e);
+                at += c;
+                // Every second place has sums of its own, so that one addition does not wait for the other.
+                if at < end {
+                    let (d, e) = place_term(x, pivot, passed, at, from);
+                    other_sum = other_sum.add(d);
+                    other_moment = other_moment.add_product(d, e);
+                    at += c;
                 }
             }
+            for (sum, totals) in [sum.add(other_sum), moment.add(other_moment)].into_iter().zip(totals.iter_mut()) {
+                let mut lanes = [0f32; MOST_LANES];
+                sum.store(lanes.as_mut_ptr());
+                for (total, lane) in totals[done..from + V::LANES].iter_mut().zip(&lanes[done - from..]) {
+                    *total += f64::from(*lane);
+                }
+            }
+            done = from + V::LANES;
         }
     }
 }
 
-/// Two sums of each channel over places: of `p = f(constants, a, b)` and of `g(constants, a, p)`. By way of two buffers: the
-/// compiler makes vectors of [`map_of`] and of plain column sums, but not of both in one loop.
+/// `d` and `x - pivot` of the channels from `from` on of the place that begins at `at`; see [`place_sums`].
+///
+/// # Safety
+/// As there, with `at + from + LANES` at most the length of `x`.
 #[inline(always)]
-fn sums_of<F, G>(constants: Constants, a: &[f32], b: &[f32], f: F, g: G) -> [Vec<f64>; 2]
-where
-    F: Fn([f32; 4], f32, f32) -> f32,
-    G: Fn([f32; 4], f32, f32) -> f32,
-{
-    let c = constants[0].len();
-    let mut total = [vec![0f64; c], vec![0f64; c]];
-    let n = chunk(c);
-    let [mut p, mut q] = [vec![0f32; n], vec![0f32; n]];
-    let mut sum = vec![0f32; c];
-    for (a, b) in a.chunks(n).zip(b.chunks(n)) {
-        let (p, q) = (&mut p[..a.len()], &mut q[..a.len()]);
-        map_of(constants, a, b, p, &f);
-        map_of(constants, a, p, q, &g);
-        for (values, total) in [p, q].into_iter().zip(&mut total) {
-            sum.fill(0.);
-            values.chunks_exact(c).for_each(|line| sum.iter_mut().zip(line).for_each(|(s, v)| *s += v));
-            total.iter_mut().zip(&sum).for_each(|(t, s)| *t += f64::from(*s));
+unsafe fn place_term<V: Vector>(x: &[f32], pivot: V, passed: Option<Passed>, at: usize, from: usize) -> (V, V) {
+    let x = V::load(x.as_ptr().add(at + from));
+    let e = x.sub(pivot);
+    match passed {
+        None => (e, e),
+        Some(p) => (p.gradient(x, at, from), e),
+    }
+}
+
+impl Passed<'_> {
+    /// The gradient where it passed, else 0.
+    ///
+    /// # Safety
+    /// As for [`place_term`].
+    #[inline(always)]
+    unsafe fn gradient<V: Vector>(&self, x: V, at: usize, from: usize) -> V {
+        let dy = V::load(self.dy.as_ptr().add(at + from));
+        if !self.relu {
+            return dy;
+        }
+        let [scale, shift] = [self.scale, self.shift].map(|k| k.as_ptr().add(from));
+        dy.where_positive(V::load(shift).add_product(x, V::load(scale)))
+    }
+}
+
+/// `y = max(x * scale + shift, floor)` for all places of `x` (places, c).
+///
+/// # Safety
+/// The processor has the vector's instructions.
+#[inline(always)]
+unsafe fn normalise<V: Vector>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+    let c = scale.len();
+    assert!(c >= V::LANES && shift.len() == c && x.len().is_multiple_of(c) && y.len() == x.len());
+    let floor = V::splat(floor);
+    for at in (0..x.len()).step_by(c) {
+        for from in whole_vectors(c, V::LANES) {
+            // SAFETY: from + LANES is at most c, and at is the first value of a place.
+            let [scale, shift] = [V::load(scale.as_ptr().add(from)), V::load(shift.as_ptr().add(from))];
+            let x = V::load(x.as_ptr().add(at + from));
+            shift.add_product(x, scale).max(floor).store(y.as_mut_ptr().add(at + from));
         }
     }
-    total
 }
 
-// The same, compiled for AVX2: eight lanes in place of four. The results are the same, since Rust fuses no operations.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn sums_avx2<F, G>(constants: Constants, a: &[f32], b: &[f32], f: F, g: G) -> [Vec<f64>; 2]
-where
-    F: Fn([f32; 4], f32, f32) -> f32,
-    G: Fn([f32; 4], f32, f32) -> f32,
-{
-    sums_of(constants, a, b, f, g)
+/// `dx = d * scale + x * q + r` for all places of `x` (places, c), with `d` the gradient where it passed.
+///
+/// # Safety
+/// The processor has the vector's instructions.
+#[inline(always)]
+unsafe fn input_gradient<V: Vector>(x: &[f32], passed: Passed, q: &[f32], r: &[f32], dx: &mut [f32]) {
+    let c = q.len();
+    assert!(c >= V::LANES && [r.len(), passed.scale.len(), passed.shift.len()] == [c; 3]);
+    assert!(x.len().is_multiple_of(c) && passed.dy.len() == x.len() && dx.len() == x.len());
+    for at in (0..x.len()).step_by(c) {
+        for from in whole_vectors(c, V::LANES) {
+            // SAFETY: from + LANES is at most c, and at is the first value of a place.
+            let x = V::load(x.as_ptr().add(at + from));
+            let d = passed.gradient(x, at, from);
+            let scale = V::load(passed.scale.as_ptr().add(from));
+            let rest = V::load(r.as_ptr().add(from)).add_product(x, V::load(q.as_ptr().add(from)));
+            rest.add_product(d, scale).store(dx.as_mut_ptr().add(at + from));
+        }
+    }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn map_avx2<F: Fn([f32; 4], f32, f32) -> f32>(k: Constants, a: &[f32], b: &[f32], y: &mut [f32], f: F) {
-    map_of(k, a, b, y, f)
+for_vectors! {
+    fn place_sums(x: &[f32], pivot: &[f32], passed: Option<Passed>, totals: &mut [Vec<f64>; 2]);
+    fn normalise(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]);
+    fn input_gradient(x: &[f32], passed: Passed, q: &[f32], r: &[f32], dx: &mut [f32]);
 }
 
-/// Sums over all places, by channel: of `p = f(constants, a, b)` and of `g(constants, a, p)`; the runs' sums are added in
-/// order.
-fn channel_sums<F, G>(constants: Constants, a: &[f32], b: &[f32], f: F, g: G) -> [Vec<f32>; 2]
-where
-    F: Fn([f32; 4], f32, f32) -> f32 + Copy + Sync + Send,
-    G: Fn([f32; 4], f32, f32) -> f32 + Copy + Sync + Send,
-{
-    let c = constants[0].len();
-    let n = run(a.len(), c);
-    let part = |(a, b): (&[f32], &[f32])| match Vectors::here() {
-        Vectors::Plain => sums_of(constants, a, b, f, g),
-        // SAFETY: a processor with any of the vectors has AVX2.
-        #[cfg(target_arch = "x86_64")]
-        _ => unsafe { sums_avx2(constants, a, b, f, g) },
+/// The values of each place of `x` (places, c) and zeros after them, so that a place fills a vector; nothing where it does.
+fn widened(c: usize, x: &[f32]) -> Option<Vec<f32>> {
+    let rest = Vectors::here().lanes().checked_sub(c).filter(|rest| *rest > 0)?;
+    Some(x.chunks_exact(c).flat_map(|place| place.iter().copied().chain(std::iter::repeat_n(0., rest))).collect())
+}
+
+/// The first `c` values of each place of `x` (places, lanes).
+fn narrowed(c: usize, x: &[f32]) -> Vec<f32> {
+    x.chunks_exact(Vectors::here().lanes()).flat_map(|place| &place[..c]).copied().collect()
+}
+
+/// [`Vectors::place_sums`] over all places; the runs' sums are added in order.
+fn channel_sums(x: &[f32], pivot: &[f32], passed: Option<Passed>) -> [Vec<f32>; 2] {
+    let c = pivot.len();
+    let n = run(x.len(), c);
+    let part = |(i, x): (usize, &[f32])| {
+        let mut totals = [vec![0f64; c], vec![0f64; c]];
+        let passed = passed.map(|p| Passed { dy: &p.dy[i * n..][..x.len()], ..p });
+        Vectors::here().place_sums(x, pivot, passed, &mut totals);
+        totals
     };
-    let parts: Vec<[Vec<f64>; 2]> = a.par_chunks(n).zip(b.par_chunks(n)).map(part).collect();
+    let parts: Vec<[Vec<f64>; 2]> = x.par_chunks(n).enumerate().map(part).collect();
     [0, 1].map(|which| (0..c).map(|i| parts.iter().map(|p| p[which][i]).sum::<f64>() as f32).collect())
-}
-
-/// `f(constants, a, b)` of each value.
-fn channel_map<F>(constants: Constants, a: &[f32], b: &[f32], f: F) -> Vec<f32>
-where
-    F: Fn([f32; 4], f32, f32) -> f32 + Copy + Sync + Send,
-{
-    let mut y = buffer::take(a.len());
-    let n = run(a.len(), constants[0].len());
-    y.par_chunks_mut(n).zip(a.par_chunks(n).zip(b.par_chunks(n))).for_each(|(y, (a, b))| match Vectors::here() {
-        Vectors::Plain => map_of(constants, a, b, y, f),
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        _ => unsafe { map_avx2(constants, a, b, y, f) },
-    });
-    y
 }
 
 /// Mean and (biased) variance of each of `c` channels over all places of `x`.
 pub(crate) fn channel_moments(c: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    if let Some(x) = widened(c, x) {
+        let (mean, variance) = channel_moments(Vectors::here().lanes(), &x);
+        return (mean[..c].to_vec(), variance[..c].to_vec());
+    }
     let n = (x.len() / c) as f32;
     // About the first place's values, so that a large mean does not swallow the variance.
     let pivot = &x[..c];
-    let [sums, squares] = channel_sums([pivot; 4], x, x, |[p, ..], v, _| v - p, |_, _, d| d * d);
+    let [sums, squares] = channel_sums(x, pivot, None);
     let mean = sums.iter().zip(pivot).map(|(s, p)| p + s / n).collect();
     (mean, sums.iter().zip(squares).map(|(s, q)| (q / n - (s / n) * (s / n)).max(0.)).collect())
 }
 
 /// A batch norm's constants.
+#[derive(Clone, Copy)]
 struct Norm<'a> {
     mean: &'a [f32],
     inverse_deviation: &'a [f32],
@@ -238,36 +263,47 @@ impl Norm<'_> {
         (scale, shift)
     }
 
-    fn floor(&self) -> f32 {
-        if self.relu {
-            0.
-        } else {
-            f32::NEG_INFINITY
-        }
-    }
-
     /// The result for all places of `x`.
     fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let floor = self.floor();
+        let c = self.gamma.len();
+        let floor = if self.relu { 0. } else { f32::NEG_INFINITY };
         let (scale, shift) = self.scale_shift();
-        channel_map([&scale, &shift, &shift, &shift], x, x, move |[scale, shift, ..], x, _| {
-            (x * scale + shift).max(floor)
-        })
+        let all = |x: &[f32], scale: &[f32], shift: &[f32]| {
+            let mut y = buffer::take(x.len());
+            let n = run(x.len(), scale.len());
+            let parts = y.par_chunks_mut(n).zip(x.par_chunks(n));
+            parts.for_each(|(y, x)| Vectors::here().normalise(x, scale, shift, floor, y));
+            y
+        };
+        match [x, &scale, &shift].map(|v| widened(c, v)) {
+            [Some(x), Some(scale), Some(shift)] => narrowed(c, &all(&x, &scale, &shift)),
+            _ => all(x, &scale, &shift),
+        }
     }
 
     /// Gradients of `x`, `gamma` and `beta` from `dy`, that of the result. Where the ReLU cut off is found from `x`.
     fn backward(&self, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-        let (c, floor) = (self.gamma.len(), self.floor());
+        let c = self.gamma.len();
+        if let [Some(x), Some(dy), Some(mean), Some(inverse_deviation), Some(gamma), Some(beta)] =
+            [x, dy, self.mean, self.inverse_deviation, self.gamma, self.beta].map(|v| widened(c, v))
+        {
+            let [mean, inverse_deviation, gamma, beta] = [&mean, &inverse_deviation, &gamma, &beta].map(Vec::as_slice);
+            let (dx, d_gamma, d_beta) = Norm { mean, inverse_deviation, gamma, beta, ..*self }.backward(&x, &dy);
+            return (narrowed(c, &dx), d_gamma[..c].to_vec(), d_beta[..c].to_vec());
+        }
         let places = (x.len() / c) as f32;
         let (scale, shift) = self.scale_shift();
-        let passed = move |[scale, shift, ..]: [f32; 4], x: f32, d: f32| if x * scale + shift > floor { d } else { 0. };
-        let constants = [&scale[..], &shift, self.mean, self.mean];
-        let [d_beta, moment] = channel_sums(constants, x, dy, passed, |[_, _, mean, _], x, d| d * (x - mean));
+        let passed = Passed { dy, scale: &scale, shift: &shift, relu: self.relu };
+        let [d_beta, moment] = channel_sums(x, self.mean, Some(passed));
         let d_gamma: Vec<f32> = moment.iter().zip(self.inverse_deviation).map(|(m, d)| m * d).collect();
         // dx = gamma / sd * (dy - mean(dy) - xhat * mean(dy * xhat)), written as dy * scale + x * q + r.
         let q: Vec<f32> = (0..c).map(|i| -scale[i] * self.inverse_deviation[i] * d_gamma[i] / places).collect();
         let r: Vec<f32> = (0..c).map(|i| -scale[i] * d_beta[i] / places - q[i] * self.mean[i]).collect();
-        let dx = channel_map([&scale, &shift, &q, &r], x, dy, move |k, x, d| passed(k, x, d) * k[0] + x * k[2] + k[3]);
+        let mut dx = buffer::take(x.len());
+        let n = run(x.len(), c);
+        dx.par_chunks_mut(n).zip(x.par_chunks(n).zip(dy.par_chunks(n))).for_each(|(dx, (x, dy))| {
+            Vectors::here().input_gradient(x, Passed { dy, ..passed }, &q, &r, dx);
+        });
         (dx, d_gamma, d_beta)
     }
 }

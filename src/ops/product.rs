@@ -235,8 +235,7 @@ pub(super) unsafe fn store<V: Vector>(sum: V, add: Option<*const f32>, floor: V,
         std::ptr::copy_nonoverlapping(add, rest.as_mut_ptr(), columns);
         sum = sum.add(V::load(rest.as_ptr()));
     }
-    sum.max(floor).store(rest.as_mut_ptr());
-    std::ptr::copy_nonoverlapping(rest.as_ptr(), y, columns);
+    sum.max(floor).store_some(y, columns);
 }
 
 /// A product of a picture's runs with a matrix of `taps * run` rows and `columns` columns: **convolution without im2col.** In a

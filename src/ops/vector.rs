@@ -16,12 +16,17 @@ pub(super) trait Vector: Copy {
     /// 16-bit integers as floats.
     unsafe fn load_i16(p: *const i16) -> Self;
     unsafe fn store(self, p: *mut f32);
+    /// Stores the first `n` values, 1 to `LANES - 1`.
+    unsafe fn store_some(self, p: *mut f32, n: usize);
     unsafe fn add(self, x: Self) -> Self;
     unsafe fn sub(self, x: Self) -> Self;
     unsafe fn mul(self, x: Self) -> Self;
     /// `self + x * y`, in one rounding where the processor can.
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
     unsafe fn max(self, x: Self) -> Self;
+    /// The values at the places where those of `x` are above 0, else 0.
+    #[cfg_attr(not(feature = "native"), allow(dead_code))] // Batch norm alone needs it.
+    unsafe fn where_positive(self, x: Self) -> Self;
     /// The nearest whole number.
     unsafe fn nearest(self) -> Self;
     /// 2 to the power of each value, whole numbers in -126 to 127.
@@ -85,6 +90,15 @@ mod wasm {
             fn load(p: *const f32) -> Self = Self(v128_load(p.cast()));
             fn load_i16(p: *const i16) -> Self = Self(f32x4_convert_i32x4(i32x4_load_extend_i16x4(p)));
             fn store(self, p: *mut f32) = v128_store(p.cast(), self.0);
+            // A copy of so few values would be a call of V8's.
+            fn store_some(self, p: *mut f32, n: usize) = match n {
+                1 => v128_store32_lane::<0>(self.0, p.cast()),
+                2 => v128_store64_lane::<0>(self.0, p.cast()),
+                _ => {
+                    v128_store64_lane::<0>(self.0, p.cast());
+                    v128_store32_lane::<2>(self.0, p.add(2).cast());
+                }
+            };
             fn add(self, x: Self) -> Self = Self(f32x4_add(self.0, x.0));
             fn sub(self, x: Self) -> Self = Self(f32x4_sub(self.0, x.0));
             fn mul(self, x: Self) -> Self = Self(f32x4_mul(self.0, x.0));
@@ -97,6 +111,7 @@ mod wasm {
             };
             // Not f32x4_max, which takes several instructions on x86 to carry NaN through.
             fn max(self, x: Self) -> Self = Self(f32x4_pmax(x.0, self.0));
+            fn where_positive(self, x: Self) -> Self = Self(v128_and(self.0, f32x4_gt(x.0, f32x4_splat(0.))));
             fn nearest(self) -> Self = Self(f32x4_nearest(self.0));
             fn power_of_two(self) -> Self =
                 Self(i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(self.0), i32x4_splat(127)), 23));
@@ -129,11 +144,14 @@ mod x86 {
             fn load_i16(p: *const i16) -> Self =
                 Self(_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(p.cast()))));
             fn store(self, p: *mut f32) = _mm512_storeu_ps(p, self.0);
+            fn store_some(self, p: *mut f32, n: usize) = _mm512_mask_storeu_ps(p, (1 << n) - 1, self.0);
             fn add(self, x: Self) -> Self = Self(_mm512_add_ps(self.0, x.0));
             fn sub(self, x: Self) -> Self = Self(_mm512_sub_ps(self.0, x.0));
             fn mul(self, x: Self) -> Self = Self(_mm512_mul_ps(self.0, x.0));
             fn add_product(self, x: Self, y: Self) -> Self = Self(_mm512_fmadd_ps(x.0, y.0, self.0));
             fn max(self, x: Self) -> Self = Self(_mm512_max_ps(self.0, x.0));
+            fn where_positive(self, x: Self) -> Self =
+                Self(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x.0, _mm512_setzero_ps()), self.0));
             fn nearest(self) -> Self = Self(_mm512_roundscale_ps::<NEAREST>(self.0));
             fn power_of_two(self) -> Self = Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(
                 _mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127),
@@ -155,11 +173,17 @@ mod x86 {
             fn load_i16(p: *const i16) -> Self =
                 Self(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128(p.cast()))));
             fn store(self, p: *mut f32) = _mm256_storeu_ps(p, self.0);
+            fn store_some(self, p: *mut f32, n: usize) = {
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes), self.0)
+            };
             fn add(self, x: Self) -> Self = Self(_mm256_add_ps(self.0, x.0));
             fn sub(self, x: Self) -> Self = Self(_mm256_sub_ps(self.0, x.0));
             fn mul(self, x: Self) -> Self = Self(_mm256_mul_ps(self.0, x.0));
             fn add_product(self, x: Self, y: Self) -> Self = Self(_mm256_fmadd_ps(x.0, y.0, self.0));
             fn max(self, x: Self) -> Self = Self(_mm256_max_ps(self.0, x.0));
+            fn where_positive(self, x: Self) -> Self =
+                Self(_mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(x.0, _mm256_setzero_ps())));
             fn nearest(self) -> Self = Self(_mm256_round_ps::<NEAREST>(self.0));
             fn power_of_two(self) -> Self = Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
                 _mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127),
@@ -181,11 +205,13 @@ impl Vector for Plain {
         fn load(p: *const f32) -> Self = p.cast::<Self>().read_unaligned();
         fn load_i16(p: *const i16) -> Self = p.cast::<[i16; 8]>().read_unaligned().map(f32::from);
         fn store(self, p: *mut f32) = p.cast::<Self>().write_unaligned(self);
+        fn store_some(self, p: *mut f32, n: usize) = p.copy_from_nonoverlapping(self.as_ptr(), n);
         fn add(self, x: Self) -> Self = std::array::from_fn(|i| self[i] + x[i]);
         fn sub(self, x: Self) -> Self = std::array::from_fn(|i| self[i] - x[i]);
         fn mul(self, x: Self) -> Self = std::array::from_fn(|i| self[i] * x[i]);
         fn add_product(self, x: Self, y: Self) -> Self = std::array::from_fn(|i| self[i] + x[i] * y[i]);
         fn max(self, x: Self) -> Self = std::array::from_fn(|i| self[i].max(x[i]));
+        fn where_positive(self, x: Self) -> Self = std::array::from_fn(|i| if x[i] > 0. { self[i] } else { 0. });
         fn nearest(self) -> Self = self.map(f32::round_ties_even);
         fn power_of_two(self) -> Self = self.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23));
     }

@@ -71,6 +71,9 @@ impl Task {
             Optimizer::AdamW { weight_decay, .. } => {
                 serde_json::json!({ "kind": "adam_w", "lr": lr, "weight_decay": weight_decay })
             }
+            Optimizer::Muon { weight_decay, .. } => {
+                serde_json::json!({ "kind": "muon", "lr": lr, "weight_decay": weight_decay })
+            }
         };
         let task = serde_json::json!({
             "batch": self.config.batch,

@@ -19,7 +19,7 @@ use crate::data::augment::{Augment, Batch};
 use crate::data::{Content, Dataset, Face, Split};
 use crate::error::{Error, Result};
 use crate::nets::layers::Mode;
-use crate::nets::{Net, NetConfig, Output, SIDE};
+use crate::nets::{Net, NetConfig, Output, HEATMAP_SIDE, SIDE};
 use crate::ops::recorder::reuse;
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
@@ -114,7 +114,7 @@ impl Config {
             keypoints: vec![],
             init: String::new(),
             seed: 42,
-            epochs: 80,
+            epochs: 24,
             patience: 0,
             seconds: 0.,
             device: "cpu".into(),
@@ -123,7 +123,7 @@ impl Config {
             normalisation: Normalisation::Standard,
             average: 0.999,
             net,
-            optimizer: Optimizer::AdamW { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 },
+            optimizer: Optimizer::Muon { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 },
             augment: Augment::default(),
             groups: Default::default(),
             content: Content::default(),
@@ -134,7 +134,8 @@ impl Config {
         if name == "finder" {
             // Scenes have their own geometry; small faces need every pixel, so they are blurred less often.
             let augment = Augment { edge: 0., occlusion: 0.05, blur: 0.05, ..base.augment };
-            return Ok(Self { epochs: 150, loss: Loss::SmoothL1, average: 0.995, augment, ..base });
+            let optimizer = Optimizer::AdamW { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 };
+            return Ok(Self { epochs: 150, loss: Loss::SmoothL1, average: 0.995, optimizer, augment, ..base });
         }
         // The tutorial's table: epochs, whether the rate and the momentum move, whether half of a batch is mirrored.
         let (epochs, moves, flip) = match name {
@@ -237,7 +238,7 @@ fn epoch_order(data: &Dataset, train: &[usize], rng: &mut ChaCha8Rng) -> Vec<usi
 }
 
 /// A batch as tensors: pictures (B, 96, 96, 1) normalised, targets (B, K, 2) in the net's units with 0 where missing, mask
-/// (B, K, 2), presence (B, 1), unit (B, 1) of the error in the net's units.
+/// (B, K, 2) of what each coordinate counts in the loss, 0 where missing, presence (B, 1), unit (B, 1) of the error in the net's units.
 struct Tensors {
     pictures: Tensor,
     targets: Tensor,
@@ -256,7 +257,9 @@ impl Tensors {
         batch.pixels.chunks_exact_mut(SIDE * SIDE).for_each(|p| normalisation.apply(p));
         let half = SIDE as f32 / 2.;
         let targets = batch.points.iter().map(|p| if p.is_finite() { (p - offset) / half } else { 0. }).collect();
-        let mask: Vec<f32> = batch.points.iter().map(|p| f32::from(p.is_finite())).collect();
+        let weights = batch.weights.iter().flat_map(|w| [w; 2]);
+        let mask: Vec<f32> =
+            batch.points.iter().zip(weights).map(|(p, w)| if p.is_finite() { *w } else { 0. }).collect();
         let device = &candle_core::Device::Cpu;
         Ok(Self {
             pictures: Tensor::from_vec(batch.pixels, (b, SIDE, SIDE, 1), device)?,
@@ -291,9 +294,6 @@ const SHARPEST: f64 = 0.6;
 /// quarters of a cell. Charged as doubt, it makes points stick to the middles of cells.
 const FREE_SPREAD: f64 = 0.6;
 
-/// Cells of a heatmap's side.
-const HEATMAP_SIDE: usize = 24;
-
 /// A keypoint is right if its error is at most this share of the unit (see [`Batch::unit`]).
 const RIGHT: f64 = 0.05;
 
@@ -311,7 +311,8 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
         _ => return Err(Error::Config("a finder is trained on scenes, other nets on crops".into())),
     };
     let count = batch.mask.sum_all()?.to_scalar::<f32>()?.max(1.);
-    let error = ((places - &batch.targets)? * &batch.mask)?;
+    let known = batch.mask.gt(0f32)?.to_dtype(DType::F32)?;
+    let error = ((places - &batch.targets)? * &known)?;
     let each = match kind {
         Loss::Mse => error.sqr()?,
         Loss::SmoothL1 => {
@@ -330,10 +331,10 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
             let doubt = ((variance - 2. * FREE_SPREAD * cell * cell)?.relu()? / 4.)?;
             let scale = (doubt + SHARPEST * SHARPEST)?.sqrt()?;
             let pixels = (error.abs()? * half)?;
-            (pixels.broadcast_div(&scale)?.broadcast_add(&scale.log()?)? * &batch.mask)?
+            pixels.broadcast_div(&scale)?.broadcast_add(&scale.log()?)?
         }
     };
-    let mut total = (each.sum_all()? / f64::from(count))?;
+    let mut total = ((each * &batch.mask)?.sum_all()? / f64::from(count))?;
     if let (Output::Heatmaps { logits, .. }, true) = (output, kind != Loss::Mse) {
         let presence = entropy(&logits.narrow(1, 0, 1)?, &batch.presence)?.mean_all()?;
         total = (total + (presence * PRESENCE_WEIGHT)?)?;
@@ -341,9 +342,10 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
             // Target of a keypoint's confidence: whether this prediction is within RIGHT of its label.
             let squares = error.detach().sqr()?.sum(2)?;
             let right = squares.broadcast_le(&(batch.unit.sqr()? * (RIGHT * RIGHT))?)?.to_dtype(DType::F32)?;
-            let known = batch.mask.narrow(2, 0, 1)?.squeeze(2)?;
+            let known = known.narrow(2, 0, 1)?.squeeze(2)?;
+            let points = known.sum_all()?.to_scalar::<f32>()?.max(1.);
             let said = (entropy(&logits.narrow(1, 1, keypoints)?, &right)? * known)?.sum_all()?;
-            total = (total + (said * (CONFIDENCE_WEIGHT * 2. / f64::from(count)))?)?;
+            total = (total + (said * (CONFIDENCE_WEIGHT / f64::from(points)))?)?;
         }
     }
     Ok(total)
@@ -508,7 +510,7 @@ pub fn run(
                 // The tutorial moves its schedules once an epoch, from the first value to the last.
                 let at = match config.optimizer {
                     Optimizer::Nesterov { .. } => epoch as f32 / (config.epochs.max(2) - 1) as f32,
-                    Optimizer::AdamW { .. } => at,
+                    Optimizer::AdamW { .. } | Optimizer::Muon { .. } => at,
                 };
                 let value = step(&device, config, state, &batch, &mut rng, at)?;
                 if !value.is_finite() {

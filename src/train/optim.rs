@@ -1,4 +1,4 @@
-//! Optimizers with state that is saved: SGD with Nesterov momentum, and AdamW.
+//! Optimizers with state that is saved: SGD with Nesterov momentum, AdamW, and Muon.
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
@@ -27,6 +27,17 @@ pub enum Optimizer {
         /// Part of the run in which the rate rises.
         warmup: f32,
     },
+    /// Jordan 2024, as Liu et al. 2025 scale it, so that rate and decay are those of AdamW: the step of a layer's weights is
+    /// their momentum with all singular values made equal. Biases, batch norms and the first layer go by AdamW. The schedule is
+    /// that of AdamW.
+    Muon {
+        /// Highest learning rate.
+        lr: f32,
+        /// Weight decay, on weights of two or more dimensions only.
+        weight_decay: f32,
+        /// Part of the run in which the rate rises.
+        warmup: f32,
+    },
 }
 
 impl Optimizer {
@@ -34,8 +45,10 @@ impl Optimizer {
     pub fn learning_rate(&self, progress: f32) -> f32 {
         match *self {
             Self::Nesterov { lr: [a, b], .. } => a + (b - a) * progress,
-            Self::AdamW { lr, warmup, .. } if progress < warmup => lr * (progress / warmup).max(1e-2),
-            Self::AdamW { lr, warmup, .. } => {
+            Self::AdamW { lr, warmup, .. } | Self::Muon { lr, warmup, .. } if progress < warmup => {
+                lr * (progress / warmup).max(1e-2)
+            }
+            Self::AdamW { lr, warmup, .. } | Self::Muon { lr, warmup, .. } => {
                 let along = ((progress - warmup) / (1. - warmup)).clamp(0., 1.);
                 lr * (0.01 + 0.99 * 0.5 * (1. + (std::f32::consts::PI * along).cos()))
             }
@@ -46,7 +59,7 @@ impl Optimizer {
     pub fn moments(&self) -> usize {
         match self {
             Self::Nesterov { .. } => 1,
-            Self::AdamW { .. } => 2,
+            Self::AdamW { .. } | Self::Muon { .. } => 2,
         }
     }
 }
@@ -67,6 +80,8 @@ enum Rule {
 
 /// Weights that a thread takes at a time.
 const PART: usize = 16 * 1024;
+
+const OTHER_STATE: &str = "the optimizer's state belongs to another optimizer";
 
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
@@ -103,7 +118,7 @@ impl InplaceOp2 for Update<'_> {
                     }
                 });
             }
-            _ => candle_core::bail!("the optimizer's state belongs to another optimizer"),
+            _ => candle_core::bail!("{OTHER_STATE}"),
         }
         Ok(())
     }
@@ -124,9 +139,15 @@ impl Optimizer {
     /// State of another optimizer, or a gradient that is not finite.
     pub fn update(&self, var: &Var, gradient: &Tensor, moments: &mut Moments, step: u64, progress: f32) -> Result<()> {
         let lr = self.learning_rate(progress);
+        if let (Self::Muon { weight_decay, .. }, [rows, rest @ ..]) = (*self, var.dims()) {
+            let columns = rest.iter().product();
+            if columns >= MUON_COLUMNS {
+                return muon(var, gradient, moments, (*rows, columns), lr, weight_decay);
+            }
+        }
         let rule = match *self {
             Self::Nesterov { momentum: [a, b], .. } => Rule::Nesterov { lr, momentum: a + (b - a) * progress },
-            Self::AdamW { weight_decay, .. } => {
+            Self::AdamW { weight_decay, .. } | Self::Muon { weight_decay, .. } => {
                 let power = |beta: f32| 1. / (1. - f64::from(beta).powf(step as f64)) as f32;
                 let decay = if var.rank() > 1 { weight_decay } else { 0. };
                 Rule::AdamW { lr, decay, correct1: power(BETA1), correct2: power(BETA2) }
@@ -135,6 +156,50 @@ impl Optimizer {
         let update = Update { moments: Mutex::new(moments), rule };
         var.as_tensor().inplace_op2(&gradient.contiguous()?, &update).map_err(Error::from)
     }
+}
+
+/// Momentum of [`Optimizer::Muon`].
+const MUON_MOMENTUM: f32 = 0.95;
+
+/// Columns from which on a layer's weights go by Muon: those of the first layer, nine a row, go by AdamW.
+const MUON_COLUMNS: usize = 32;
+
+/// Steps of Newton and Schulz, and their polynomial's coefficients (Jordan 2024): five bring singular values of 0.01 to 1 to 0.7 to 1.2.
+const NEWTON_SCHULZ_STEPS: usize = 5;
+const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.775, 2.0315];
+
+/// A step's root mean square beside the rate, which is that of AdamW's steps (Liu et al. 2025).
+const MUON_RMS: f64 = 0.2;
+
+/// The matrix (rows, columns) with the same singular vectors whose singular values are all near 1.
+fn orthogonal(x: &Tensor) -> Result<Tensor> {
+    let (rows, columns) = x.dims2()?;
+    let norm = x.sqr()?.sum_all()?.to_scalar::<f32>()?;
+    let x = (x / f64::from(norm.sqrt().max(f32::MIN_POSITIVE)))?;
+    // The products are as large as the shorter side.
+    let mut x = if rows > columns { x.t()?.contiguous()? } else { x };
+    let [a, b, c] = NEWTON_SCHULZ;
+    for _ in 0..NEWTON_SCHULZ_STEPS {
+        let square = x.matmul(&x.t()?)?;
+        let polynomial = ((&square * b)? + (square.matmul(&square)? * c)?)?;
+        x = ((&x * a)? + polynomial.matmul(&x)?)?;
+    }
+    Ok(if rows > columns { x.t()?.contiguous()? } else { x })
+}
+
+/// The step of [`Optimizer::Muon`] for weights of `shape` (outputs, all else).
+fn muon(var: &Var, gradient: &Tensor, moments: &mut Moments, shape: (usize, usize), lr: f32, decay: f32) -> Result<()> {
+    let [momentum, _] = moments.as_mut_slice() else { return Err(Error::Config(OTHER_STATE.into())) };
+    let gradient: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
+    // As Nesterov: a look ahead along the new momentum.
+    let ahead = momentum.iter_mut().zip(gradient).map(|(m, g)| {
+        *m += (1. - MUON_MOMENTUM) * (g - *m);
+        g + MUON_MOMENTUM * (*m - g)
+    });
+    let step = orthogonal(&Tensor::from_vec(ahead.collect::<Vec<_>>(), shape, var.device())?)?;
+    let scale = f64::from(lr) * MUON_RMS * (shape.0.max(shape.1) as f64).sqrt();
+    let old = (var.as_tensor() * f64::from(1. - lr * decay))?;
+    Ok(var.set(&(old - (step.reshape(var.shape())? * scale)?)?)?)
 }
 
 #[cfg(test)]
@@ -165,6 +230,38 @@ mod tests {
     fn adamw_by_hand() {
         let optimizer = Optimizer::AdamW { lr: 0.1, weight_decay: 0.01, warmup: 0.5 };
         // At half of the run, the end of the warm-up: w = 1 - .1 * (1 + .01).
+        assert!((step(optimizer, 1) - 0.899).abs() < 1e-5);
+    }
+
+    #[test]
+    fn muon_makes_singular_values_alike_and_keeps_their_vectors() {
+        // Singular values 3 and 0.1 along a turned pair of axes, wide and tall.
+        let (sin, cos) = 0.6f32.sin_cos();
+        let rows = [[3. * cos, -3. * sin, 0.], [0.1 * sin, 0.1 * cos, 0.]];
+        for tall in [false, true] {
+            let x = Tensor::new(&rows, &Device::Cpu).unwrap();
+            let x = orthogonal(&if tall { x.t().unwrap().contiguous().unwrap() } else { x }).unwrap();
+            let x = if tall { x.t().unwrap() } else { x }.contiguous().unwrap().to_vec2::<f32>().unwrap();
+            for (row, [u, v]) in x.iter().zip([[cos, -sin], [sin, cos]]) {
+                let along = row[0] * u + row[1] * v;
+                assert!((0.6..1.3).contains(&along), "{x:?}");
+                assert!((row[0] - along * u).abs() < 1e-3 && (row[1] - along * v).abs() < 1e-3 && row[2].abs() < 1e-3);
+            }
+        }
+    }
+
+    #[test]
+    fn muon_steps_by_the_rate_and_leaves_vectors_to_adamw() {
+        let optimizer = Optimizer::Muon { lr: 0.1, weight_decay: 0.01, warmup: 0.5 };
+        // At half of the run, the end of the warm-up. One row of 64 equal values has one singular value: each becomes about 1/8, times 0.2
+        // times the root of 64 that is 0.2.
+        let var = Var::ones((1, 64), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let mut moments = vec![vec![0f32; 64]; optimizer.moments()];
+        optimizer.update(&var, &(var.as_tensor() * 5.).unwrap(), &mut moments, 1, 0.5).unwrap();
+        for w in var.as_tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap() {
+            assert!((1. - 0.1 * 0.01 - w - 0.1 * 0.2).abs() < 0.1 * 0.2 * 0.35, "{w}");
+        }
+        assert!(moments[1].iter().all(|v| *v == 0.) && (moments[0][0] - 0.25).abs() < 1e-6);
         assert!((step(optimizer, 1) - 0.899).abs() < 1e-5);
     }
 

@@ -6,29 +6,66 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { program, root, temporaryFolder, weightsPath } from './harness.js';
+import { finderPath, program, root, temporaryFolder, weightsPath } from './harness.js';
 
 const SIDE = 96;
 
+/** Luma in whole levels. */
+const greyBytes = (rgba) =>
+  Uint8Array.from({ length: SIDE * SIDE }, (_, i) => Math.floor(0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2] + 0.5));
+
 /** The net's input by its definition, for the ONNX file, which begins there. */
 function normalised(rgba, how) {
-  const grey = Float32Array.from({ length: SIDE * SIDE }, (_, i) =>
-    Math.floor(0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2] + 0.5),
-  );
+  const grey = Float32Array.from(greyBytes(rgba));
   if (how === 'unit') return grey.map((v) => v / 255);
   const mean = grey.reduce((a, b) => a + b) / grey.length;
   const deviation = Math.sqrt(grey.reduce((sum, v) => sum + (v - mean) ** 2, 0) / grey.length);
   return grey.map((v) => (v - mean) / Math.max(deviation, 8));
 }
 
-test('onnxruntime gives the keypoints that we give, for every kind of net', async (t) => {
-  // It is large and only this test and the benchmark need it, so it lives beside the benchmark.
+/** onnxruntime, and our own wasm in Node. */
+async function runtimes() {
+  // It is large and only these tests and the benchmark need it, so it lives beside the benchmark.
   const require = createRequire(join(root, 'tools/bench/package.json'));
   const ort = await import(pathToFileURL(require.resolve('onnxruntime-web')).href);
   ort.env.wasm.numThreads = 1;
-  const { default: init, Detector, SyntheticFace } = await import(join(root, 'pkg/dist/face96.js'));
-  await init({ module_or_path: readFileSync(join(root, 'pkg/dist/face96_bg.wasm')) });
+  const ours = await import(join(root, 'pkg/dist/face96.js'));
+  await ours.default({ module_or_path: readFileSync(join(root, 'pkg/dist/face96_bg.wasm')) });
+  return { ort, ...ours };
+}
 
+test('onnxruntime finds the face that our finder finds', async (t) => {
+  const { ort, Detector, Tracker, SyntheticFace } = await runtimes();
+  const onnx = join(temporaryFolder(t), 'finder.onnx');
+  execFileSync(program, ['export', '--weights', finderPath, '--onnx', onnx]);
+  const detector = new Detector(readFileSync(weightsPath));
+  detector.addFinder(readFileSync(finderPath));
+  const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(onnx)), { executionProviders: ['wasm'] });
+  for (const seed of [5, 6, 7]) {
+    const rgba = new SyntheticFace(seed, SIDE, SIDE).draw(0);
+    const grey = normalised(rgba, 'standard');
+    const { boxes } = await session.run({ input: new ort.Tensor('float32', grey, [1, 1, SIDE, SIDE]) });
+    assert.deepEqual(boxes.dims, [1, 5, 24, 24]);
+    const at = (value, place) => boxes.data[576 * value + place];
+    const best = Array.from({ length: 576 }, (_, place) => place).reduce((a, b) => (at(0, b) > at(0, a) ? b : a));
+    assert.ok(at(0, best) > 0, `face ${seed}: a logit of ${at(0, best)}`);
+    const expected = [(best % 24) + 0.5 + at(1, best), Math.floor(best / 24) + 0.5 + at(2, best)].map((v) => 4 * v - 0.5);
+    expected.push(24 * Math.exp(at(3, best)), at(4, best));
+
+    const tracker = new Tracker(detector, 1, 0.5, 0, 0, 1);
+    assert.deepEqual([...tracker.begin(SIDE, SIDE, 0)], [47.5, 47.5, SIDE, 0, 1]);
+    tracker.takeLuma(greyBytes(rgba), SIDE, SIDE, SIDE, true);
+    const found = tracker.look(detector);
+    assert.equal(found[4], 0, 'the crop that is needed next is for the keypoints');
+    expected.forEach((value, i) => assert.ok(Math.abs(found[i] - value) < 0.05, `face ${seed}: ${[...found]}, ${expected} by onnxruntime`));
+    tracker.free();
+  }
+  detector.free();
+  await session.release();
+});
+
+test('onnxruntime gives the keypoints that we give, for every kind of net', async (t) => {
+  const { ort, Detector, SyntheticFace } = await runtimes();
   const folder = temporaryFolder(t);
   execFileSync(program, ['bench', '--nets', 'net1,net2,net6,compact', '--files', folder]);
   const shipped = { weights: weightsPath, onnx: join(folder, 'shipped.onnx') };

@@ -117,6 +117,41 @@ def load(path, channels_last):
     return task, weights, batch
 
 
+class Muon:
+    """Muon (Jordan 2024) as Liu et al. 2025 scale it, for weights of 32 columns and more; AdamW for the others. torch.optim.Muon is
+    in PyTorch 2.9 and later alone, and takes no other weights."""
+
+    def __init__(self, weights, o):
+        weights = list(weights)
+        self.matrices = [w for w in weights if w.dim() > 1 and w[0].numel() >= 32]
+        small = [w for w in weights if w.dim() > 1 and w[0].numel() < 32]
+        plain = [w for w in weights if w.dim() == 1]
+        groups = [{"params": small, "weight_decay": o["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
+        self.adamw = torch.optim.AdamW(groups, lr=o["lr"], betas=(0.9, 0.999))
+        self.momenta = [torch.zeros_like(w) for w in self.matrices]
+        self.lr, self.decay = o["lr"], o["weight_decay"]
+
+    def zero_grad(self, set_to_none):
+        self.adamw.zero_grad(set_to_none=set_to_none)
+        for w in self.matrices:
+            w.grad = None
+
+    @torch.no_grad()
+    def step(self):
+        self.adamw.step()
+        for w, m in zip(self.matrices, self.momenta):
+            m.lerp_(w.grad, 0.05)
+            x = w.grad.lerp(m, 0.95).reshape(len(w), -1)
+            x = x / x.norm()
+            rows, columns = x.shape
+            x = x.T if rows > columns else x
+            for _ in range(5):
+                square = x @ x.T
+                x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+            x = x.T if rows > columns else x
+            w.mul_(1 - self.lr * self.decay).sub_(x.reshape(w.shape), alpha=self.lr * 0.2 * max(rows, columns) ** 0.5)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("task")
@@ -130,6 +165,8 @@ def main():
     o = task["optimizer"]
     if o["kind"] == "nesterov":
         optimizer = torch.optim.SGD(trained.values(), lr=o["lr"], momentum=o["momentum"], nesterov=True)
+    elif o["kind"] == "muon":
+        optimizer = Muon(trained.values(), o)
     else:
         decay = [w for w in trained.values() if w.dim() > 1]
         plain = [w for w in trained.values() if w.dim() == 1]
