@@ -24,6 +24,7 @@ export const kindOf = (value) => Object.prototype.toString.call(value).slice(8, 
 /** What a page may hand over by mistake, with what to do instead. @type {Record<string, string>} */
 const INSTEAD = {
   MediaStream: 'play it in a video element and pass that',
+  CanvasCaptureMediaStream: 'play it in a video element and pass that', // as Firefox calls a canvas's
   MediaStreamTrack: 'play it in a video element and pass that',
   ArrayBuffer: 'pass encoded pictures as a Blob, raw pixels as { data, width, height }',
   Uint8Array: 'pass encoded pictures as a Blob, raw pixels as { data, width, height }',

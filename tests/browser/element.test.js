@@ -122,7 +122,7 @@ test('the camera starts, finds the face, draws it, stops and starts again', asyn
   assert.deepEqual(faults, []);
 });
 
-test('two elements share one worker, and removal ends it', async (t) => {
+test('two elements share one worker, and removal ends it', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -337,7 +337,7 @@ test('a hidden tab pauses', async (t) => {
   assert.ok(counts[1] > 0);
 });
 
-test('a slow device drops frames and never queues them', async (t) => {
+test('a slow device drops frames and never queues them', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -363,7 +363,7 @@ test('a slow device drops frames and never queues them', async (t) => {
   assert.ok(middle < 60, `a frame waited ${middle} ms`);
 });
 
-test('nothing is requested after loading', async (t) => {
+test('nothing is requested after loading', { needs: 'requests' }, async (t) => {
   const { page, context } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -616,7 +616,7 @@ test('a source of the wrong kind, or of another origin, is told', async (t) => {
   assert.deepEqual(seen, [...Array(4).fill('bad-option false'), ...Array(3).fill('bad-option')]);
 });
 
-test('a worker that crashes is replaced once; the second crash is told, and start() works again', async (t) => {
+test('a worker that crashes is replaced once; the second crash is told, and start() works again', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -679,7 +679,7 @@ const STATES = {
   },
 };
 for (const colorScheme of ['light', 'dark']) {
-  test(`axe finds nothing in the element: ${colorScheme}`, async (t) => {
+  test(`axe finds nothing in the element: ${colorScheme}`, { needs: 'media' }, async (t) => {
     for (const [state, enter] of Object.entries(STATES)) {
       const { page, context } = await open(t);
       await page.emulateMedia({ colorScheme });

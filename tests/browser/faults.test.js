@@ -304,7 +304,7 @@ test('a browser without WebAssembly, or without its SIMD, is told so in one sent
 });
 
 for (const worker of [true, false]) {
-  test(`a browser that gives back other pixels than were drawn is told, until it is allowed: ${worker ? 'in a worker' : 'without one'}`, async (t) => {
+  test(`a browser that gives back other pixels than were drawn is told, until it is allowed: ${worker ? 'in a worker' : 'without one'}`, { needs: 'workers' }, async (t) => {
     const page = await open(t);
     await page.evaluate(async (worker) => (globalThis.detector = await createDetector({ worker })), worker);
     const thread = worker ? page.workers()[0] : page;

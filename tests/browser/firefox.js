@@ -73,6 +73,17 @@ class Frame {
     }, value);
   }
 
+  /** Without the picker: as a script of the page would fill it. */
+  async setInputFiles(selector, { name, mimeType, buffer }) {
+    await this.#one(selector, (input, [name, type, base64]) => {
+      const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+      const files = new DataTransfer();
+      files.items.add(new File([bytes], name, { type }));
+      input.files = files.files;
+      for (const type of ['input', 'change']) input.dispatchEvent(new Event(type, { bubbles: true }));
+    }, [name, mimeType, Buffer.from(buffer).toString('base64')]);
+  }
+
   selectOption = async (selector, value) => (await this.waitForSelector(selector)).select(value);
 
   locator = (selector) => ({
@@ -127,6 +138,18 @@ class Page extends Frame {
     this.#routes.unshift([matcher(pattern), answer]);
   }
 
+  /** Of downloads alone. */
+  async waitForEvent(type) {
+    if (type !== 'download') throw new Error(`nothing waits for '${type}' here`);
+    await this.waitForFunction(() => downloads.length > 0);
+    const [name, base64] = await this.evaluate(async () => {
+      const { name, blob } = downloads.shift();
+      const bytes = new Uint8Array(await blob.arrayBuffer());
+      return [name, btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''))];
+    });
+    return { suggestedFilename: () => name, createReadStream: async () => [Buffer.from(base64, 'base64')] };
+  }
+
   async unroute(pattern) {
     const source = matcher(pattern).source;
     this.#routes = this.#routes.filter(([own]) => own.source !== source);
@@ -148,6 +171,7 @@ export class Context {
     const { viewport = { width: 1280, height: 720 } } = this.#options;
     await page.setViewportSize(viewport);
     for (const script of this.#options.scripts ?? []) await page.addInitScript(script);
+    if (this.#options.serviceWorkers === 'block') await page.addInitScript('delete Navigator.prototype.serviceWorker');
     for (const [pattern, answer] of this.#routes) await page.route(pattern, answer);
     this.#pages.push(page);
     return page;
@@ -164,6 +188,23 @@ export class Context {
   }
 
   close = () => this.inner.close();
+}
+
+/** In a page: what is saved stays in it, since puppeteer hands out no downloads of Firefox. */
+function keepDownloads() {
+  const blobs = new Map();
+  const { createObjectURL } = URL;
+  URL.createObjectURL = (blob) => {
+    const url = createObjectURL(blob);
+    blobs.set(url, blob);
+    return url;
+  };
+  globalThis.downloads = [];
+  const { click } = HTMLAnchorElement.prototype;
+  HTMLAnchorElement.prototype.click = function () {
+    if (this.download && blobs.has(this.href)) downloads.push({ name: this.download, blob: blobs.get(this.href) });
+    else click.call(this);
+  };
 }
 
 /** In a page: the sample's face is the camera, since Firefox plays no file as one. */
@@ -208,7 +249,7 @@ export async function launchFirefox(executablePath, { face = false } = {}) {
   });
   const contexts = [];
   const newContext = async (options = {}) => {
-    const scripts = face ? [drawnCamera] : [];
+    const scripts = face ? [keepDownloads, drawnCamera] : [keepDownloads];
     const context = new Context(await inner.createBrowserContext(), { ...options, scripts });
     contexts.push(context);
     return context;

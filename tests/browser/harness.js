@@ -26,16 +26,16 @@ const executable = executables[engine];
 
 /** What Firefox, or the way in which the tests drive it, lacks, with the reason that a skipped test gives. */
 const LACKS = {
-  clip: 'Firefox plays no file as its camera',
-  downloads: 'puppeteer hands out no downloads of Firefox',
-  plain: 'it has no relaxed-simd of its own to be without',
-  files: 'the file picker of Firefox is not driven',
+  workers: 'puppeteer runs nothing in the workers of Firefox, and sees none of them end',
+  requests: 'requests are told of each page alone',
+  media: 'themes and the like cannot be emulated',
+  files: 'the file picker is not driven',
   chromium: 'it tests what only Chromium has',
 };
 
 /**
- * A test that may need something of its browser: then it is skipped, and counted, in one that lacks it; and so are all where the
- * browser is missing.
+ * A test that may need something that only playwright's Chromium has: then it is skipped, and counted, in other browsers; and so are all
+ * where the browser is missing.
  * @param {string} name
  * @param {{ needs?: keyof typeof LACKS } & import('node:test').TestOptions | import('node:test').TestFn} options
  * @param {import('node:test').TestFn} [body]

@@ -269,7 +269,7 @@ test('smoothing can be set, changed and turned off; odd options are refused', as
   assert.deepEqual(refused, Array(5).fill('bad-option'));
 });
 
-test('detectors of the same files share one worker, each with its own tracks', async (t) => {
+test('detectors of the same files share one worker, each with its own tracks', { needs: 'workers' }, async (t) => {
   const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());
@@ -442,7 +442,7 @@ test('progress reaches the size of both files', async () => {
   assert.equal(last.wasm, readFileSync(join(root, 'pkg/dist/face96_relaxed_bg.wasm')).length);
 });
 
-test('a crashed worker is told and replaced once', async (t) => {
+test('a crashed worker is told and replaced once', { needs: 'workers' }, async (t) => {
   const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());

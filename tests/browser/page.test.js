@@ -354,7 +354,7 @@ for (const [what, pattern, answer, sentence] of [
   });
 }
 
-test('a worker that crashes is started again; when it crashes once more that is told, and Start works', async (t) => {
+test('a worker that crashes is started again; when it crashes once more that is told, and Start works', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await playSample(page);
   const crash = async () => {
@@ -569,7 +569,7 @@ test('without JavaScript it says that it needs it', async (t) => {
 
 // ------------------------------------------------------------------------------------------- what a newcomer meets
 
-test('while something runs, the other sources are a press away', async (t) => {
+test('while something runs, the other sources are a press away', { needs: 'files' }, async (t) => {
   const { page } = await open(t);
   const offered = () => page.evaluate(() => [...document.querySelectorAll('#controls button')].filter((button) => button.checkVisibility()).map(({ id }) => id));
   assert.deepEqual(await offered(), ['start', 'play', 'open']);
@@ -875,7 +875,7 @@ test('a hidden page computes nothing, and goes on when it is shown', async (t) =
   await page.waitForFunction((before) => Number(document.querySelector('#logged').textContent.match(/in (\d+)/)[1]) > before + 5, before);
 });
 
-test('a slow device drops frames and never queues them', async (t) => {
+test('a slow device drops frames and never queues them', { needs: 'chromium' }, async (t) => {
   const { page, context } = await open(t);
   const session = await context.newCDPSession(page);
   await session.send('Emulation.setCPUThrottlingRate', { rate: 8 });
