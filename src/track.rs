@@ -51,8 +51,8 @@ const CLOSER_LEAST: f32 = 24.;
 /// A frame longer than this many short sides is a strip.
 const LONG: f32 = 2.5;
 
-/// A stream takes so many searches at least for all its squares: no frame should cost many times another.
-const SEARCHES: usize = 30;
+/// A stream goes through all its squares in so many searches, a few a search: no frame should cost many times another.
+const SEARCHES: usize = 15;
 
 /// The least distance of such a box's middle from the square's edge, in sides of the box: what is nearer to the edge lies further
 /// inside of the next square.
