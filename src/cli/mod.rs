@@ -149,7 +149,12 @@ impl DataArgs {
     }
 
     fn load(&self) -> Result<Dataset> {
-        let mut config = Config::preset("compact")?;
+        self.load_for("compact")
+    }
+
+    /// As a preset reads it: the finder's takes whole pictures.
+    fn load_for(&self, preset: &str) -> Result<Dataset> {
+        let mut config = Config::preset(preset)?;
         self.settle(&mut config);
         train::load_data(&config)
     }

@@ -79,6 +79,12 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     if folder.join("scenes.csv").is_file() {
         return super::scenes::load(&folder.join("scenes.csv"), options);
     }
+    let scenes = folder.join("scenes/scenes.csv");
+    if options.scenes && scenes.is_file() {
+        let mut data = super::scenes::load(&scenes, options)?;
+        super::scenes::add_crops(&mut data, load(folder, &Options { scenes: false, ..options.clone() })?);
+        return Ok(data);
+    }
     let mut all: Option<Dataset> = None;
     let entries = folders(folder, "labels.csv")?;
     let all_68 = options.all_68 && entries.iter().any(|entry| entry.join(ALL_68).is_file());

@@ -54,6 +54,7 @@ fn read(table: &Table, row: &Row, columns: &[usize], image: usize, number: usize
         split: None,
         weight: 1.,
         by_model: false,
+        tight: false,
         picture: Gray { width: SIDE, height: SIDE, pixels },
         to_picture: Affine::IDENTITY,
         to_file: Affine::IDENTITY,

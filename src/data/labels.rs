@@ -281,6 +281,7 @@ impl Labelled {
             split: self.split,
             weight: source_weight(&self.source),
             by_model: self.by_model,
+            tight: false,
             picture: picture.clone(),
             to_picture,
             to_file: Affine::IDENTITY,

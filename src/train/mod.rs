@@ -179,6 +179,7 @@ impl Config {
             skip_bad_rows: self.skip_bad_rows,
             all_68: self.all_68,
             pairs: self.pairs.iter().map(pair).collect::<Result<_>>()?,
+            scenes: self.net.finds(),
         })
     }
 
