@@ -40,7 +40,14 @@ impl Nets {
             }
         }
         names.sort_by_key(|n| KAGGLE_KEYPOINTS.iter().position(|k| k == n).unwrap_or(KAGGLE_KEYPOINTS.len()));
-        let schema = Schema::from_names(&names)?;
+        let mut schema = Schema::from_names(&names)?;
+        if let [net] = &nets[..] {
+            // Lines and pairs may be the data's own, which the names do not tell.
+            let own = &net.meta.schema;
+            let places = schema.find(&own.keypoints)?;
+            schema = schema.with_pairs(&own.pairs())?;
+            schema.edges = own.edges.iter().map(|(a, b)| (places[*a], places[*b])).collect();
+        }
         let places = nets.iter().map(|w| schema.find(&w.meta.schema.keypoints)).collect::<Result<_, _>>()?;
         Ok(Self { nets, places, schema })
     }
