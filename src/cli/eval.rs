@@ -57,7 +57,7 @@ pub(super) struct Evaluation<'a> {
     places: Vec<usize>,
     faces: Vec<&'a Face>,
     found: Vec<nets::Found>,
-    score: Score,
+    pub(super) score: Score,
 }
 
 /// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.

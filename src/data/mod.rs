@@ -49,11 +49,11 @@ impl std::str::FromStr for Split {
     type Err = String;
 
     fn from_str(s: &str) -> std::result::Result<Self, String> {
-        match s {
-            "train" => Ok(Self::Train),
+        match s.to_ascii_lowercase().as_str() {
+            "train" | "training" => Ok(Self::Train),
             "val" | "valid" | "validation" => Ok(Self::Val),
-            "test" => Ok(Self::Test),
-            other => Err(format!("expected train, val or test, found '{other}'")),
+            "test" | "testing" => Ok(Self::Test),
+            _ => Err(format!("expected train, val or test, found '{s}'")),
         }
     }
 }
