@@ -9,6 +9,9 @@ MINUTES ?= 20
 DATA ?= synthetic
 FACES ?= ../shared/data
 FEATURES = wasm,bench-candle
+# What other browsers than Chromium run: tests of what every engine must do, with a reason for each that one lacks.
+IN_FIREFOX = $(addprefix tests/browser/,$(addsuffix .test.js,engine package faults tracking element page))
+IN_WEBKIT = $(addprefix tests/browser/,$(addsuffix .test.js,tracking))
 CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
   --config 'profile.release.package.face96.overflow-checks=true'
 
@@ -80,6 +83,8 @@ test:
 	@tools/build-web.sh
 	npm run --silent types
 	node --test tests/browser/*.test.js tests/package/*.test.js
+	ENGINE=firefox node --test $(IN_FIREFOX)
+	ENGINE=webkit node --test $(IN_WEBKIT)
 
 soak: web
 	@tools/setup.sh test

@@ -22,6 +22,7 @@ import { giveUpWasm, wasmInstance } from './wasm.js';
  * @property {boolean} dead whether a new backend is needed
  * @property {(stream: number, settings: Settings) => void} configure opens the stream if it is new
  * @property {(stream: number) => void} reset
+ * @property {(stream: number) => void} recalibrate
  * @property {(stream: number) => void} shut
  * @property {(stream: number, frame: Frame, kind: Kind, crops: boolean) => Promise<Result>} detect takes the
  *   frame over
@@ -85,6 +86,10 @@ export class Stream {
 
   reset() {
     this.#backend.reset(this.#id);
+  }
+
+  recalibrate() {
+    this.#backend.recalibrate(this.#id);
   }
 
   /** @param {Frame} frame @param {Kind} kind @param {boolean} crops */
@@ -200,6 +205,7 @@ async function loadHere(files, onProgress, signal) {
     },
     configure: (stream, settings) => gone() || engine.configure(stream, settings),
     reset: (stream) => gone() || engine.reset(stream),
+    recalibrate: (stream) => gone() || engine.recalibrate(stream),
     shut: (stream) => gone() || engine.shut(stream),
     async detect(stream, frame, kind, crops) {
       try {
@@ -317,6 +323,7 @@ async function loadInWorker(worker, files, onProgress, signal) {
     dead: false,
     configure: (stream, settings) => post({ type: 'configure', stream, settings }),
     reset: (stream) => post({ type: 'reset', stream }),
+    recalibrate: (stream) => post({ type: 'recalibrate', stream }),
     shut: (stream) => post({ type: 'shut', stream }),
     async detect(stream, frame, kind, crops) {
       try {

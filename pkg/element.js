@@ -21,6 +21,11 @@ import { kindOf } from './source.js';
  * @property {CustomEvent<Detection>} keypoints once a frame
  * @property {CustomEvent<{ face: Face }>} facefound a face came into the picture
  * @property {CustomEvent<{ trackId: number }>} facelost a face left it
+ * @property {CustomEvent<{ face: Face }>} blink both eyes closed and opened again; as with the next four, `face` is as in this frame
+ * @property {CustomEvent<{ face: Face }>} mouthopen
+ * @property {CustomEvent<{ face: Face }>} mouthclose
+ * @property {CustomEvent<{ face: Face }>} nod
+ * @property {CustomEvent<{ face: Face }>} shake
  * @property {CustomEvent<{ reason: Interruption }>} interrupted frames stay away; it goes on by itself when they come again
  * @property {CustomEvent<null>} resumed they do
  * @property {CustomEvent<{ code: ErrorCode, message: string }>} error
@@ -97,15 +102,49 @@ function dress(root) {
 const KEEP_STYLE = 500;
 
 /**
- * `<face-keypoints camera mirror autostart weights="..." finder="..." wasm="..." max-faces="1" smoothing="1" min-score="0.5"
- * device-id="...">`. Every attribute is a property too, in camelCase, and each is kept in step with the other.
- *
- * Nothing starts by itself but with `autostart`; there is a button to start, and {@link FaceKeypointsElement#start}. It
+ * Camera or any video in, keypoints drawn over it, events out. Every attribute is a property too, in camelCase, and each is kept in step
+ * with the other. Nothing starts by itself but with `autostart`; there is a button to start, and {@link FaceKeypointsElement#start}. It
  * moves nothing: what it shows are a `video` and a `canvas` over it. Reduced motion needs nothing more.
  *
- * Parts: `video`, `overlay`, `front` (what covers an idle element), `button`, `status`. The slot `button` takes other words for the
- * button. Custom properties, all prefixed `--face-keypoints-`: `point`, `edge` (colours), `point-size` (in parts of the face's box,
- * 0.012), `background`, `color`, `accent`, `accent-color`, `font`, `aspect-ratio`.
+ * @tag face-keypoints
+ * @tagname face-keypoints
+ * @attr {boolean} camera - use the user's camera
+ * @attr {boolean} mirror - show the picture as a mirror does
+ * @attr {boolean} autostart - start as soon as the element is in a document
+ * @attr {string} weights - address of the keypoint weights; default: those of this package
+ * @attr {string} finder - address of the finder's weights; `none` for the guide square; default: those of this package
+ * @attr {string} wasm - address of the wasm; default: that of this package
+ * @attr {string} device-id - which camera; default: the one that faces the user
+ * @attr {number} max-faces - 1 to 4; default 1
+ * @attr {number} smoothing - its strength: 0 off, 1 the default, larger is calmer and slower
+ * @attr {number} min-score - the presence score that a face needs, 0 to 1; default 0.5
+ * @fires {CustomEvent<{ info: NetInfo }>} ready - the nets are loaded
+ * @fires {CustomEvent<Detection>} keypoints - once a frame
+ * @fires {CustomEvent<{ face: Face }>} facefound - a face came into the picture
+ * @fires {CustomEvent<{ trackId: number }>} facelost - a face left it
+ * @fires {CustomEvent<{ face: Face }>} blink - both eyes closed and opened again; needs a net with 68 points
+ * @fires {CustomEvent<{ face: Face }>} mouthopen - the mouth opened
+ * @fires {CustomEvent<{ face: Face }>} mouthclose - the mouth closed
+ * @fires {CustomEvent<{ face: Face }>} nod - the head nodded
+ * @fires {CustomEvent<{ face: Face }>} shake - the head was shaken
+ * @fires {CustomEvent<{ reason: Interruption }>} interrupted - frames stay away; it goes on by itself when they come again
+ * @fires {CustomEvent<null>} resumed - they do
+ * @fires {CustomEvent<{ code: ErrorCode, message: string }>} error - a start or a run failed; start() works again
+ * @slot button - other words for the button
+ * @csspart video - the picture
+ * @csspart overlay - the canvas with the keypoints
+ * @csspart front - what covers an idle element
+ * @csspart button - the button that starts
+ * @csspart status - the sentence that says what goes on
+ * @cssproperty [--face-keypoints-point=#3df5a6] - colour of the points
+ * @cssproperty [--face-keypoints-edge=rgb(61 245 166 / 0.6)] - colour of the lines
+ * @cssproperty [--face-keypoints-point-size=0.012] - radius of a point in parts of the face's box
+ * @cssproperty [--face-keypoints-background=#e9ecef] - of an idle element
+ * @cssproperty [--face-keypoints-color=#1c2126] - of the words
+ * @cssproperty [--face-keypoints-accent=#0a6b4b] - of the button
+ * @cssproperty [--face-keypoints-accent-color=#fff] - of the button's words
+ * @cssproperty [--face-keypoints-font=1rem/1.4 system-ui, sans-serif] - of the words
+ * @cssproperty [--face-keypoints-aspect-ratio=4 / 3] - of the element
  */
 export class FaceKeypointsElement extends Base {
   /** What runs at the moment; aborted by stop(), by an error and by the next start. @type {AbortController | null} */
@@ -342,6 +381,11 @@ export class FaceKeypointsElement extends Base {
     this.#forget();
   }
 
+  /** Takes what the faces do now as their rest, see {@link FaceDetector#recalibrate}. */
+  recalibrate() {
+    this.#loaded?.recalibrate();
+  }
+
   /** Takes down what was found. */
   #forget() {
     this.#result = null;
@@ -522,6 +566,7 @@ export class FaceKeypointsElement extends Base {
       this.#tracks.add(trackId);
       this.#send('facefound', { face });
     }
+    for (const face of faces) for (const type of face.events) this.#send(type, { face });
     if (this.#session && !this.#interruption) {
       const count = this.#tracks.size;
       this.#say(count === 0 ? 'No face in the picture.' : count === 1 ? 'One face.' : `${count} faces.`);

@@ -3,7 +3,6 @@
 import { Detector, Tracker } from './dist/face96.js';
 import { Cropper, LumaReader } from './crop.js';
 import { Face96Error } from './errors.js';
-import { HEADER } from './faces.js';
 import { sizeOf } from './source.js';
 import { bytesOf, loadWasm } from './wasm.js';
 
@@ -48,7 +47,6 @@ import { bytesOf, loadWasm } from './wasm.js';
 
 export class Engine {
   /** @type {Map<number, Tracker>} */ #streams = new Map();
-  /** How many faces each stream asks for. @type {Map<number, number>} */ #most = new Map();
   #detector;
   #cropper;
   #luma = new LumaReader();
@@ -101,7 +99,6 @@ export class Engine {
    * @param {Settings} settings
    */
   configure(stream, { maxFaces, minScore, minCutoff, beta, dCutoff }) {
-    this.#most.set(stream, maxFaces);
     const tracker = this.#streams.get(stream);
     if (tracker) tracker.configure(maxFaces, minScore, minCutoff, beta, dCutoff);
     else this.#streams.set(stream, new Tracker(this.#detector, maxFaces, minScore, minCutoff, beta, dCutoff));
@@ -112,11 +109,15 @@ export class Engine {
     this.#streams.get(stream)?.reset();
   }
 
+  /** Takes what the faces of a stream do now as their rest. @param {number} stream */
+  recalibrate(stream) {
+    this.#streams.get(stream)?.recalibrate();
+  }
+
   /** @param {number} stream */
   shut(stream) {
     this.#streams.get(stream)?.free();
     this.#streams.delete(stream);
-    this.#most.delete(stream);
   }
 
   /**
@@ -147,31 +148,7 @@ export class Engine {
     timings.crop = performance.now() - begun;
     const tracker = this.#streams.get(stream);
     if (!tracker) throw new Face96Error('closed', 'The stream was closed.');
-    const look = { tracker, frame, luma, kind, crops, timings };
     const { width, height } = sizeOf(frame);
-    const [first, ...others] = kind === null ? tiles(width, height) : [{ x: 0, y: 0, width, height }];
-    const { flat, looked } = this.#look(look, first);
-    if (!others.length) return { flat, crops: looked, timings };
-    /** @type {number[][]} */
-    const faces = [];
-    const length = HEADER + 3 * this.info.schema.keypoints.length;
-    const rows = [...flat];
-    for (const tile of others) {
-      const more = this.#look(look, tile);
-      rows.push(...more.flat);
-      looked.push(...more.looked);
-    }
-    for (let at = 0; at < rows.length; at += length) faces.push(rows.slice(at, at + length));
-    return { flat: Float32Array.from(best(faces).slice(0, this.#most.get(stream)).flat()), crops: looked, timings };
-  }
-
-  /**
-   * Looks at a part of a frame, which is all of it but for long strips. What comes back is in pixels of the frame.
-   * @param {{ tracker: Tracker, frame: Frame, luma: Awaited<ReturnType<LumaReader['take']>>, kind: Kind, crops: boolean, timings: Timings }} look
-   * @param {Tile} tile
-   * @returns {{ flat: Float32Array, looked: Crop[] }}
-   */
-  #look({ tracker, frame, luma, kind, crops, timings }, { x: left, y: top, width, height }) {
     /** @type {Crop[]} */
     const looked = [];
     /** @type {Float32Array | undefined} */
@@ -180,11 +157,10 @@ export class Engine {
     if (kind === null) wanted = tracker.still(width, height);
     else if ('seconds' in kind) wanted = tracker.begin(width, height, kind.seconds);
     else wanted = tracker.boxed(kind.box.x, kind.box.y, kind.box.size, kind.box.roll);
-    const rows = luma?.bytes.subarray(top * luma.stride + left);
     while (wanted) {
       const [x, y, size, roll, finder] = wanted;
-      const box = { x: x + left, y: y + top, size, roll };
-      if (luma && rows) tracker.takeLuma(rows, width, height, luma.stride, luma.fullRange);
+      const box = { x, y, size, roll };
+      if (luma) tracker.takeLuma(luma.bytes, width, height, luma.stride, luma.fullRange);
       else tracker.takeImage(this.#cropper.crop(/** @type {ImageBitmap | VideoFrame} */ (frame), box));
       if (crops && !finder) looked.push({ box, pixels: tracker.crop() });
       const cropped = performance.now();
@@ -193,7 +169,7 @@ export class Engine {
       before = performance.now();
       timings[finder ? 'find' : 'net'] += before - cropped;
     }
-    return { flat: moved(tracker.faces(), this.info.schema.keypoints.length, left, top), looked };
+    return { flat: tracker.faces(), crops: looked, timings };
   }
 
   /** Gives the wasm memory back. */
@@ -201,50 +177,6 @@ export class Engine {
     for (const stream of [...this.#streams.keys()]) this.shut(stream);
     this.#detector.free();
   }
-}
-
-/** A part of a frame, in whole pixels. @typedef {{ x: number, y: number, width: number, height: number }} Tile */
-
-/** A still picture longer than this, in short sides, is looked at in parts: the finder's squares cover no more than five. */
-const LONGEST = 4;
-
-/**
- * The parts of a still picture to look at. Neighbours share a short side, so that a face at a seam is whole in one of them.
- * @param {number} width
- * @param {number} height
- * @returns {Tile[]}
- */
-export function tiles(width, height) {
-  const [long, short] = [Math.max(width, height), Math.min(width, height)];
-  if (long <= LONGEST * short) return [{ x: 0, y: 0, width, height }];
-  const count = Math.ceil((long - short) / ((LONGEST - 1) * short));
-  return Array.from({ length: count }, (_, i) => {
-    const from = Math.round((i * (long - short)) / count);
-    const to = Math.round(((i + 1) * (long - short)) / count) + short;
-    return width > height ? { x: from, y: 0, width: to - from, height } : { x: 0, y: from, width, height: to - from };
-  });
-}
-
-/** @param {Float32Array} flat @param {number} count of keypoints @param {number} dx @param {number} dy @returns {Float32Array} */
-function moved(flat, count, dx, dy) {
-  if (!dx && !dy) return flat;
-  const length = HEADER + 3 * count;
-  for (let at = 0; at < flat.length; at += length) {
-    const places = [at + 2, ...Array.from({ length: count }, (_, k) => at + HEADER + 3 * k)];
-    for (const x of places) [flat[x], flat[x + 1]] = [flat[x] + dx, flat[x + 1] + dy];
-  }
-  return flat;
-}
-
-/** The faces of several parts, the most certain first; of one that two parts show, that. @param {number[][]} faces @returns {number[][]} */
-function best(faces) {
-  /** @type {number[][]} */
-  const kept = [];
-  for (const face of faces.sort((a, b) => b[1] - a[1])) {
-    const twice = (/** @type {number[]} */ [, , x, y, size]) => Math.hypot(x - face[2], y - face[3]) < size / 2;
-    if (!kept.some(twice)) kept.push(face);
-  }
-  return kept;
 }
 
 /**

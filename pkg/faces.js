@@ -13,11 +13,43 @@
  */
 
 /**
- * Where the head points, in radians. All 0 where it looks straight at the camera.
+ * Where the head is and points. Angles are radians, all 0 where it looks straight at the camera.
  * @typedef {object} Pose
  * @property {number} yaw positive: turned to the subject's left (the right of a picture that is not mirrored)
  * @property {number} pitch positive: looking up
  * @property {number} roll positive: leaning clockwise as seen in the frame
+ * @property {number[]} matrix 4x4, column by column as CSS, WebGL and `DOMMatrix` take it: from the head to pixels of the frame. The
+ *   head's origin is the middle between the outer eye corners; its axes go towards the subject's left, down and out of the face, and
+ *   their unit is the width of the face. The frame's go right, down and towards the viewer. There is no perspective in it
+ * @property {number} distance from the camera to the face, in widths of the face (about 14 cm each), for a camera whose field of view is
+ *   53 degrees along the frame's longer side, as most webcams have about; for another field of a degrees times 0.5 / tan(a / 2)
+ */
+
+/**
+ * A part of the face against the person's own rest, which is learnt from the last 20 seconds, see
+ * {@link import('./index.js').FaceDetector#recalibrate}. In a still picture it is that of a usual face.
+ * @typedef {object} Eye
+ * @property {number} open 0 is closed, 1 as open as at rest or wider
+ * @property {number} confidence 0..1: lower where the points are unsure, the eye is turned away or its rest is not known yet
+ */
+
+/**
+ * @typedef {object} Mouth
+ * @property {number | null} open 0 is closed, 1 as wide as a yawn; null where a lip is missing
+ * @property {number | null} wide 0 is puckered, 0.5 rest, 1 a broad smile; null where a corner is missing
+ * @property {number} confidence 0..1
+ */
+
+/**
+ * @typedef {object} Brow
+ * @property {number} raise 0 is rest or lower, 1 fully raised
+ * @property {number} confidence 0..1
+ */
+
+/**
+ * What happened in a frame of a stream. A `blink` of both eyes is told when they open again, within 0.7 seconds. A `nod` is a quick
+ * swing down and up, a `shake` one to three sides in turn.
+ * @typedef {'blink' | 'mouthopen' | 'mouthclose' | 'nod' | 'shake'} FaceEvent
  */
 
 /**
@@ -28,6 +60,10 @@
  * @property {Pose | null} pose null where the schema lacks the points for it (the nose tip and five others of Kaggle's 15)
  * @property {number | null} mouthOpen distance of the lips' middles over the distance of the outer eye corners as seen from
  *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null where `pose` or a lip is missing
+ * @property {{ left: Eye | null, right: Eye | null }} eyes null where the schema lacks the lids' points; Kaggle's 15 do
+ * @property {Mouth | null} mouth null where `pose` or all of its points are missing
+ * @property {{ left: Brow | null, right: Brow | null }} brows null where `pose`, an end of the brow or a corner of the eye is missing
+ * @property {FaceEvent[]} events what happened in this frame; always empty for stills and given boxes
  * @property {number | null} trackId the same number for the same face from frame to frame, from 1 up; null for stills and
  *   given boxes
  * @property {Bytes} [crop] where it was asked for: what the net looked at, `info.inputSize` rows of as many grey bytes. It is
@@ -35,20 +71,25 @@
  */
 
 /** Numbers before the keypoints of a face. */
-export const HEADER = 10;
+const HEADER = 26;
+
+/** In the order of their bits. @type {FaceEvent[]} */
+const EVENTS = ['blink', 'mouthopen', 'mouthclose', 'nod', 'shake'];
 
 /**
  * @param {Float32Array} flat
  * @param {string[]} names of the keypoints
  * @param {Crop[]} crops in the order in which they were looked at
+ * @param {{ width: number, height: number }} frame its size
  * @returns {Face[]}
  */
-export function facesOf(flat, names, crops) {
+export function facesOf(flat, names, crops, frame) {
   /** @type {Face[]} */
   const faces = [];
   const length = HEADER + 3 * names.length;
   for (let at = 0; at + length <= flat.length; at += length) {
-    const [trackId, score, x, y, size, roll, yaw, pitch, headRoll, mouth] = flat.subarray(at, at + HEADER);
+    const [trackId, score, x, y, size, roll, yaw, pitch, headRoll, mouth, headX, headY, width, events, ...expression] = flat.subarray(at, at + HEADER);
+    const [leftEye, rightEye, open, wide, leftBrow, rightBrow] = expression.flatMap((value, i) => (i % 2 ? [] : [{ value, confidence: expression[i + 1] }]));
     faces.push({
       score,
       box: { x, y, size, roll },
@@ -56,13 +97,58 @@ export function facesOf(flat, names, crops) {
         const p = at + HEADER + 3 * k;
         return { name, x: flat[p], y: flat[p + 1], confidence: flat[p + 2] };
       }),
-      pose: Number.isNaN(yaw) ? null : { yaw, pitch, roll: headRoll },
-      mouthOpen: Number.isNaN(mouth) ? null : mouth,
+      pose: Number.isNaN(yaw)
+        ? null
+        : {
+            ...{ yaw, pitch, roll: headRoll },
+            matrix: matrixOf(yaw, pitch, headRoll, headX, headY, width),
+            // A field of view of 53 degrees is as long as it is far away.
+            distance: Math.max(frame.width, frame.height) / width,
+          },
+      mouthOpen: known(mouth),
+      eyes: { left: eyeOf(leftEye), right: eyeOf(rightEye) },
+      mouth: known(open.value) === null && known(wide.value) === null ? null : mouthOf(open, wide),
+      brows: { left: browOf(leftBrow), right: browOf(rightBrow) },
+      events: EVENTS.filter((_, bit) => events & (1 << bit)),
       trackId: trackId || null,
       ...(crops.length ? { crop: nearest(crops, x, y, size).pixels } : {}),
     });
   }
   return faces;
+}
+
+/** @typedef {{ value: number, confidence: number }} Reading */
+
+/** @param {number} value NaN where it is not known @returns {number | null} */
+const known = (value) => (Number.isNaN(value) ? null : value);
+
+/** @param {Reading} reading @returns {Eye | null} */
+const eyeOf = ({ value, confidence }) => (known(value) === null ? null : { open: value, confidence });
+
+/** @param {Reading} reading @returns {Brow | null} */
+const browOf = ({ value, confidence }) => (known(value) === null ? null : { raise: value, confidence });
+
+/** @param {Reading} open @param {Reading} wide @returns {Mouth} */
+function mouthOf(open, wide) {
+  const both = [open, wide].filter(({ value }) => known(value) !== null);
+  return { open: known(open.value), wide: known(wide.value), confidence: Math.min(...both.map(({ confidence }) => confidence)) };
+}
+
+/**
+ * @param {number} yaw
+ * @param {number} pitch
+ * @param {number} roll
+ * @param {number} x of the origin, in the frame
+ * @param {number} y
+ * @param {number} width of the face in pixels
+ * @returns {number[]} see {@link Pose}; the rotation is `Pose::rotation` of src/track.rs
+ */
+function matrixOf(yaw, pitch, roll, x, y, width) {
+  const [sy, cy, sp, cp, sr, cr] = [yaw, pitch, roll].flatMap((angle) => [Math.sin(angle), Math.cos(angle)]);
+  const left = [cy * cr - sy * sp * sr, cy * sr + sy * sp * cr, -sy * cp];
+  const down = [-cp * sr, cp * cr, sp];
+  const ahead = [sy * cr + cy * sp * sr, sy * sr - cy * sp * cr, cy * cp];
+  return [...[left, down, ahead].flatMap((axis) => [...axis.map((v) => v * width), 0]), x, y, 0, 1];
 }
 
 /**

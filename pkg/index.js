@@ -12,6 +12,7 @@ import { base, checkSource, keeps, kindOf, release, sizeOf, streamTime, takeFram
 
 export { Face96Error } from './errors.js';
 export { guideBox } from './crop.js';
+export { isHeic } from './source.js';
 
 /** @typedef {import('./crop.js').Box} Box */
 /** @typedef {import('./source.js').FrameSource} FrameSource */
@@ -19,6 +20,10 @@ export { guideBox } from './crop.js';
 /** @typedef {import('./faces.js').Face} Face */
 /** @typedef {import('./faces.js').Keypoint} Keypoint */
 /** @typedef {import('./faces.js').Pose} Pose */
+/** @typedef {import('./faces.js').Eye} Eye */
+/** @typedef {import('./faces.js').Mouth} Mouth */
+/** @typedef {import('./faces.js').Brow} Brow */
+/** @typedef {import('./faces.js').FaceEvent} FaceEvent */
 /** @typedef {import('./engine.js').NetInfo} NetInfo */
 /** @typedef {import('./wasm.js').Progress} Progress */
 /** @typedef {import('./errors.js').ErrorCode} ErrorCode */
@@ -284,6 +289,14 @@ export class FaceDetector {
     if (!this.#ended) this.#stream.reset();
   }
 
+  /**
+   * Takes what the faces that are followed do now, and in the next second, as their rest, with which `eyes`, `mouth` and `brows` of a
+   * {@link Face} are compared. Without it rest is learnt from the last 20 seconds: eyes are mostly open, lips close again and again.
+   */
+  recalibrate() {
+    if (!this.#ended) this.#stream.recalibrate();
+  }
+
   /** Ends it and frees its memory. Calls under way reject with `closed`, and so do later ones. */
   close() {
     this.#end(new Face96Error('closed', 'The detector was closed.'));
@@ -329,7 +342,7 @@ export class FaceDetector {
     const size = sizeOf(frame);
     const { flat, crops, timings } = await this.#stream.detect(frame, job.kind, job.crops);
     return {
-      faces: facesOf(flat, this.info.schema.keypoints, crops),
+      faces: facesOf(flat, this.info.schema.keypoints, crops, size),
       frame: size,
       timings: { capture: job.capture, ...timings, total: performance.now() - job.start },
     };

@@ -24,6 +24,7 @@ export const kindOf = (value) => Object.prototype.toString.call(value).slice(8, 
 /** What a page may hand over by mistake, with what to do instead. @type {Record<string, string>} */
 const INSTEAD = {
   MediaStream: 'play it in a video element and pass that',
+  CanvasCaptureMediaStream: 'play it in a video element and pass that', // as Firefox calls a canvas's
   MediaStreamTrack: 'play it in a video element and pass that',
   ArrayBuffer: 'pass encoded pictures as a Blob, raw pixels as { data, width, height }',
   Uint8Array: 'pass encoded pictures as a Blob, raw pixels as { data, width, height }',
@@ -234,7 +235,7 @@ async function decodeByElement(blob) {
   }
 }
 
-/** The pictures of Apple's cameras, by the brand in their first bytes. @param {Blob} blob */
+/** Whether a file is a picture of the kind that Apple's cameras make and most browsers do not read, by its first bytes. @param {Blob} blob @returns {Promise<boolean>} */
 export async function isHeic(blob) {
   const head = String.fromCharCode(...new Uint8Array(await blob.slice(4, 12).arrayBuffer()));
   return /^ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)/.test(head);

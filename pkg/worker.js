@@ -7,7 +7,7 @@ import { release } from './source.js';
 /**
  * @typedef {{ type: 'load', id: number, files: import('./files.js').Files }
  *   | { type: 'configure', stream: number, settings: import('./engine.js').Settings }
- *   | { type: 'reset' | 'shut', stream: number }
+ *   | { type: 'reset' | 'recalibrate' | 'shut', stream: number }
  *   | { type: 'detect', id: number, stream: number, frame: import('./source.js').Frame,
  *       kind: import('./engine.js').Kind, crops: boolean }} Request
  * @typedef {{ type: 'up', capable: boolean }
@@ -33,6 +33,8 @@ async function answer(request) {
       return engine.configure(request.stream, request.settings);
     case 'reset':
       return engine.reset(request.stream);
+    case 'recalibrate':
+      return engine.recalibrate(request.stream);
     case 'shut':
       return engine.shut(request.stream);
     case 'detect': {

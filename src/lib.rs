@@ -15,6 +15,8 @@ pub mod bench_candle;
 #[cfg(feature = "native")]
 pub mod data;
 pub mod error;
+#[cfg(any(feature = "native", feature = "wasm"))]
+pub mod expression;
 pub mod geometry;
 #[cfg(any(feature = "native", feature = "wasm"))]
 pub mod infer;

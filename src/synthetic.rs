@@ -157,17 +157,31 @@ struct Look {
 
 /// What changes while a face moves. Angles in radians, `gap` between the lips in units, the rest about 0 to 1.
 #[derive(Clone, Copy, Debug)]
-struct Pose {
-    yaw: f32,
-    pitch: f32,
-    roll: f32,
-    shift: Point,
-    scale: f32,
-    gap: f32,
-    smile: f32,
-    brows: f32,
-    open: f32,
-    gaze: Point,
+pub(crate) struct Pose {
+    pub(crate) yaw: f32,
+    pub(crate) pitch: f32,
+    pub(crate) roll: f32,
+    pub(crate) shift: Point,
+    pub(crate) scale: f32,
+    pub(crate) gap: f32,
+    pub(crate) smile: f32,
+    pub(crate) brows: f32,
+    pub(crate) open: f32,
+    pub(crate) gaze: Point,
+}
+
+/// Distances on a drawn face before it is turned, in units: the truth that expressions are measured by.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Distances {
+    /// Of the lids at a third and two thirds of an eye, their mean.
+    pub(crate) lids: f32,
+    /// Of the inner lips.
+    pub(crate) lips: f32,
+    /// Of the corners of the mouth.
+    pub(crate) mouth: f32,
+    /// Of the ends of a brow from the corners of its eye, upwards.
+    pub(crate) brow: f32,
 }
 
 /// Skin from very light to very dark, sRGB bytes.
@@ -375,16 +389,55 @@ impl SyntheticFace {
         render(&self.look, &self.pose, width, height, crop)
     }
 
+    /// The 68 points of iBUG's mark-up in their order, in pixels of a picture with that crop box.
+    pub fn landmarks(&self, crop: CropBox) -> Vec<[f32; 2]> {
+        self.posed_landmarks(&self.pose, crop)
+    }
+
+    /// The same of another pose.
+    pub(crate) fn posed_landmarks(&self, pose: &Pose, crop: CropBox) -> Vec<[f32; 2]> {
+        let posed = Posed::new(&self.look, pose);
+        let map = posed.map(&crop);
+        posed.landmarks().map(|p| map.apply(p)).to_vec()
+    }
+
+    /// A picture of another pose.
+    #[cfg(test)]
+    pub(crate) fn posed(&self, pose: &Pose, width: usize, height: usize, crop: CropBox) -> Scene {
+        render(&self.look, pose, width, height, crop)
+    }
+
+    /// What its expression is in a pose.
+    #[cfg(test)]
+    pub(crate) fn distances(&self, pose: &Pose) -> Distances {
+        let s = shape(&self.look, pose);
+        let lids = |t: f32| s.lid(t, -s.lid_low)[1] - s.lid(t, s.lid_up)[1];
+        Distances {
+            lids: (lids(0.3) + lids(0.7)) / 2.,
+            lips: s.inner_bottom - s.inner_top,
+            mouth: 2. * s.mouth[0],
+            brow: (s.eye_in[1] + s.eye_out[1] - s.brow_in[1] - s.brow_out[1]) / 2.,
+        }
+    }
+
     /// The animated sample after `seconds`: the face sways, turns, blinks and speaks, smoothly, near the guide square,
     /// which is the scene's crop box (middle of the frame, 0.6 of its short side). The same time gives the same pixels.
     pub fn animate(&self, width: usize, height: usize, seconds: f64) -> Scene {
+        let pose = Self::pose_at(seconds);
+        let middle = |n: usize| (n as f32 - 1.) / 2.;
+        let size = GUIDE * width.min(height) as f32;
+        render(&self.look, &pose, width, height, CropBox { x: middle(width), y: middle(height), size, roll: 0. })
+    }
+
+    /// The pose of the animated sample.
+    pub(crate) fn pose_at(seconds: f64) -> Pose {
         let seconds = if seconds.is_finite() { seconds } else { 0. };
         // Periods without a common multiple, so that the motion does not visibly repeat.
         let wave = |period: f64, phase: f64| ((seconds / period + phase).fract() * std::f64::consts::TAU).sin() as f32;
         let since_blink = seconds.rem_euclid(3.7) as f32 - 2.;
         let blink = 1. - smoothstep(0.05, 0.2, since_blink.abs());
         let speech = smoothstep(-0.1, 0.8, wave(6.7, 0.6));
-        let pose = Pose {
+        Pose {
             yaw: (16. * wave(7.3, 0.) + 5. * wave(3.1, 0.3)).to_radians(),
             pitch: (4. * wave(5.9, 0.2)).to_radians(),
             roll: (5.5 * wave(8.9, 0.1) + 2.5 * wave(4.7, 0.)).to_radians(),
@@ -395,10 +448,7 @@ impl SyntheticFace {
             brows: 0.7 * wave(5.1, 0.5),
             open: 1.05 * (1. - blink),
             gaze: [1.3 * wave(4.3, 0.1), 0.4 * wave(3.7, 0.)],
-        };
-        let middle = |n: usize| (n as f32 - 1.) / 2.;
-        let size = GUIDE * width.min(height) as f32;
-        render(&self.look, &pose, width, height, CropBox { x: middle(width), y: middle(height), size, roll: 0. })
+        }
     }
 }
 
@@ -556,6 +606,57 @@ impl<'a> Posed<'a> {
         };
         (posed.fit, posed.upright, posed.points) = (place(pose.roll), place(0.), points);
         posed
+    }
+
+    /// iBUG's 68 points after yaw and pitch, before the fit. Jaw points lie on the silhouette, as annotators put them.
+    fn landmarks(&self) -> [Point; 68] {
+        let (s, look) = (&self.shape, self.look);
+        let mut points = [[0.; 2]; 68];
+        let chin = self.chin();
+        for (i, y) in [-9., 2., 13., 23., 32., 40., 46.5, 51.].into_iter().enumerate() {
+            let y = if y > 20. { 20. + (y - 20.) * (chin - 20.) / 33.5 } else { y };
+            let nod = -(self.slice(y)[1] - NOD_PIVOT) * self.pose.pitch.sin();
+            let [right, left] = self.extent(y);
+            (points[i], points[16 - i]) = ([right, y + nod], [left, y + nod]);
+        }
+        points[8] = self.turn(0., chin, 0.);
+        for (i, (y, lift)) in [(-11., 3.5), (-4., 6.), (2.5, 8.5), (s.nose, 11.)].into_iter().enumerate() {
+            points[27 + i] = self.turn(0., y, lift);
+        }
+        points[33] = self.turn(0., s.nose + 6., 5.);
+        let between = [lerp(s.brow_in[0], s.brow_mid[0], 0.5), lerp(s.brow_in[1], s.brow_mid[1], 0.6)];
+        let last = [0, 1].map(|c| lerp(s.brow_mid[c], s.brow_out[c], 0.5));
+        let brow = [s.brow_in, between, s.brow_mid, last, s.brow_out];
+        let (up, low) = (s.lid_up, -s.lid_low);
+        let eye =
+            [(0., 0.), (0.3, up), (0.7, up), (1., 0.), (0.7, low), (0.3, low)].map(|(t, height)| s.lid(t, height));
+        let ([w, corner], under) = (s.mouth, |y: f32, t: f32| lerp(y, s.mouth[1], t));
+        // Numbers of a point on the subject's left and of its partner, and the half of the face that both come from.
+        let mut both = |left: usize, right: usize, [x, y]: Point, lift: f32| {
+            points[left] = self.turn(x, y, lift);
+            points[right] = self.turn(-x, y, lift);
+        };
+        for (i, p) in brow.into_iter().enumerate() {
+            both(22 + i, 21 - i, p, 0.);
+        }
+        for (p, (left, right)) in eye.into_iter().zip([(42, 39), (43, 38), (44, 37), (45, 36), (46, 41), (47, 40)]) {
+            both(left, right, p, 0.);
+        }
+        both(34, 32, [3.5 * look.nose_width, s.nose + 5.4], 4.);
+        both(35, 31, [7. * look.nose_width, s.nose + 4.6], 3.);
+        both(54, 48, [w, corner], 0.);
+        both(53, 49, [0.6 * w, under(s.lip_top, 0.36)], 1.);
+        both(52, 50, [3., s.lip_top - 0.7], 2.);
+        both(55, 59, [0.7 * w, under(s.lip_bottom, 0.42)], 0.5);
+        both(56, 58, [0.35 * w, s.lip_bottom - 0.4], 1.);
+        both(64, 60, [0.9 * w, corner], 0.);
+        both(63, 61, [0.3 * w, s.inner_top], 2.);
+        both(65, 67, [0.3 * w, s.inner_bottom], 2.);
+        points[51] = self.turn(0., s.lip_top, 2.);
+        points[57] = self.turn(0., s.lip_bottom, 1.);
+        points[62] = self.turn(0., s.inner_top + 0.3, 2.);
+        points[66] = self.turn(0., s.inner_bottom + 0.3, 2.);
+        points
     }
 
     /// From turned units to pixels of the picture.
@@ -1593,6 +1694,26 @@ mod tests {
             checked += 1;
         }
         assert!(checked >= 10, "only {checked} faces could be checked");
+    }
+
+    #[test]
+    fn the_68_points_are_where_the_15_are() {
+        // iBUG's number of each of Kaggle's points that it has.
+        let same =
+            [(2, 42), (3, 45), (4, 39), (5, 36), (6, 22), (7, 26), (8, 21), (9, 17), (10, 30), (11, 54), (12, 48)];
+        for seed in 0..50 {
+            let face = SyntheticFace::new(seed);
+            let (few, all) = (face.draw(0, 0, WHOLE).keypoints, face.landmarks(WHOLE));
+            for (k, i) in same.into_iter().chain([(13, 51), (14, 57)]) {
+                assert!((few[k][0] - all[i][0]).hypot(few[k][1] - all[i][1]) < 1e-3, "seed {seed}: {k} and {i}");
+            }
+            for (k, first) in [(0, 42), (1, 36)] {
+                let mean = [0, 1].map(|c| all[first..first + 6].iter().map(|p| p[c]).sum::<f32>() / 6.);
+                assert!((few[k][0] - mean[0]).hypot(few[k][1] - mean[1]) < 1e-3, "seed {seed}: eye {k}");
+            }
+            assert!(all[..17].windows(2).all(|p| p[0][0] < p[1][0]), "the jaw goes from right to left: {all:?}");
+            assert!(all.iter().all(|p| p[1] < all[8][1] + 3.), "the chin is lowest: {all:?}");
+        }
     }
 
     #[test]

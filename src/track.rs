@@ -9,6 +9,7 @@
 //! weak-perspective fit (POS, DeMenthon and Davis 1995). Lengths are pixels of the frame, angles radians, times seconds.
 
 use crate::error::{Error, Result};
+use crate::expression::{Expression, Expressions, Features, EXPRESSION};
 use crate::geometry::CropBox;
 use crate::infer::{Finder, Found, MOST_FOUND};
 use crate::nets::{GUIDE_SHARE, SIDE};
@@ -21,7 +22,7 @@ use std::collections::VecDeque;
 pub const MAX_FACES: usize = MOST_FOUND;
 
 /// Numbers that stand before the keypoints of a face in [`Tracker::faces`].
-pub const FACE_HEADER: usize = 10;
+pub const FACE_HEADER: usize = 14 + EXPRESSION;
 
 /// A track is given up when its presence score falls below this share of the score that it needed to begin...
 const LOST_SHARE: f32 = 0.6;
@@ -46,6 +47,12 @@ const CLOSER_MOST: f32 = 0.5;
 
 /// Its least side in pixels of the frame: with fewer for a crop of 96, a badge or some letters look like a face.
 const CLOSER_LEAST: f32 = 24.;
+
+/// A frame longer than this many short sides is a strip.
+const LONG: f32 = 2.5;
+
+/// A stream takes so many searches at least for all its squares: no frame should cost many times another.
+const SEARCHES: usize = 30;
 
 /// The least distance of such a box's middle from the square's edge, in sides of the box: what is nearer to the edge lies further
 /// inside of the next square.
@@ -152,18 +159,36 @@ pub fn guide_box(width: f32, height: f32) -> CropBox {
     CropBox { size: GUIDE_SHARE * width.min(height), ..whole_frame(width, height) }
 }
 
-/// The squares of a search that looks closer, row by row; none where they have no more pixels than the finder sees.
+/// Squares of a side that cover a frame, row by row, each half over the next.
+fn cover(width: f32, height: f32, side: f32) -> impl Iterator<Item = CropBox> {
+    // A strip a hundred times as long as it is high does not take forever.
+    let places = move |length: f32| {
+        let steps = ((length - side) / (0.5 * side)).ceil().clamp(0., 200.);
+        (0..=steps as usize).map(move |i| 0.5 * (side - 1.) + (length - side) * i as f32 / steps.max(1.))
+    };
+    places(height).flat_map(move |y| places(width).map(move |x| CropBox { x, y, size: side, roll: 0. }))
+}
+
+/// The squares of a search that looks closer; none where they have no more pixels than the finder sees.
 fn closer(width: f32, height: f32) -> Vec<CropBox> {
     let side = CLOSER * width.min(height);
-    if !(width.is_finite() && height.is_finite()) || side < SIDE as f32 {
-        return vec![];
+    let useful = width.is_finite() && height.is_finite() && side >= SIDE as f32;
+    if useful {
+        cover(width, height, side).collect()
+    } else {
+        vec![]
     }
-    // A long strip of a picture does not take forever.
-    let places = |length: f32| {
-        let steps = ((length - side) / (0.5 * side)).ceil().clamp(1., 8.);
-        (0..=steps as usize).map(move |i| 0.5 * (side - 1.) + (length - side) * i as f32 / steps)
-    };
-    places(height).flat_map(|y| places(width).map(move |x| CropBox { x, y, size: side, roll: 0. })).collect()
+}
+
+/// The squares as wide as a long strip, in which the whole strip has too few pixels for any face; none for other frames.
+fn parts(width: f32, height: f32) -> Vec<CropBox> {
+    let (short, long) = (width.min(height), width.max(height));
+    let strip = long.is_finite() && short >= 1. && long > LONG * short;
+    if strip {
+        cover(width, height, short).collect()
+    } else {
+        vec![]
+    }
 }
 
 /// The luma plane of a frame, a byte a pixel: what cameras and decoders give before it is turned into colours.
@@ -351,28 +376,52 @@ const DEPTH: [[f32; 2]; 15] = [
     [8., 0.],
 ];
 
+/// Depth of one of Kaggle's points in front of the outer eye corners, in units.
+pub(crate) fn depth_of(name: &str) -> Option<f32> {
+    KAGGLE_KEYPOINTS.iter().position(|k| *k == name).map(|k| DEPTH[k][0])
+}
+
+/// Width of a face, from one cheek bone to the other, in units: about 1.55 times the distance of the outer eye corners.
+const FACE_WIDTH: f32 = 1.55 * (MEAN_SHAPE[3][0] - MEAN_SHAPE[5][0]);
+
 /// Head pose from keypoints: a head of which some of the schema's points are known.
 #[derive(Clone, Debug)]
-struct Head {
-    /// Keypoint and its row of the pseudo-inverse: the sums of rows times x and times y are the first two rows of the
-    /// rotation, scaled.
-    rows: Vec<(usize, [f32; 3])>,
+pub(crate) struct Head {
+    /// Keypoint, its share of the weight, and its row of the pseudo-inverse: the sums of rows times x and times y are the first two
+    /// rows of the rotation, scaled.
+    rows: Vec<(usize, f32, [f32; 3])>,
+    /// The weighted middle of the points, from the middle between the outer eye corners.
+    centre: [f32; 3],
     /// The lips' middles.
     lips: Option<(usize, usize)>,
 }
 
-/// Radians, and the scale of the head in pixels a unit.
+/// Radians, the scale of the head in pixels a unit, and where the middle between the outer eye corners is, in pixels. A unit is a
+/// pixel of the head's 96-pixel crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Pose {
-    yaw: f32,
-    pitch: f32,
-    roll: f32,
-    scale: f32,
+pub struct Pose {
+    pub(crate) yaw: f32,
+    pub(crate) pitch: f32,
+    pub(crate) roll: f32,
+    pub(crate) scale: f32,
+    pub(crate) origin: [f32; 2],
+}
+
+impl Pose {
+    /// From the head's axes (towards the subject's left, down, out of the face) to the frame's (right, down, towards the viewer).
+    pub fn rotation(&self) -> [[f32; 3]; 3] {
+        let ((sy, cy), (sp, cp), (sr, cr)) = (self.yaw.sin_cos(), self.pitch.sin_cos(), self.roll.sin_cos());
+        [
+            [cy * cr - sy * sp * sr, -cp * sr, sy * cr + cy * sp * sr],
+            [cy * sr + sy * sp * cr, cp * cr, sy * sr - cy * sp * cr],
+            [-sy * cp, sp, cy * cp],
+        ]
+    }
 }
 
 impl Head {
     /// Needs the nose tip, which alone stands out far enough to tell a turn, and five other points.
-    fn new(schema: &Schema) -> Option<Self> {
+    pub(crate) fn new(schema: &Schema) -> Option<Self> {
         let index = |name: &str| schema.keypoints.iter().position(|k| k == name);
         index("nose_tip")?;
         let known = KAGGLE_KEYPOINTS.iter().zip(MEAN_SHAPE).zip(DEPTH);
@@ -393,12 +442,14 @@ impl Head {
         let inverse = inverse3(square)?;
         let row = |p: [f32; 3], w: f32| [0, 1, 2].map(|i| w * (0..3).map(|j| inverse[i][j] * p[j]).sum::<f32>());
         let lips = index("mouth_center_top_lip").zip(index("mouth_center_bottom_lip"));
-        Some(Self { rows: known.iter().map(|(k, p, w)| (*k, row(centred(p), *w))).collect(), lips })
+        let rows = known.iter().map(|(k, p, w)| (*k, w / total, row(centred(p), *w))).collect();
+        let between = [0, 1].map(|c| (MEAN_SHAPE[3][c] + MEAN_SHAPE[5][c]) / 2.);
+        Some(Self { rows, centre: [centre[0] - between[0], centre[1] - between[1], centre[2]], lips })
     }
 
-    fn pose(&self, points: &[[f32; 3]]) -> Option<Pose> {
+    pub(crate) fn pose(&self, points: &[[f32; 3]]) -> Option<Pose> {
         let sum = |c: usize| {
-            [0, 1, 2].map(|j| self.rows.iter().map(|(k, row)| row[j] * (points[*k][c] - points[0][c])).sum::<f32>())
+            [0, 1, 2].map(|j| self.rows.iter().map(|(k, _, row)| row[j] * (points[*k][c] - points[0][c])).sum::<f32>())
         };
         let length = |a: [f32; 3]| dot(a, a).sqrt();
         let unit = |a: [f32; 3]| a.map(|v| v / length(a));
@@ -409,11 +460,13 @@ impl Head {
         let skew = dot(a, b) / 2.;
         let (a, b) = (unit([0, 1, 2].map(|i| a[i] - skew * b[i])), unit([0, 1, 2].map(|i| b[i] - skew * a[i])));
         let ahead = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+        let middle = |c: usize| self.rows.iter().map(|(k, share, _)| share * points[*k][c]).sum::<f32>();
         let pose = Pose {
             yaw: (-ahead[0]).atan2(ahead[2]),
             pitch: ahead[1].clamp(-1., 1.).asin(),
             roll: (-a[1]).atan2(b[1]),
             scale,
+            origin: [middle(0) - scale * dot(a, self.centre), middle(1) - scale * dot(b, self.centre)],
         };
         [pose.yaw, pose.pitch, pose.roll, scale].iter().all(|v| v.is_finite()).then_some(pose)
     }
@@ -473,6 +526,7 @@ struct FaceModel {
     /// Where a converged crop has its points; without it a box stays where it is.
     mean: Option<Vec<[f32; 2]>>,
     head: Option<Head>,
+    features: Features,
     presence: bool,
 }
 
@@ -488,6 +542,9 @@ struct Track {
     /// Smoothed: x, y, confidence.
     points: Vec<[f32; 3]>,
     filters: Vec<[OneEuro; 2]>,
+    expressions: Expressions,
+    /// What happened in this frame.
+    events: u8,
 }
 
 /// A look at a crop that is still to be taken.
@@ -539,7 +596,13 @@ impl Tracker {
         // One point has a place, but neither size nor roll.
         let mean = mean.filter(|mean| mean.len() > 1);
         let mut tracker = Self {
-            model: FaceModel { keypoints: meta.schema.len(), mean, head: Head::new(&meta.schema), presence },
+            model: FaceModel {
+                keypoints: meta.schema.len(),
+                mean,
+                head: Head::new(&meta.schema),
+                features: Features::new(&meta.schema),
+                presence,
+            },
             settings,
             tracks: Vec::new(),
             last_id: 0,
@@ -575,6 +638,11 @@ impl Tracker {
         self.pending.clear();
         self.looks.clear();
         self.last = None;
+    }
+
+    /// Takes what the faces do now and in the next seconds as their rest (see [`Expressions::recalibrate`]).
+    pub fn recalibrate(&mut self) {
+        self.tracks.iter_mut().for_each(|track| track.expressions.recalibrate());
     }
 
     /// Starts on a frame of `width` x `height` pixels. A stream that changes its size is another one.
@@ -628,10 +696,11 @@ impl Tracker {
         let (still, whole) = (self.frame == Frame::Still, square == whole_frame(self.size[0], self.size[1]));
         let inside = |at: f32, size: f32| at >= CLOSER_EDGE * size && at <= SIDE as f32 - CLOSER_EDGE * size;
         let map = square.crop_to_frame(SIDE);
+        let part = square.size == self.size[0].min(self.size[1]);
         let sound = |f: &&Found| {
             let sides = CLOSER_LEAST / map.scale()..=CLOSER_MOST * SIDE as f32;
             let small = sides.contains(&f.size) && inside(f.x, f.size) && inside(f.y, f.size);
-            whole || (small && f.score >= CLOSER_SCORE)
+            whole || part || (small && f.score >= CLOSER_SCORE)
         };
         let boxes = found.iter().filter(sound).map(|f| {
             let [x, y] = map.apply([f.x, f.y]);
@@ -640,7 +709,7 @@ impl Tracker {
         let mut fresh: Vec<CropBox> = Vec::new();
         let mut confirmed = vec![false; self.tracks.len()];
         // Parts of a known face, seen from near, may look like one.
-        let part = |other: &CropBox, b: &CropBox| !whole && (other.x - b.x).hypot(other.y - b.y) < 0.5 * other.size;
+        let inner = |other: &CropBox, b: &CropBox| !whole && (other.x - b.x).hypot(other.y - b.y) < 0.5 * other.size;
         let mut taken: Vec<CropBox> =
             if still { self.accepted.clone() } else { self.tracks.iter().map(|track| track.crop).collect() };
         for found in boxes {
@@ -651,7 +720,7 @@ impl Tracker {
                     (self.tracks[i].crop, confirmed[i]) = (found, true);
                 }
                 Some(i) => confirmed[i] = true,
-                None if taken.iter().any(|other| overlap(other, &found) > SAME_FACE || part(other, &found)) => {}
+                None if taken.iter().any(|other| overlap(other, &found) > SAME_FACE || inner(other, &found)) => {}
                 None => {
                     fresh.push(found);
                     taken.push(found);
@@ -726,9 +795,7 @@ impl Tracker {
             }
             Look::Boxed(crop) => {
                 if !self.model.presence || score >= self.settings.min_score {
-                    let raw = std::mem::take(&mut self.raw);
-                    self.report(0, score, crop, &raw);
-                    self.raw = raw;
+                    self.report_still(score, crop);
                 }
             }
             Look::Finder(_) => {}
@@ -768,11 +835,14 @@ impl Tracker {
     }
 
     /// The faces of the frame, [`FACE_HEADER`] + 3 K numbers each:
-    /// `track, score, x, y, size, roll, yaw, pitch, head roll, mouth, x0, y0, confidence0, x1, y1, confidence1, ...`.
+    /// `track, score, x, y, size, roll, yaw, pitch, head roll, mouth, head x, head y, face width, events, expression..., x0, y0,
+    /// confidence0, x1, y1, confidence1, ...`.
     ///
     /// Track is 0 where the frame is not one of a stream. x, y, size and roll are the box of the face. Angles are
     /// radians: yaw is positive where the subject turns to their left, pitch where they look up, roll where the head
-    /// leans clockwise on the screen; they and the mouth are NaN for a schema without the points that they need.
+    /// leans clockwise on the screen. Head x and y are the middle between the outer eye corners; the face's width is that from the
+    /// front, in pixels. These and the mouth are NaN for a schema without the points that they need. Events are bits of
+    /// [`crate::expression::Event`], the expression as [`Expression::flat`] has it.
     pub fn faces(&self) -> &[f32] {
         &self.faces
     }
@@ -798,6 +868,7 @@ impl Tracker {
     fn follow(&mut self, index: usize, score: f32, crop: &CropBox, next: Option<CropBox>) {
         let track = &mut self.tracks[index];
         track.score = score;
+        track.events = 0;
         let Some(next) = next else {
             track.missed += 1;
             return;
@@ -819,6 +890,11 @@ impl Tracker {
                 }
             }
         }
+        // The head's pose moves no faster than the head, so the smoothed points may tell it.
+        let pose = self.model.head.as_ref().and_then(|head| head.pose(&track.points));
+        if let (Some(pose), Some((_, seconds))) = (pose, self.last) {
+            track.events = track.expressions.read(&self.model.features, &self.raw, &pose, seconds);
+        }
     }
 
     /// A face that was not known before.
@@ -827,12 +903,15 @@ impl Tracker {
         if self.frame == Frame::Still {
             if self.accepted.len() < self.settings.max_faces && !self.accepted.iter().any(twice) {
                 self.accepted.push(crop);
-                let raw = std::mem::take(&mut self.raw);
-                self.report(0, score, crop, &raw);
-                self.raw = raw;
+                self.report_still(score, crop);
             }
         } else if self.tracks.len() < self.settings.max_faces && !self.tracks.iter().any(|track| twice(&track.crop)) {
             self.last_id += 1;
+            let mut expressions = Expressions::new(&self.model.features);
+            let pose = self.model.head.as_ref().and_then(|head| head.pose(&self.raw));
+            if let (Some(pose), Some((_, seconds))) = (pose, self.last) {
+                expressions.read(&self.model.features, &self.raw, &pose, seconds);
+            }
             self.tracks.push(Track {
                 id: self.last_id,
                 crop,
@@ -840,6 +919,8 @@ impl Tracker {
                 missed: 0,
                 points: self.raw.clone(),
                 filters: self.raw.iter().map(|p| [OneEuro::new(p[0]), OneEuro::new(p[1])]).collect(),
+                expressions,
+                events: 0,
             });
         }
     }
@@ -875,20 +956,20 @@ impl Tracker {
     }
 
     /// The squares to look at closer after a search of the whole frame, where that leaves room: all of a picture by itself, of
-    /// a stream one a search in turn.
+    /// a stream some a search in turn.
     fn squares(&mut self) -> VecDeque<CropBox> {
+        let mut all = parts(self.size[0], self.size[1]);
         // So many looks find more that is no face, which a net without presence would follow.
-        if !self.model.presence {
-            return VecDeque::new();
+        if self.model.presence {
+            all.extend(closer(self.size[0], self.size[1]));
         }
-        let all = closer(self.size[0], self.size[1]);
-        match self.frame {
-            Frame::Still => all.into(),
-            _ => {
-                self.turn += 1;
-                all.get(self.turn % all.len().max(1)).copied().into_iter().collect()
-            }
+        if self.frame == Frame::Still {
+            return all.into();
         }
+        let turns = all.len().div_ceil(SEARCHES);
+        let chosen = (1..=turns).map(|i| all[(self.turn + i) % all.len()]).collect();
+        self.turn += turns;
+        chosen
     }
 
     fn search_is_due(&self) -> bool {
@@ -920,16 +1001,31 @@ impl Tracker {
         for track in &tracks {
             let mean = self.model.mean.as_ref();
             let face = mean.and_then(|mean| box_of(mean, &track.points)).unwrap_or(track.crop);
-            self.report(track.id, track.score, face, &track.points);
+            self.report(track.id, track.score, face, &track.points, track.expressions.last(), track.events);
         }
         self.tracks = tracks;
     }
 
-    fn report(&mut self, id: u32, score: f32, face: CropBox, points: &[[f32; 3]]) {
+    /// A face of one picture has no rest but the usual one.
+    fn report_still(&mut self, score: f32, face: CropBox) {
+        let raw = std::mem::take(&mut self.raw);
+        let mut expressions = Expressions::new(&self.model.features);
+        if let Some(pose) = self.model.head.as_ref().and_then(|head| head.pose(&raw)) {
+            expressions.read(&self.model.features, &raw, &pose, 0.);
+        }
+        self.report(0, score, face, &raw, expressions.last(), 0);
+        self.raw = raw;
+    }
+
+    fn report(&mut self, id: u32, score: f32, face: CropBox, points: &[[f32; 3]], expression: &Expression, events: u8) {
         let head = self.model.head.as_ref().and_then(|head| Some((head, head.pose(points)?)));
         let mouth = head.and_then(|(head, pose)| head.mouth(points, pose.scale)).unwrap_or(f32::NAN);
         let [yaw, pitch, roll] = head.map_or([f32::NAN; 3], |(_, pose)| [pose.yaw, pose.pitch, pose.roll]);
+        let [x, y, width] =
+            head.map_or([f32::NAN; 3], |(_, pose)| [pose.origin[0], pose.origin[1], FACE_WIDTH * pose.scale]);
         self.faces.extend([id as f32, score, face.x, face.y, face.size, face.roll, yaw, pitch, roll, mouth]);
+        self.faces.extend([x, y, width, f32::from(events)]);
+        self.faces.extend(expression.flat());
         self.faces.extend(points.as_flattened());
     }
 }

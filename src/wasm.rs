@@ -225,10 +225,15 @@ impl Tracker {
         Ok(self.wanted())
     }
 
-    /// The faces of the frame: `[track, score, x, y, size, roll, yaw, pitch, head roll, mouth, x0, y0, confidence0, x1, ...]`
-    /// for each (see [`track::Tracker::faces`]).
+    /// The faces of the frame: `[track, score, x, y, size, roll, yaw, pitch, head roll, mouth, head x, head y, face width, events,
+    /// left eye, its confidence, right eye, ..., x0, y0, confidence0, x1, ...]` for each (see [`track::Tracker::faces`]).
     pub fn faces(&self) -> js_sys::Float32Array {
         js_sys::Float32Array::from(self.tracker.faces())
+    }
+
+    /// Takes what the faces do now as their rest.
+    pub fn recalibrate(&mut self) {
+        self.tracker.recalibrate();
     }
 
     /// Forgets every track.

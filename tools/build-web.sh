@@ -77,13 +77,14 @@ fi
 node tools/inline.js
 
 types=target/wasm/types.sha256
-sum=$(cat pkg/*.js pkg/dist/face96.d.ts tsconfig.json package-lock.json | sha256sum)
+sum=$(cat pkg/*.js pkg/dist/face96.d.ts pkg/package.json tsconfig.json tools/element-data.js package-lock.json | sha256sum)
 if [ ! -e pkg/dist/types/index.d.ts ] || [ "$(cat $types 2>/dev/null)" != "$sum" ]; then
   step=$SECONDS
   rm -rf pkg/dist/types
   node_modules/.bin/tsc -p tsconfig.json
+  node tools/element-data.js
   echo "$sum" >$types
-  took 'type check and declarations'
+  took 'type check, declarations and data for editors'
 fi
 
 node tools/offline-files.js

@@ -33,15 +33,32 @@ fi
 # onnxruntime, by which the ONNX export is tested.
 if [ "${1:-}" = test ]; then tools/bench/setup.sh npm; fi
 
-if [ "${1:-}" = test ] && [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
+# Chromium is needed; Firefox and WebKit are tested where they are, or can be had.
+if [ "${1:-}" = test ]; then
+  needed=()
+  wanted=()
+  if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then needed+=(chromium); fi
+  if [ ! -x "${FIREFOX:-/usr/bin/firefox-esr}" ]; then wanted+=(firefox-esr); fi
+  if [ ! -x "${WEBKIT:-/usr/bin/WebKitWebDriver}" ]; then wanted+=(webkit2gtk-driver); fi
+  if ! command -v Xvfb >/dev/null; then wanted+=(xvfb); fi
   as_root=
   if [ "$(id -u)" != 0 ]; then as_root='sudo -n'; fi
-  if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
-    say "no Chromium: install one and run 'make test CHROMIUM=/path/to/chromium'."
-    exit 1
+  install() { $as_root apt-get install -o DPkg::Lock::Timeout=300 -y -q --no-install-recommends "$@" >&2; }
+  if [ ${#needed[@]} != 0 ] || [ ${#wanted[@]} != 0 ]; then
+    if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
+      if [ ${#needed[@]} != 0 ]; then
+        say "no Chromium: install one and run 'make test CHROMIUM=/path/to/chromium'."
+        exit 1
+      fi
+      say "without ${wanted[*]} the tests in these browsers are skipped"
+    else
+      say "installing Debian's ${needed[*]} ${wanted[*]} (about 1 minute each)"
+      $as_root apt-get update -o DPkg::Lock::Timeout=300 -q >&2
+      if [ ${#needed[@]} != 0 ]; then install "${needed[@]}"; fi
+      for package in "${wanted[@]}"; do
+        install "$package" || say "without $package the tests in that browser are skipped"
+      done
+    fi
   fi
-  say "installing Debian's chromium (about 1 minute)"
-  $as_root apt-get update -o DPkg::Lock::Timeout=300 -q >&2
-  $as_root apt-get install -o DPkg::Lock::Timeout=300 -y -q --no-install-recommends chromium >&2
 fi
 say "tools are in place ($((SECONDS - start)) s)"

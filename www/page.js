@@ -24,6 +24,9 @@ const TICK = 250;
 const CROP_TICK = 100;
 /** The smallest face that is found is one part in so many of the picture's short side. */
 const LEAST = 8;
+/** How many of the things that faces did lately are shown, and how they are called. */
+const HAPPENED = 5;
+const WORDS = { blink: 'blink', mouthopen: 'mouth opened', mouthclose: 'mouth closed', nod: 'nod', shake: 'head shaken' };
 /** A count of faces is told once it has stood for so long, in ms. */
 const STEADY = 1000;
 
@@ -59,6 +62,8 @@ let told = { count: -1, next: -1, since: 0 };
 /** The page's number of each face that is followed, by the detector's: the least that is free, since visitors count from 1.
  * @type {Map<number, number>} */
 let numbers = new Map();
+/** What faces did lately, the newest last. @type {string[]} */
+let happened = [];
 
 // ---------------------------------------------------------------------------------------------------- runs
 
@@ -193,6 +198,7 @@ async function follow(detector, finder, from, signal) {
   latest = { any: false, faces: [], at: performance.now() };
   told = { count: -1, next: -1, since: 0 };
   numbers = new Map();
+  happened = [];
   meter.reset();
   const ticker = setInterval(() => tick(from, finder), TICK);
   signal.addEventListener('abort', () => clearInterval(ticker));
@@ -233,6 +239,8 @@ async function follow(detector, finder, from, signal) {
     }
     latest = { any: true, faces, at: performance.now() };
     log.add(next.timestamp ?? 0, faces, from.scale);
+    for (const { trackId, events } of faces) for (const event of events) happened.push(`${WORDS[event]}${settings.faces > 1 ? ` (${trackId})` : ''}`);
+    happened.splice(0, happened.length - HAPPENED);
     stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
     if (crops) {
       cropped = begun;
@@ -307,6 +315,7 @@ function setRunning(kind, kept = false) {
     meter.reset();
     meter.draw(byId('chart', HTMLCanvasElement));
     showPoses([]);
+    showExpressions([]);
   }
   showLogged();
   if (running) html('stage').scrollIntoView({ block: 'nearest' });
@@ -343,6 +352,7 @@ function tick(from, finder) {
   write(html('net'), round(meter.percentile('net', 0.5)));
   write(html('dropped'), String(meter.dropped));
   showPoses(latest.faces);
+  showExpressions(latest.faces);
   showLogged();
   if (recording) write(html('recorded'), clock(recording.seconds));
   if (document.hidden) latest.at = now;
@@ -374,8 +384,28 @@ function showPoses(faces) {
   const rows = faces.map(({ trackId, pose, mouthOpen }, n) => [
     ...[String(trackId ?? n + 1), degrees(pose?.yaw), degrees(pose?.pitch), degrees(pose?.roll), mouthOpen?.toFixed(2) ?? '–'],
   ]);
+  fill(body, rows, 5);
+}
+
+/** @param {Face[]} faces */
+function showExpressions(faces) {
+  const percent = (/** @type {number | null | undefined} */ value) => (value === null || value === undefined ? '–' : String(Math.round(100 * value)));
+  const rows = faces.map(({ trackId, eyes, mouth, brows }, n) => {
+    const raised = brows.left && brows.right ? (brows.left.raise + brows.right.raise) / 2 : null;
+    return [String(trackId ?? n + 1), percent(eyes.left?.open), percent(eyes.right?.open), percent(mouth?.open), percent(mouth?.wide), percent(raised)];
+  });
+  fill(byId('expressions', HTMLTableSectionElement), rows, 6);
+  if (happened.length) write(html('happened'), `Lately: ${happened.join(', ')}.`);
+}
+
+/**
+ * @param {HTMLTableSectionElement} body
+ * @param {string[][]} rows
+ * @param {number} columns
+ */
+function fill(body, rows, columns) {
   // As many rows as faces may be followed, so that nothing jumps when one comes or goes.
-  while (rows.length < settings.faces) rows.push(Array(5).fill('–'));
+  while (rows.length < settings.faces) rows.push(Array(columns).fill('–'));
   while (body.rows.length > rows.length) body.deleteRow(-1);
   rows.forEach((row, r) => {
     const line = body.rows[r] ?? body.insertRow();
@@ -513,6 +543,10 @@ netPicker.addEventListener('change', () => {
   const chosen = [...nets, ownNet].find((net) => net?.id === netPicker.value);
   if (chosen) chooseNet(chosen);
 });
+button('rest').addEventListener('click', () => {
+  loading?.then(({ detector }) => detector.recalibrate(), () => {});
+  say(live() ? 'Rest is what the face does in this second.' : 'Nothing runs: start the camera first.');
+});
 button('open-net').addEventListener('click', () => file.click());
 navigator.mediaDevices?.addEventListener?.('devicechange', showCameras);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showTheme);
@@ -556,7 +590,10 @@ function apply(name) {
   }
   if (name === 'colours') html('legend').hidden = !settings.colours;
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
-  if (name === 'faces' && !source) showPoses([]);
+  if (name === 'faces' && !source) {
+    showPoses([]);
+    showExpressions([]);
+  }
   if (name === 'faces' || name === 'smoothing') {
     loading?.then(({ detector }) => {
       detector.configure({ maxFaces: settings.faces, smoothing: SMOOTHING[settings.smoothing].strength });
@@ -570,6 +607,7 @@ for (const name of /** @type {(keyof typeof settings)[]} */ (Object.keys(setting
 
 drawScale(byId('scale', HTMLCanvasElement));
 showPoses([]);
+showExpressions([]);
 showCameras();
 try {
   ownNet = netOfAddress();

@@ -29,6 +29,7 @@ const defaults = {
   boxes: false,
   crop: true,
   colours: true,
+  glasses: false,
   shortcuts: true,
   snapshotPoints: true,
 };

@@ -1,6 +1,7 @@
 // Where frames come from. Camera (camera.js), sample and files look the same from outside: a promise for the next frame, and
 // the frame.
 import { frames } from './pkg/frames.js';
+import { isHeic } from './pkg/index.js';
 import { createSyntheticFace } from './pkg/synthetic.js';
 import { context2d } from './dom.js';
 
@@ -177,12 +178,6 @@ export async function openSample({ width, height }, count, signal) {
       return canvas;
     },
   };
-}
-
-/** The pictures of Apple's cameras, by the brand in their first bytes. @param {Blob} file */
-async function isHeic(file) {
-  const head = await file.slice(4, 12).text();
-  return /^ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)/.test(head);
 }
 
 /** Bigger files are refused: the whole picture has to fit in memory. */

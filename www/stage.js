@@ -6,6 +6,7 @@
 // cost the page's thread another 4 ms. Where points and frame must belong together, in snapshots and recordings, the frame is kept.
 // Pictures that are no video are painted.
 import { byId, context2d, html } from './dom.js';
+import { wear } from './glasses.js';
 import { drawFaces, fit } from './pkg/draw.js';
 import { guideBox } from './pkg/index.js';
 import { MAX_FACES, settings } from './settings.js';
@@ -97,7 +98,9 @@ export function redraw() {
   const empty = !frame || !faces.length;
   if (empty && !drawn) return;
   drawn = !empty;
-  const view = fit({ width, height }, screen, { mirrored, pixel: devicePixelRatio || 1 });
+  const ratio = devicePixelRatio || 1;
+  const view = fit({ width, height }, screen, { mirrored, pixel: ratio });
+  wear(empty || !settings.glasses ? [] : faces, { ...view, x: view.x / ratio, y: view.y / ratio, scale: view.scale / ratio });
   painter?.draw(empty ? null : { faces, options: drawOptions(view) });
 }
 

@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { measureCamera, writeCropClip, writeSyntheticClip } from './clip.js';
-import { launch, makeClip, readCsv, root, serve, temporaryFolder } from './harness.js';
+import { launch, makeClip, readCsv, root, serve, temporaryFolder, test } from './harness.js';
 
 /** Mean error allowed on drawn faces, in pixels of the 96 crop: 1.3 times the 2.00 that the shipped weights reach. */
 const SYNTHETIC_BOUND = 2.6;

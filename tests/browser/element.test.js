@@ -1,8 +1,7 @@
 // <face-keypoints>: attributes and properties, start and stop, events, faults, and what a page may do to it.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { root, suite } from './harness.js';
+import { root, suite, test } from './harness.js';
 import { writeSyntheticClip } from './clip.js';
 import { audit } from './visitor.js';
 
@@ -123,7 +122,7 @@ test('the camera starts, finds the face, draws it, stops and starts again', asyn
   assert.deepEqual(faults, []);
 });
 
-test('two elements share one worker, and removal ends it', async (t) => {
+test('two elements share one worker, and removal ends it', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -139,6 +138,37 @@ test('two elements share one worker, and removal ends it', async (t) => {
   const gone = new Promise((resolve) => page.workers()[0].once('close', resolve));
   await page.evaluate(() => pair[1].remove());
   await gone;
+});
+
+test('an opened and a closed mouth are events, and recalibrate() takes what is there for rest', async (t) => {
+  const { page, faults } = await open(t);
+  await define(page);
+  const seen = await page.evaluate(async () => {
+    const { createSyntheticFace } = await import('/pkg/synthetic.js');
+    const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+    const context = canvas.getContext('2d');
+    // The sample speaks from the third second on.
+    const begun = performance.now();
+    const draw = () => {
+      context.putImageData(face.draw(2.5 + (performance.now() - begun) / 1000), 0, 0);
+      requestAnimationFrame(draw);
+    };
+    draw();
+    const element = make({});
+    element.source = canvas;
+    await element.start();
+    const opened = await next(element, 'mouthopen');
+    const closed = await next(element, 'mouthclose');
+    element.recalibrate();
+    const after = await next(element, 'keypoints');
+    element.stop();
+    return { opened: opened.face.mouth.open, events: opened.face.events, closed: closed.face.mouth.open, before: closed.face.mouth.confidence, after: after.faces[0].mouth.confidence };
+  });
+  assert.ok(seen.opened > 0.25 && seen.closed < 0.15, JSON.stringify(seen));
+  assert.deepEqual(seen.events, ['mouthopen']);
+  assert.ok(seen.after < seen.before, `a rest of one frame is less sure: ${JSON.stringify(seen)}`);
+  assert.deepEqual(faults, []);
 });
 
 test('moving keeps the camera on; removal switches it off, and appending again works', async (t) => {
@@ -307,7 +337,7 @@ test('a hidden tab pauses', async (t) => {
   assert.ok(counts[1] > 0);
 });
 
-test('a slow device drops frames and never queues them', async (t) => {
+test('a slow device drops frames and never queues them', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -333,7 +363,7 @@ test('a slow device drops frames and never queues them', async (t) => {
   assert.ok(middle < 60, `a frame waited ${middle} ms`);
 });
 
-test('nothing is requested after loading', async (t) => {
+test('nothing is requested after loading', { needs: 'requests' }, async (t) => {
   const { page, context } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -586,7 +616,7 @@ test('a source of the wrong kind, or of another origin, is told', async (t) => {
   assert.deepEqual(seen, [...Array(4).fill('bad-option false'), ...Array(3).fill('bad-option')]);
 });
 
-test('a worker that crashes is replaced once; the second crash is told, and start() works again', async (t) => {
+test('a worker that crashes is replaced once; the second crash is told, and start() works again', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await define(page);
   await page.evaluate(async () => {
@@ -649,7 +679,7 @@ const STATES = {
   },
 };
 for (const colorScheme of ['light', 'dark']) {
-  test(`axe finds nothing in the element: ${colorScheme}`, async (t) => {
+  test(`axe finds nothing in the element: ${colorScheme}`, { needs: 'media' }, async (t) => {
     for (const [state, enter] of Object.entries(STATES)) {
       const { page, context } = await open(t);
       await page.emulateMedia({ colorScheme });

@@ -1,7 +1,6 @@
 // The wasm itself: which of the two files a page loads, that both agree, and that frames leave the memory as it is.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { suite } from './harness.js';
+import { suite, test } from './harness.js';
 
 const shared = suite();
 

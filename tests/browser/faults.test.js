@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { host, root, suite } from './harness.js';
+import { host, root, suite, test } from './harness.js';
 
 /** A server without a policy, and one of another origin. */
 let own = '';
@@ -305,7 +304,7 @@ test('a browser without WebAssembly, or without its SIMD, is told so in one sent
 });
 
 for (const worker of [true, false]) {
-  test(`a browser that gives back other pixels than were drawn is told, until it is allowed: ${worker ? 'in a worker' : 'without one'}`, async (t) => {
+  test(`a browser that gives back other pixels than were drawn is told, until it is allowed: ${worker ? 'in a worker' : 'without one'}`, { needs: 'workers' }, async (t) => {
     const page = await open(t);
     await page.evaluate(async (worker) => (globalThis.detector = await createDetector({ worker })), worker);
     const thread = worker ? page.workers()[0] : page;

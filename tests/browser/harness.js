@@ -1,17 +1,53 @@
-// What the browser tests share: the program as the server, Chromium, and the data at hand.
+// What the browser tests share: the program as the server, the browser, and the data at hand.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { extname, join, normalize } from 'node:path';
-import { after, before } from 'node:test';
+import { after, before, test as nodeTest } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
+import { launchFirefox } from './firefox.js';
+import { launchWebKit } from './webkit.js';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const program = process.env.FACE96 ?? join(root, 'target/release/face96');
 export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
 export const finderPath = join(root, 'pkg/weights/finder.safetensors');
+
+/** The browser that the tests run in: ENGINE=firefox, ENGINE=webkit, or Chromium. */
+export const engine = process.env.ENGINE ?? 'chromium';
+export const executables = {
+  chromium: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  firefox: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+  webkit: process.env.WEBKIT ?? '/usr/bin/WebKitWebDriver',
+};
+const executable = executables[engine];
+
+/** What Firefox, or the way in which the tests drive it, lacks, with the reason that a skipped test gives. */
+const LACKS = {
+  workers: 'puppeteer runs nothing in the workers of Firefox, and sees none of them end',
+  requests: 'requests are told of each page alone',
+  media: 'themes and the like cannot be emulated',
+  files: 'the file picker is not driven',
+  chromium: 'it tests what only Chromium has',
+};
+
+/**
+ * A test that may need something that only playwright's Chromium has: then it is skipped, and counted, in other browsers; and so are all
+ * where the browser is missing.
+ * @param {string} name
+ * @param {{ needs?: keyof typeof LACKS } & import('node:test').TestOptions | import('node:test').TestFn} options
+ * @param {import('node:test').TestFn} [body]
+ */
+export function test(name, options, body) {
+  if (typeof options === 'function') [options, body] = [{}, options];
+  const { needs, ...rest } = options;
+  let { skip = false } = rest;
+  if (engine !== 'chromium' && needs) skip = LACKS[needs];
+  if (!existsSync(executable)) skip = `there is no ${executable}`;
+  return nodeTest(engine === 'chromium' ? name : `${engine}: ${name}`, { ...rest, skip }, body);
+}
 
 /**
  * Starts `face96 serve` on a free port. The test context ends it.
@@ -65,11 +101,17 @@ export async function host(t, folder, headers = {}) {
 
 /**
  * @param {{ after: (f: () => unknown) => void }} t ends the browser
- * @param {{ clip?: string }} [options] clip: an MJPEG file that plays as the camera; default is Chromium's own test picture
+ * @param {{ clip?: string, engine?: keyof typeof executables }} [options] clip: an MJPEG file that plays as the camera, in Firefox a drawn
+ *   face; default is the browser's own test picture
  */
-export async function launch(t, { clip } = {}) {
+export async function launch(t, { clip, engine: own = engine } = {}) {
+  if (own !== 'chromium') {
+    const other = await (own === 'firefox' ? launchFirefox : launchWebKit)(executables[own], { face: clip !== undefined });
+    t.after(() => other.close());
+    return other;
+  }
   const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: executables.chromium,
     args: [
       ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
       ...['--disable-component-update', '--disable-sync'],
@@ -95,9 +137,10 @@ export function suite({ clip, ready } = {}) {
   const endings = [];
   const t = { after: (f) => endings.push(f) };
   before(async () => {
+    if (!existsSync(executable)) return;
     shared.url = await serve(t);
     const path = clip && join(temporaryFolder(t), 'camera.mjpeg');
-    if (clip) await makeClip(t, shared.url, path, clip);
+    if (clip && engine === 'chromium') await makeClip(t, shared.url, path, clip);
     shared.browser = await launch(t, { clip: path });
     await ready?.(t);
   });

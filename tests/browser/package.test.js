@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { fewerKeypoints, program, root, suite, temporaryFolder, weightsPath } from './harness.js';
+import { fewerKeypoints, program, root, suite, temporaryFolder, test, weightsPath } from './harness.js';
 
 /** @type {import('playwright-core').Page} */
 let page;
@@ -25,7 +24,7 @@ const shared = suite({
 
 test('imports in Node without a DOM', async () => {
   const face96 = await import(join(root, 'pkg/index.js'));
-  assert.deepEqual(Object.keys(face96).sort(), ['Face96Error', 'FaceDetector', 'createDetector', 'guideBox']);
+  assert.deepEqual(Object.keys(face96).sort(), ['Face96Error', 'FaceDetector', 'createDetector', 'guideBox', 'isHeic']);
   assert.deepEqual(face96.guideBox(640, 480), { x: 319.5, y: 239.5, size: 288, roll: 0 });
   await import(join(root, 'pkg/synthetic.js'));
 });
@@ -111,9 +110,14 @@ test('the result has the documented shape', async () => {
   });
   assert.equal(info.inputSize, 96);
   const [face] = detection.faces;
-  const { score, box, keypoints, pose, mouthOpen, trackId } = face;
-  assert.deepEqual(Object.keys(face), ['score', 'box', 'keypoints', 'pose', 'mouthOpen', 'trackId']);
-  assert.deepEqual(Object.keys(pose), ['yaw', 'pitch', 'roll']);
+  const { score, box, keypoints, pose, mouthOpen, eyes, mouth, brows, events, trackId } = face;
+  assert.deepEqual(Object.keys(face), ['score', 'box', 'keypoints', 'pose', 'mouthOpen', 'eyes', 'mouth', 'brows', 'events', 'trackId']);
+  assert.deepEqual(Object.keys(pose), ['yaw', 'pitch', 'roll', 'matrix', 'distance']);
+  assert.deepEqual([eyes, events], [{ left: null, right: null }, []], '15 points tell nothing of the lids');
+  for (const [part, names] of [[mouth, ['open', 'wide', 'confidence']], [brows.left, ['raise', 'confidence']], [brows.right, ['raise', 'confidence']]]) {
+    assert.deepEqual(Object.keys(part), names);
+    for (const name of names) assert.ok(part[name] >= 0 && part[name] <= 1, `${name} is ${part[name]}`);
+  }
   assert.ok(mouthOpen > 0.05 && mouthOpen < 1, `mouthOpen ${mouthOpen}`);
   assert.equal(trackId, null, 'a given box is one look');
   assert.ok(score >= 0 && score <= 1);
@@ -200,6 +204,34 @@ test('head pose follows the drawn head, in radians, positive to the left of the 
   for (const { got, want } of poses) assert.ok(Math.abs(got - want) < 8, `yaw ${got} degrees, drawn ${want}`);
 });
 
+test('the head matrix puts the head on the picture, and the distance follows the size', async () => {
+  const { face, want } = await page.evaluate(async () => {
+    const detector = await createDetector();
+    const { faces } = await detector.detect(face.draw(1.8), { box: face.box(1.8) });
+    detector.close();
+    return { face: faces[0], want: face.keypoints(1.8) };
+  });
+  const { matrix, yaw, distance } = face.pose;
+  const place = ([x, y, z]) => [0, 1].map((c) => matrix[c] * x + matrix[4 + c] * y + matrix[8 + c] * z + matrix[12 + c]);
+  const width = Math.hypot(...matrix.slice(0, 3));
+  // In widths of the face: outer corners lie on the x axis, 1 / 1.55 apart, and the nose stands out, below the eyes.
+  for (const [k, point] of [[3, [0.5 / 1.55, 0, 0]], [5, [-0.5 / 1.55, 0, 0]], [10, [0, 0.25, 0.32]]]) {
+    const [x, y] = place(point);
+    assert.ok(Math.hypot(x - want[k].x, y - want[k].y) < 0.06 * width, `${k}: ${x}, ${y}, not ${JSON.stringify(want[k])}`);
+  }
+  const axes = [0, 4, 8].map((at) => matrix.slice(at, at + 3));
+  for (const [a, axis] of axes.entries()) {
+    for (const [b, other] of axes.entries()) {
+      const dot = axis.reduce((sum, v, i) => sum + v * other[i], 0) / width ** 2;
+      assert.ok(Math.abs(dot - (a === b ? 1 : 0)) < 1e-5, 'right-angled, and of one length');
+    }
+  }
+  // To the subject's left is to the right of the picture: so points the face.
+  assert.ok(Math.sign(matrix[8]) === Math.sign(yaw) && Math.abs(yaw) > 0.15, `${matrix[8]} and ${yaw}`);
+  assert.ok(Math.abs(distance - 320 / width) < 1e-4);
+  assert.deepEqual([3, 7, 11, 14, 15].map((i) => matrix[i]), [0, 0, 0, 0, 1]);
+});
+
 test('smoothing can be set, changed and turned off; odd options are refused', async () => {
   const [jitters, refused] = await page.evaluate(async () => {
     const noisy = (seed) => {
@@ -237,7 +269,7 @@ test('smoothing can be set, changed and turned off; odd options are refused', as
   assert.deepEqual(refused, Array(5).fill('bad-option'));
 });
 
-test('detectors of the same files share one worker, each with its own tracks', async (t) => {
+test('detectors of the same files share one worker, each with its own tracks', { needs: 'workers' }, async (t) => {
   const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());
@@ -284,7 +316,7 @@ test('weights of another schema work: names come from the file', async (t) => {
   t.after(() => own.close());
   await own.route('**/four.safetensors', (route) => route.fulfill({ body: fewerKeypoints(4) }));
   await own.goto(page.url());
-  const { names, pose, mouthOpen, tracks } = await own.evaluate(async () => {
+  const { names, pose, mouthOpen, mouth, brows, tracks } = await own.evaluate(async () => {
     const { createDetector } = await import('/pkg/index.js');
     const { createSyntheticFace } = await import('/pkg/synthetic.js');
     const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
@@ -296,10 +328,10 @@ test('weights of another schema work: names come from the file', async (t) => {
       tracks.push(last.trackId);
     }
     detector.close();
-    return { names: last.keypoints.map((k) => k.name), pose: last.pose, mouthOpen: last.mouthOpen, tracks };
+    return { names: last.keypoints.map((k) => k.name), pose: last.pose, mouthOpen: last.mouthOpen, mouth: last.mouth, brows: last.brows, tracks };
   });
   assert.deepEqual(names, ['left_eye_center', 'right_eye_center', 'left_eye_inner_corner', 'left_eye_outer_corner']);
-  assert.deepEqual([pose, mouthOpen], [null, null]);
+  assert.deepEqual([pose, mouthOpen, mouth, brows], [null, null, null, { left: null, right: null }]);
   assert.deepEqual(tracks, [1, 1, 1, 1, 1]);
 });
 
@@ -410,7 +442,7 @@ test('progress reaches the size of both files', async () => {
   assert.equal(last.wasm, readFileSync(join(root, 'pkg/dist/face96_relaxed_bg.wasm')).length);
 });
 
-test('a crashed worker is told and replaced once', async (t) => {
+test('a crashed worker is told and replaced once', { needs: 'workers' }, async (t) => {
   const own = await shared.browser.newPage();
   t.after(() => own.close());
   await own.goto(page.url());

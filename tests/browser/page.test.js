@@ -1,9 +1,8 @@
 // The page: what a visitor meets, with and without a camera, and how each fault is told.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
 import { deflateSync, crc32 } from 'node:zlib';
-import { fewerKeypoints, finderPath, foreignWeights, root, suite, weightsPath } from './harness.js';
+import { fewerKeypoints, finderPath, foreignWeights, root, suite, test, weightsPath } from './harness.js';
 import { countRequests, open as openPage, playSample, running, saved, status } from './visitor.js';
 
 const shared = suite();
@@ -88,6 +87,53 @@ test('the sample shows as many faces as are looked for, and all are followed', a
     await page.waitForFunction((n) => Array.from(document.querySelectorAll('#crop-list canvas')).filter((canvas) => canvas.checkVisibility()).length === n, n);
   }
   await page.click('#stop');
+  assert.deepEqual(faults, []);
+});
+
+test('expressions are read and told against the rest of the face', async (t) => {
+  const { page, faults } = await open(t);
+  await page.click('summary:has-text("Expressions")');
+  await playSample(page);
+  const cells = () => page.evaluate(() => Array.from(document.querySelector('#expressions').rows[0].cells, (cell) => cell.textContent));
+  // The sample speaks within seven seconds.
+  await page.waitForFunction(() => /mouth opened.*mouth closed/.test(document.querySelector('#happened').textContent), null, { timeout: 20_000 });
+  const [face, left, right, ...others] = await cells();
+  assert.deepEqual([face, left, right], ['1', '–', '–'], '15 points tell nothing of the lids');
+  for (const text of others) assert.ok(/^\d+$/.test(text) && Number(text) <= 100, `reading '${text}'`);
+  await page.click('#rest');
+  assert.match(await page.textContent('#status'), /Rest is what the face does/);
+  assert.deepEqual(faults, []);
+});
+
+test('glasses sit on the head, also in a mirror, and go when they are switched off', async (t) => {
+  const { page, faults } = await open(t);
+  const placed = await page.evaluate(async () => {
+    const { wear } = await import('/glasses.js');
+    const stage = document.querySelector('#stage').getBoundingClientRect();
+    // A head 100 pixels wide, its eyes at (200, 150), straight ahead, in a frame of 400 x 300 that is shown twice as large.
+    const matrix = [100, 0, 0, 0, 0, 100, 0, 0, 0, 0, 100, 0, 200, 150, 0, 1];
+    const lenses = (mirrored) => {
+      wear([{ pose: { matrix } }], { x: 10, y: 20, scale: 2, width: 400, mirrored });
+      return ['left', 'right'].map((side) => {
+        const { left, top, width, height } = document.querySelector(`#glasses .lens.${side}`).getBoundingClientRect();
+        return [left + width / 2 - stage.left, top + height / 2 - stage.top, width];
+      });
+    };
+    return [lenses(false), lenses(true)];
+  });
+  // The middle of the head's pixel is at 10 + 2 * 200.5, and a lens's 46 of 200 parts of its width beside it.
+  const near = ([x, y, width], at) => assert.ok(Math.hypot(x - at, y - (20 + 2 * 150.5 + 3)) < 2 && Math.abs(width - 66) < 1, `${x}, ${y}, ${width}`);
+  const [[left, right], [mirroredLeft, mirroredRight]] = placed;
+  near(left, 411 + 46);
+  near(right, 411 - 46);
+  near(mirroredLeft, 10 + 800 - 401 - 46);
+  near(mirroredRight, 10 + 800 - 401 + 46);
+  await page.reload();
+  await page.click('label:has([data-setting="glasses"])');
+  await playSample(page);
+  await page.waitForFunction(() => document.querySelector('#glasses .lens')?.checkVisibility());
+  await page.click('label:has([data-setting="glasses"])');
+  await page.waitForFunction(() => !document.querySelector('#glasses .lens').checkVisibility());
   assert.deepEqual(faults, []);
 });
 
@@ -308,7 +354,7 @@ for (const [what, pattern, answer, sentence] of [
   });
 }
 
-test('a worker that crashes is started again; when it crashes once more that is told, and Start works', async (t) => {
+test('a worker that crashes is started again; when it crashes once more that is told, and Start works', { needs: 'workers' }, async (t) => {
   const { page } = await open(t);
   await playSample(page);
   const crash = async () => {
@@ -523,7 +569,7 @@ test('without JavaScript it says that it needs it', async (t) => {
 
 // ------------------------------------------------------------------------------------------- what a newcomer meets
 
-test('while something runs, the other sources are a press away', async (t) => {
+test('while something runs, the other sources are a press away', { needs: 'files' }, async (t) => {
   const { page } = await open(t);
   const offered = () => page.evaluate(() => [...document.querySelectorAll('#controls button')].filter((button) => button.checkVisibility()).map(({ id }) => id));
   assert.deepEqual(await offered(), ['start', 'play', 'open']);
@@ -829,7 +875,7 @@ test('a hidden page computes nothing, and goes on when it is shown', async (t) =
   await page.waitForFunction((before) => Number(document.querySelector('#logged').textContent.match(/in (\d+)/)[1]) > before + 5, before);
 });
 
-test('a slow device drops frames and never queues them', async (t) => {
+test('a slow device drops frames and never queues them', { needs: 'chromium' }, async (t) => {
   const { page, context } = await open(t);
   const session = await context.newCDPSession(page);
   await session.send('Emulation.setCPUThrottlingRate', { rate: 8 });

@@ -3,8 +3,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { readCsv, root, suite } from './harness.js';
+import { readCsv, root, suite, test } from './harness.js';
 
 /** Photographs with one face, evenly spaced over the validation rows of each source. */
 const PER_SOURCE = 60;

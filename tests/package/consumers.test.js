@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { host, root, suite } from '../browser/harness.js';
+import { chromium } from 'playwright-core';
+import { executables, host, root, suite, temporaryFolder } from '../browser/harness.js';
 import { writeSyntheticClip } from '../browser/clip.js';
 import * as projects from './project.js';
 
@@ -22,7 +23,7 @@ test('the tarball holds what the package needs and nothing else', () => {
   for (const name of ['index.js', 'define.js', 'worker.js', 'dist/face96_bg.wasm', 'dist/types/index.d.ts', 'weights/compact.safetensors', 'README.md', 'LICENSE-MIT']) {
     assert.ok(names.includes(name), `${name} is missing`);
   }
-  const odd = names.filter((name) => !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|dist\/(face96[\w.]*|inline\.js)|dist\/types\/[\w\/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(name));
+  const odd = names.filter((name) => !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|inline\.js|[\w-]+\.json)|dist\/types\/[\w\/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(name));
   assert.deepEqual(odd, []);
 });
 
@@ -33,7 +34,7 @@ test('publint and arethetypeswrong find nothing', () => {
   };
   run('publint/src/cli.js', pack.tarball, '--strict');
   // The package is ESM: what old CommonJS resolution makes of it is not its business.
-  run('@arethetypeswrong/cli/dist/index.js', pack.tarball, '--profile', 'esm-only', '--exclude-entrypoints', './dist/face96_bg.wasm', './dist/face96_relaxed_bg.wasm', './weights/*');
+  run('@arethetypeswrong/cli/dist/index.js', pack.tarball, '--profile', 'esm-only', '--exclude-entrypoints', './dist/face96_bg.wasm', './dist/face96_relaxed_bg.wasm', './weights/*', './custom-elements.json', './vscode-html.json', './vscode-css.json', './web-types.json');
 });
 
 test('plain HTML with an import map', async (t) => {
@@ -69,6 +70,30 @@ test('imported on a server, in Node without a DOM', () => {
   const project = install('server');
   const printed = JSON.parse(execFileSync(process.execPath, ['page.js'], { cwd: project }).toString());
   assert.deepEqual(printed.guide, { x: 319.5, y: 239.5, size: 288, roll: 0 });
+});
+
+test('the background of an extension finds faces, in itself', async (t) => {
+  const project = install('extension');
+  const context = await chromium.launchPersistentContext(temporaryFolder(t), {
+    executablePath: executables.chromium,
+    args: ['--no-sandbox', '--disable-gpu', `--load-extension=${project}`, `--disable-extensions-except=${project}`, '--disable-features=DisableLoadExtensionCommandLineSwitch'],
+    ignoreDefaultArgs: ['--disable-extensions'],
+  });
+  t.after(() => context.close());
+  const background = context.serviceWorkers()[0] ?? (await context.waitForEvent('serviceworker', { timeout: 20_000 }));
+  assert.match(background.url(), /^chrome-extension:.*\/background\.js$/);
+  const { createSyntheticFace } = await import('../../pkg/synthetic.js');
+  const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+  const want = face.keypoints(0);
+  const got = await background.evaluate(async (pixels) => {
+    const canvas = new OffscreenCanvas(320, 240);
+    canvas.getContext('2d').putImageData(new ImageData(Uint8ClampedArray.from(pixels), 320, 240), 0, 0);
+    const faces = await globalThis.facesOf(await canvas.convertToBlob());
+    return faces.map(({ keypoints }) => keypoints);
+  }, [...face.draw(0).data]);
+  assert.equal(got.length, 1);
+  const off = got[0].map(({ x, y }, k) => Math.hypot(x - want[k].x, y - want[k].y));
+  assert.ok(off.reduce((a, b) => a + b) / off.length < 4, `off by ${off}`);
 });
 
 test('a strict content security policy; without wasm-unsafe-eval a sentence; without worker-src the main thread', async (t) => {

@@ -84,6 +84,26 @@ test('esbuild, with the package in one file', async (t) => {
   await works(t, folder);
 });
 
+test('Parcel, production', async (t) => {
+  const folder = join(pack.folder, 'parcel');
+  const project = install(pack, 'vite', 'parcel-app');
+  // Its entry is a page with relative addresses.
+  const page = readFileSync(join(project, 'index.html'), 'utf8');
+  writeFileSync(join(project, 'index.html'), page.replace('"/main.js"', '"main.js"'));
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module', dependencies: { face96: '*' }, '@parcel/resolver-default': { packageExports: true } }));
+  const parcel = join(tools, 'node_modules/parcel/lib/bin.js');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [parcel, 'build', 'index.html', '--dist-dir', folder, '--no-source-maps', '--no-autoinstall'], { cwd: project, encoding: 'utf8', env: { ...process.env, NODE_PATH: join(tools, 'node_modules'), NODE_ENV: 'production' } });
+  assert.equal(status, 0, stdout + stderr);
+  await works(t, folder);
+});
+
+test('Next, exported as plain files', async (t) => {
+  const project = install(pack, 'next', 'next-app');
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['node_modules/next/dist/bin/next', 'build'], { cwd: project, encoding: 'utf8', env: { ...process.env, NEXT_TELEMETRY_DISABLED: '1' } });
+  assert.equal(status, 0, stdout + stderr);
+  await works(t, join(project, 'out'));
+});
+
 test('one script from another origin, as from a CDN: the nets run in a worker all the same', async (t) => {
   const cdn = await host(t, join(app, 'node_modules/face96'), { 'Access-Control-Allow-Origin': '*' });
   const folder = target('cdn');
@@ -128,3 +148,30 @@ for (const version of ['5.0', '5.4', 'latest']) {
     }
   });
 }
+
+test('Node, Deno and Bun find the faces of a picture that sharp reads', async () => {
+  const project = install(pack, 'runtimes');
+  const file = join(project, 'faces.png');
+  const { default: sharp } = await import(pathToFileURL(join(project, 'node_modules/sharp/lib/index.js')).href);
+  const { createSyntheticFace } = await import(pathToFileURL(join(root, 'pkg/synthetic.js')).href);
+  const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
+  await sharp(Buffer.from(face.draw(0).data), { raw: { width: 320, height: 240, channels: 4 } }).png().toFile(file);
+  const want = face.keypoints(0);
+  const found = [
+    [process.execPath],
+    [join(tools, 'node_modules/@deno/linux-x64-glibc/deno'), 'run', '--allow-all', '--no-prompt'],
+    [join(tools, 'node_modules/@oven/bun-linux-x64/bin/bun')],
+  ].map(([program, ...flags]) => {
+    const { status, stdout, stderr } = spawnSync(program, [...flags, 'faces.js', file], { cwd: project, encoding: 'utf8', env: { ...process.env, DENO_NO_UPDATE_CHECK: '1' } });
+    assert.equal(status, 0, `${program}: ${stdout}${stderr}`);
+    return JSON.parse(stdout);
+  });
+  for (const { faces } of found) {
+    assert.equal(faces.length, 1);
+    const off = faces[0].keypoints.map(({ x, y }, k) => Math.hypot(x - want[k].x, y - want[k].y));
+    assert.ok(off.reduce((a, b) => a + b) / off.length < 4, `off by ${off}`);
+  }
+  // One of them has relaxed-simd.
+  const [node, ...others] = found.map(({ faces }) => faces[0].keypoints);
+  for (const other of others) other.forEach(({ x, y }, k) => assert.ok(Math.hypot(x - node[k].x, y - node[k].y) < 1e-3));
+});

@@ -1,0 +1,2 @@
+// Plain files, for any host.
+export default { output: 'export' };
