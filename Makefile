@@ -52,7 +52,7 @@ run = if [ -e $(1)/config.toml ]; then target/release/face96 resume --run $(1); 
 
 model: native
 	$(call run,runs/compact,--data '$(FACES)' --preset compact)
-	$(call run,runs/finder,--data '$(FACES)/scenes' --preset finder)
+	$(call run,runs/finder,--data '$(FACES)' --preset finder)
 	target/release/face96 export --run runs/compact --precision int8 --calibrate '$(FACES)' --out pkg/weights/compact.safetensors
 	target/release/face96 export --run runs/finder --precision int8 --out pkg/weights/finder.safetensors
 
@@ -67,7 +67,7 @@ card: native
 	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)/utk' --split train
 	@echo '== whole pictures'
 	@target/release/face96 eval --weights pkg/weights/finder.safetensors --keypoints pkg/weights/compact.safetensors \
-	  --data '$(FACES)/scenes'
+	  --data '$(FACES)'
 	@echo '== where it fails, on drawn faces'
 	@target/release/face96 plot --augmented --count 32 --weights pkg/weights/compact.safetensors --data synthetic:32 \
 	  --set augment.roll=30 --set augment.occlusion=1 --set augment.edge=0.5 --set augment.spoil=0 --out docs/failures.jpg

@@ -244,22 +244,23 @@ impl Schema {
     /// Reads the names from the columns `NAME_x,NAME_y` of a header, in their order. Other columns are passed over.
     ///
     /// # Errors
-    /// A `NAME_x` that is not followed by its `NAME_y`, or no pair at all.
-    pub fn from_header<'a>(columns: impl IntoIterator<Item = &'a str>) -> Result<(Self, Vec<usize>)> {
+    /// A `NAME_x` without its `NAME_y`, or no pair at all.
+    pub fn from_header<'a>(columns: impl IntoIterator<Item = &'a str>) -> Result<(Self, Vec<[usize; 2]>)> {
         let columns: Vec<&str> = columns.into_iter().map(str::trim).collect();
         let (mut names, mut at) = (Vec::new(), Vec::new());
         for (i, column) in columns.iter().enumerate() {
             let Some(name) = column.strip_suffix("_x") else { continue };
-            if columns.get(i + 1) != Some(&format!("{name}_y").as_str()) {
-                return Err(Error::Schema(format!("column '{column}' must be followed by '{name}_y'")));
-            }
+            let other = columns.iter().position(|c| c.strip_suffix("_y") == Some(name));
+            let other = other
+                .ok_or_else(|| Error::Schema(format!("expected a column '{name}_y' to '{column}', found none")))?;
             names.push(name);
-            at.push(i);
+            at.push([i, other]);
         }
         if names.is_empty() {
+            let header: String = columns.join(",").chars().take(SHOWN).collect();
             return Err(Error::Schema(format!(
-                "no pair of columns 'NAME_x,NAME_y' in the header '{}'",
-                columns.join(",")
+                "expected columns 'NAME_x' and 'NAME_y', separated by commas, semicolons, tabs or bars, found '{}'",
+                header.escape_debug()
             )));
         }
         Ok((Self::from_names(&names)?, at))
@@ -351,6 +352,9 @@ impl Schema {
         Ok(())
     }
 }
+
+/// Letters of a header that a sentence repeats.
+const SHOWN: usize = 80;
 
 fn check_names(keypoints: &[String]) -> Result<()> {
     if keypoints.is_empty() {
@@ -524,14 +528,16 @@ mod tests {
         let (schema, at) =
             Schema::from_header("file,ear_left_x,ear_left_y,age,ear_right_x,ear_right_y".split(',')).unwrap();
         assert_eq!(schema.keypoints, ["ear_left", "ear_right"]);
-        assert_eq!((schema.swap, at), (vec![1, 0], vec![1, 4]));
+        assert_eq!((schema.swap, at), (vec![1, 0], vec![[1, 2], [4, 5]]));
+        let apart = Schema::from_header("a_x,b_x,b_y,file,a_y".split(',')).unwrap();
+        assert_eq!((apart.0.keypoints.len(), apart.1), (2, vec![[0, 4], [1, 2]]));
     }
 
     #[test]
     fn rejects_headers_without_pairs_and_names_the_column() {
         let err = |h: &str| Schema::from_header(h.split(',')).unwrap_err().to_string();
-        assert!(err("file,nose_x,mouth_y").contains("'nose_x' must be followed by 'nose_y'"));
-        assert!(err("file,label").contains("no pair of columns"));
+        assert!(err("file,nose_x,mouth_y").contains("expected a column 'nose_y' to 'nose_x', found none"));
+        assert!(err("file,label").contains("expected columns 'NAME_x' and 'NAME_y'"));
         assert!(err("a_x,a_y,a_x,a_y").contains("'a' is named twice"));
     }
 

@@ -407,7 +407,12 @@ fn specialists_from_kaggles_files_to_a_submission() {
     refused(&run, &path("wrong.csv"), "wrong.csv: line 3: ");
     refused(&run, &path("wrong.csv"), "test.csv has no ImageId '9'");
     refused(&run, &path("none.csv"), "none.csv");
-    ok(&submission(&run, &lookup).each_ref().map(String::as_str));
+    let over = ["submission", "--weights", &run, "--test", &path("test.csv"), "--lookup", &lookup, "--out", &lookup];
+    fails(&over, "lookup.csv: is read by this very command");
+    fails(&["export", "--weights", &init, "--out", &init], "is read by this very command");
+    let said = ok(&[&submission(&run, &lookup).each_ref().map(String::as_str)[..], &["--json"]].concat());
+    let figures: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&figures["rows"], &figures["pictures"]), (&3.into(), &3.into()));
     let text = std::fs::read_to_string(&out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((lines[0], lines.len()), ("RowId,Location", 4));
@@ -418,6 +423,41 @@ fn specialists_from_kaggles_files_to_a_submission() {
     }
     // Finished: it only says what there is.
     assert!(ok(&["resume", "--run", &run]).contains("all specialists together"));
+}
+
+#[test]
+fn figures_come_as_json_alone_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let json = |args: &[&str]| {
+        let output = common::face96(&[args, &["--json"]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<serde_json::Value>>()
+    };
+    let run = path("run");
+    let lines = json(&small("synthetic:30", "2", &run));
+    assert_eq!(
+        lines.iter().map(|l| &l["epoch"]["epoch"]).collect::<Vec<_>>(),
+        [&1.into(), &2.into(), &serde_json::Value::Null]
+    );
+    assert!(lines[0]["epoch"]["valid_nme_pct"].is_number() && lines[0]["best"] == true, "{lines:?}");
+    assert!(lines[2]["score"]["nme_pct"].is_number() && lines[2]["epochs"] == 2 && lines[2]["best_epoch"].is_number());
+    // Finished: only the end is told.
+    assert_eq!(json(&["resume", "--run", &run])[..], lines[2..]);
+    let (out, onnx) = (path("w.safetensors"), path("w.onnx"));
+    let files = &json(&["export", "--run", &run, "--out", &out, "--onnx", &onnx])[0]["files"];
+    for (i, file) in [&out, &onnx].into_iter().enumerate() {
+        assert_eq!(
+            (&files[i]["path"], &files[i]["bytes"]),
+            (&file.as_str().into(), &std::fs::metadata(file).unwrap().len().into())
+        );
+    }
+    let bench = &json(&["bench", "--nets", "net1", "--seconds", "0"])[0];
+    assert!(
+        bench["nets"][0]["train_samples_per_second"].as_f64() > Some(0.)
+            && bench["multiply_adds_per_second"].is_number()
+    );
 }
 
 #[test]

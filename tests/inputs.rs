@@ -226,7 +226,8 @@ fn photos_with_points_and_no_boxes_train_a_net_that_predict_finds_faces_with() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     photos(&dir.path().join("train"), 100..150);
     let others = photos(&dir.path().join("others"), 200..220);
-    ok(&["train", "--data", &path("train/labels.csv"), "--epochs", "60", "--out", &path("run")]);
+    let said = ok(&["train", "--data", &path("train/labels.csv"), "--epochs", "60", "--out", &path("run")]);
+    assert!(said.contains("few faces, so each 4 times an epoch, in batches of 20 instead of 64"), "{said}");
     let csv = face96(&["predict", "--weights", &path("run"), "--data", &path("others"), "--csv", "-"]).stdout;
     let rows = rows(&String::from_utf8(csv).unwrap());
     let mut errors = Vec::new();
@@ -244,7 +245,88 @@ fn photos_with_points_and_no_boxes_train_a_net_that_predict_finds_faces_with() {
     }
     let mean = 100. * errors.iter().sum::<f32>() / errors.len() as f32;
     println!("{} of {} found, NME {mean:.2} % of the eye distance", errors.len(), others.len());
-    assert!(errors.len() * 100 >= others.len() * 95 && mean <= 16., "{} found, {mean} %", errors.len());
+    assert!(errors.len() * 100 >= others.len() * 95 && mean <= 6., "{} found, {mean} %", errors.len());
+}
+
+/// One photo of 12 million pixels with a face, under many names.
+#[cfg(target_os = "linux")]
+fn large_photos(folder: &Path, count: usize) {
+    std::fs::create_dir_all(folder).unwrap();
+    let at = CropBox { x: 2100., y: 1400., size: 1300., roll: 0. };
+    let rgb =
+        SyntheticFace::new(7).draw(4000, 3000, at).rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+    let photo = DynamicImage::ImageRgb8(RgbImage::from_raw(4000, 3000, rgb).unwrap());
+    write(&folder.join("0.jpg"), &photo, ImageFormat::Jpeg);
+    for i in 1..count {
+        std::fs::hard_link(folder.join("0.jpg"), folder.join(format!("{i}.jpg"))).unwrap();
+    }
+}
+
+/// Looks at all pictures of a folder in so much address space, KiB; the highest memory in MB, and the seconds.
+#[cfg(target_os = "linux")]
+fn peak_of_predict(folder: &Path, address_space: &str) -> (f64, f64) {
+    let csv = folder.with_extension("csv");
+    let script = format!(
+        "ulimit -v {address_space}; exec {} predict --weights {} --data {} --csv {}",
+        env!("CARGO_BIN_EXE_face96"),
+        compact(),
+        folder.display(),
+        csv.display()
+    );
+    let start = std::time::Instant::now();
+    let mut child = Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut peak = 0f64;
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
+        peak = peak.max(kilobytes.unwrap_or(0.) / 1000.);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let rows = rows(&std::fs::read_to_string(csv).unwrap());
+    let files = std::fs::read_dir(folder).unwrap().count();
+    assert!(rows.len() == files && rows.iter().all(|r| r["face"] == "1"), "{} rows", rows.len());
+    (peak, seconds)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn many_large_photos_take_the_memory_of_a_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("photos");
+    large_photos(&folder, 24);
+    let (peak, _) = peak_of_predict(&folder, "560000");
+    assert!(peak <= 400., "{peak} MB");
+}
+
+/// The figures of docs/your-faces.md: `cargo test --release --test inputs thousand -- --ignored --nocapture`.
+#[test]
+#[ignore = "two minutes of decoding"]
+#[cfg(target_os = "linux")]
+fn a_thousand_large_photos_are_bound_by_decoding() {
+    use rayon::prelude::*;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("photos");
+    let count = 1000;
+    large_photos(&folder, count);
+    let (peak, seconds) = peak_of_predict(&folder, "unlimited");
+    let some = 100;
+    let start = std::time::Instant::now();
+    (0..some).into_par_iter().for_each_init(face96::data::photo::GreyReader::default, |reader, i| {
+        reader.read(&folder.join(format!("{i}.jpg"))).unwrap();
+    });
+    let decoding = start.elapsed().as_secs_f64() / some as f64;
+    let each = seconds / count as f64;
+    println!(
+        "{count} photos of 12 million pixels: peak {peak:.0} MB, {:.1} a second on {} threads, {:.0} % of the time decoding",
+        1. / each,
+        rayon::current_num_threads(),
+        100. * decoding / each
+    );
+    assert!(peak <= 400., "{peak} MB");
 }
 
 #[test]
@@ -420,6 +502,7 @@ fn data_says_what_it_saw_and_writes_it_in_other_formats() {
             }
         }
     }
+    fails(&["data", &data, "--draw", &path("my/IMG_2.jpg")], "IMG_2.jpg: is read by this very command");
     fails(&["data", &path("my/IMG_1.jpg")], "expected labelled faces, found a picture without labels");
     std::fs::write(path("labels.zip"), b"PK\x03\x04....").unwrap();
     fails(&["data", &path("labels.zip")], "found a ZIP archive; unpack it first");

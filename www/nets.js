@@ -49,8 +49,8 @@ export function netOfAddress() {
   return { id: 'own', name: weightsUrl.pathname.split('/').at(-1) ?? given, about: '', files: { weightsUrl }, own: true };
 }
 
-/** The points by which a net for faces is told from one for something else, which the finder would never find. */
-const OF_FACES = ['left_eye_center', 'left_eye_inner_corner', 'left_eye_outer_corner', 'nose_tip', 'mouth_center_bottom_lip'];
+/** Words in names of points by which a net for faces is told from one for something else, which the finder would never find. */
+const OF_FACES = /eye|nose|mouth|lip|brow|chin/i;
 /** Points of the nets for faces that have names of their own. */
 const DENSE = 68;
 
@@ -65,7 +65,7 @@ export async function loadNet(net, options) {
   try {
     const detector = await createDetector({ ...net.files, ...options });
     const { keypoints } = detector.info.schema;
-    if (!net.own || keypoints.length === DENSE || OF_FACES.some((name) => keypoints.includes(name))) return { detector, finder: true };
+    if (!net.own || keypoints.length === DENSE || keypoints.some((name) => OF_FACES.test(name))) return { detector, finder: true };
     detector.close();
     return { detector: await createDetector({ ...net.files, ...options, finderUrl: false }), finder: false };
   } catch (error) {

@@ -10,6 +10,7 @@ use face96::schema::Schema;
 use face96::train::bench::Task;
 use face96::train::{self, checkpoint::write_atomically, Device};
 use face96::weights::Precision;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -21,6 +22,9 @@ pub(super) struct BenchArgs {
     /// Seconds for each figure
     #[arg(long, default_value_t = 5.)]
     seconds: f64,
+    /// Print JSON only
+    #[arg(long)]
+    json: bool,
     /// Time training alone on this device (see `train`) and print it as JSON
     #[arg(long, value_name = "DEVICE")]
     training: Option<Device>,
@@ -39,7 +43,10 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
         }
         return Ok(());
     }
-    println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
+    if !args.json {
+        println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
+    }
+    let mut figures = Vec::new();
     for net in &args.nets {
         let task = Task::new(net)?;
         let batch = task.config().batch as f64;
@@ -54,9 +61,18 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
             detector.detect_grey(&crop)?;
             times.push(one.elapsed().as_secs_f64() * 1e3);
         }
-        println!("{net:10} {:16.1} {:22.2}", batch / median(&mut steps.seconds), median(&mut times));
+        let (rate, forward) = (batch / median(&mut steps.seconds), median(&mut times));
+        if !args.json {
+            println!("{net:10} {rate:16.1} {forward:22.2}");
+        }
+        figures.push(json!({ "net": net, "train_samples_per_second": rate, "forward_ms": forward }));
     }
-    println!("one large matrix product: {:.0} billion multiply-adds a second", product_rate() / 1e9);
+    let product = product_rate();
+    if args.json {
+        println!("{}", json!({ "nets": figures, "multiply_adds_per_second": product }));
+    } else {
+        println!("one large matrix product: {:.0} billion multiply-adds a second", product / 1e9);
+    }
     Ok(())
 }
 
@@ -66,7 +82,7 @@ fn files(net: &str, folder: &Path) -> Result<()> {
     let task = Task::new(net)?;
     let weights = train::export(task.config(), "", &Schema::kaggle(), None, task.state())?;
     let graph = Graph::of(&weights.net()?)?;
-    let steps = serde_json::json!({ "graph": graph, "multiplyAdds": graph.multiply_adds() });
+    let steps = json!({ "graph": graph, "multiplyAdds": graph.multiply_adds() });
     let write = |end: &str, bytes: &[u8]| write_atomically(&folder.join(format!("{net}.{end}")), bytes);
     write("safetensors", &weights.to_bytes(Precision::F32)?)?;
     write("onnx", &face96::onnx::to_bytes(&weights)?)?;

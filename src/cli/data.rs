@@ -1,6 +1,6 @@
 //! `data`: says what labelled data holds and which rows look wrong, draws a sheet of it, and writes it in another format.
 
-use super::{count, grey, write_output};
+use super::{count, grey, guard, write_output};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::formats::{self, Format};
@@ -77,6 +77,11 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
         print!("{}", summary.text());
     }
     if let Some(path) = &args.draw {
+        // The photos of the data among them.
+        let folder = Path::new(&args.path);
+        let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
+        let photos: Vec<PathBuf> = data.faces.iter().map(|f| folder.join(&f.name)).collect();
+        guard([path.as_path()], &photos.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
         let step = faces.len().div_ceil(args.count.max(1)).max(1);
         let cells: Vec<_> = faces.iter().step_by(step).map(|f| (grey(&f.crop()), f.points.clone(), vec![])).collect();

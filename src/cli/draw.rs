@@ -97,6 +97,9 @@ impl Folder {
         let text = std::fs::read_to_string(&list).unwrap_or_default();
         let drawn: HashMap<&str, &str> =
             text.lines().filter_map(|l| l.split_once(' ').map(|(hash, name)| (name, hash))).collect();
+        if path.is_file() {
+            bail!("{}: expected a folder to draw into, found a file", path.display());
+        }
         for name in names {
             let file = path.join(name);
             if !file.exists() {

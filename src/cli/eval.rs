@@ -5,7 +5,7 @@ use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::augment::{depth, Augment, Batch};
-use face96::data::{scenes, Face, Split};
+use face96::data::{scenes, Dataset, Face, Split};
 use face96::geometry::{Affine, CropBox};
 use face96::infer::{Finder, Found, FOUND_SCORE};
 use face96::nets::{HEATMAP_SIDE, SIDE};
@@ -17,7 +17,7 @@ use face96::weights::Weights;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -57,7 +57,7 @@ pub(super) struct Evaluation<'a> {
     places: Vec<usize>,
     faces: Vec<&'a Face>,
     found: Vec<nets::Found>,
-    score: Score,
+    pub(super) score: Score,
 }
 
 /// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.
@@ -134,11 +134,11 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     let nets = Nets::load(&args.weights)?;
     let mut from = args.data.clone();
     from.all_68 |= nets.schema.is_ibug();
-    let data = from.load()?;
+    let data = from.load_for(if nets.finder().is_some() { "finder" } else { "compact" })?;
     let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
     if let Some(finder) = nets.finder() {
         let keypoints = args.keypoints.map(|path| Nets::load(&[path])).transpose()?;
-        return eval_finder(finder, keypoints.as_ref(), &faces, args.json);
+        return eval_finder(finder, keypoints.as_ref(), &data, &faces, args.json);
     }
     let named = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     let evaluation = evaluate(&nets, &data.schema, &faces).with_context(|| named(&args.weights))?;
@@ -343,7 +343,13 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
 }
 
 /// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
-fn eval_finder(weights: &Weights, keypoints: Option<&Nets>, scenes: &[&Face], json: bool) -> Result<()> {
+fn eval_finder(
+    weights: &Weights,
+    keypoints: Option<&Nets>,
+    data: &Dataset,
+    scenes: &[&Face],
+    json: bool,
+) -> Result<()> {
     /// Shown beside the score that the product uses, for whoever wants to choose another.
     const SCORES: [f32; 6] = [FOUND_SCORE, 0.3, 0.4, 0.5, 0.6, 0.7];
     let mut finder = Finder::new(weights)?;
@@ -387,7 +393,7 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Nets>, scenes: &[&Face], js
         let (found, wrong) = (pct(hits[i], faces), pct(false_alarms[i], others));
         println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
     }
-    print!("{views}");
+    print!("{views}{}", by_group(&mut finder, data)?);
     let [n, by_finder, by_both] = looks;
     println!("{n} looks without a face, pieces of these pictures: {by_finder} with a false one");
     if keypoints.is_some() {
@@ -399,6 +405,33 @@ fn eval_finder(weights: &Weights, keypoints: Option<&Nets>, scenes: &[&Face], js
         );
     }
     Ok(())
+}
+
+/// Scenes composed of each face that is kept aside.
+const COMPOSED: usize = 4;
+
+/// Shares of faces found in composed scenes, in one look, by the groups that the files' names tell: of the faces kept aside.
+fn by_group(finder: &mut Finder, data: &Dataset) -> Result<String> {
+    let mut counts: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+    for (i, face) in data.faces.iter().enumerate().filter(|(_, f)| f.tight && f.split == Some(Split::Test)) {
+        let groups = groups(face);
+        for look in 0..COMPOSED {
+            let (pixels, boxes) =
+                scenes::compose(data, i, &mut ChaCha8Rng::seed_from_u64((COMPOSED * i + look) as u64));
+            // The first is this face's; there is none where it found no room.
+            let Some(label) = boxes.first() else { continue };
+            let found: Vec<CropBox> = finder.find_grey(&pixels)?.iter().map(|b| b.square()).collect();
+            let hit = usize::from(best_overlap(label, &found) >= 0.5);
+            for group in groups.iter().cloned().chain(["all".to_string()]) {
+                let [hits, all] = counts.entry(group).or_default();
+                (*hits, *all) = (*hits + hit, *all + 1);
+            }
+        }
+    }
+    let line = |(group, [hits, all]): (String, [usize; 2])| {
+        format!("composed scenes, {group}: {:.1} % of {all} found\n", 100. * hits as f64 / all as f64)
+    };
+    Ok(counts.into_iter().map(line).collect())
 }
 
 /// Pieces cut out of each picture outside of its face and what surrounds it.

@@ -149,7 +149,12 @@ impl DataArgs {
     }
 
     fn load(&self) -> Result<Dataset> {
-        let mut config = Config::preset("compact")?;
+        self.load_for("compact")
+    }
+
+    /// As a preset reads it: the finder's takes whole pictures.
+    fn load_for(&self, preset: &str) -> Result<Dataset> {
+        let mut config = Config::preset(preset)?;
         self.settle(&mut config);
         train::load_data(&config)
     }
@@ -175,6 +180,9 @@ struct ExportArgs {
     /// ONNX file to write: `input` (batch, 1, 96, 96) to `keypoints` (batch, K, 2) in pixels
     #[arg(long)]
     onnx: Option<PathBuf>,
+    /// Print JSON only
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command line. The status is 0, 1 where some of the pictures were bad, 130 or 143 where a signal stopped a run.
@@ -210,6 +218,17 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// No output replaces an input of the same command.
+fn guard<'a>(outputs: impl IntoIterator<Item = &'a Path>, inputs: &[&Path]) -> Result<()> {
+    for output in outputs.into_iter().filter(|p| p.is_file()) {
+        let same = |input: &&Path| matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if inputs.iter().any(same) {
+            bail!("{}: is read by this very command: choose another file to write", output.display());
+        }
+    }
+    Ok(())
+}
+
 /// Writes a command's output: `-` is standard output, everything else as [`write_atomically`] does.
 fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
     if path == Path::new("-") {
@@ -219,6 +238,9 @@ fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn export(args: ExportArgs) -> Result<()> {
+    let outputs = [&args.out, &args.onnx].into_iter().flatten().map(PathBuf::as_path);
+    let inputs = [&args.weights, &args.run.as_ref().map(|run| run.join("best.safetensors"))];
+    guard(outputs, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let mut weights = match (&args.weights, &args.run) {
         (Some(path), _) => Weights::read(path)?,
         (None, Some(run)) => train::best_weights(run)?,
@@ -231,18 +253,26 @@ fn export(args: ExportArgs) -> Result<()> {
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
         weights.meta.calibration = Some(calibration(&mut weights, &data.schema, faces)?);
     }
-    let write = |path: &Path, bytes: &[u8]| -> Result<()> {
-        write_output(path, bytes)?;
-        if path != Path::new("-") {
-            println!("{}: {} bytes", path.display(), bytes.len());
-        }
-        Ok(())
-    };
+    let mut files = Vec::new();
     if let Some(path) = &args.out {
-        write(path, &weights.to_bytes(args.precision)?)?;
+        files.push((path, weights.to_bytes(args.precision)?));
     }
     if let Some(path) = &args.onnx {
-        write(path, &face96::onnx::to_bytes(&weights)?)?;
+        files.push((path, face96::onnx::to_bytes(&weights)?));
+    }
+    for (path, bytes) in &files {
+        write_output(path, bytes)?;
+    }
+    // Standard output may be one of the files.
+    if files.iter().any(|(path, _)| *path == Path::new("-")) {
+        return Ok(());
+    }
+    if args.json {
+        let files: Vec<_> =
+            files.iter().map(|(path, bytes)| serde_json::json!({ "path": path, "bytes": bytes.len() })).collect();
+        println!("{}", serde_json::json!({ "files": files, "calibration": weights.meta.calibration }));
+    } else {
+        files.iter().for_each(|(path, bytes)| println!("{}: {} bytes", path.display(), bytes.len()));
     }
     Ok(())
 }

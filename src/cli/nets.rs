@@ -39,11 +39,15 @@ impl Nets {
                 names.push(name);
             }
         }
-        // One net has the order of its file.
-        if nets.len() > 1 {
-            names.sort_by_key(|n| KAGGLE_KEYPOINTS.iter().position(|k| k == n).unwrap_or(KAGGLE_KEYPOINTS.len()));
-        }
-        let schema = Schema::from_names(&names)?;
+        // One net has its file's order, lines and pairs, which may be the data's own; several share out Kaggle's or their files'.
+        let schema = match &nets[..] {
+            [net] => net.meta.schema.clone(),
+            _ => {
+                let place = |n: &&str| KAGGLE_KEYPOINTS.iter().position(|k| k == n).unwrap_or(KAGGLE_KEYPOINTS.len());
+                names.sort_by_key(place);
+                Schema::from_names(&names)?
+            }
+        };
         let places = nets.iter().map(|w| schema.find(&w.meta.schema.keypoints)).collect::<Result<_, _>>()?;
         Ok(Self { nets, places, schema })
     }

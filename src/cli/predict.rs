@@ -6,7 +6,7 @@
 
 use super::draw::{self, Folder};
 use super::nets::{Nets, Page, Seen};
-use super::{count, write_output};
+use super::{count, guard, write_output};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::coco::{Annotation, Coco};
@@ -87,18 +87,25 @@ pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
         bail!("nothing to write: give --csv FILE, --json FILE or --draw FOLDER");
     }
     let nets = Nets::load(&args.weights)?;
+    if nets.finder().is_some() {
+        bail!("{}: expected a net that gives keypoints, found a finder; --finder takes it", args.weights[0].display());
+    }
     let data = Path::new(&args.data);
     match plain_pictures(data)? {
         Some(files) => {
             let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-            guard(&args, &inputs)?;
+            keep_inputs(&args, &inputs)?;
             pictures(&args, &nets, &files)
         }
         None if args.stream.is_some() => {
             bail!("{}: --stream expects a folder of frames, found labelled data", args.data)
         }
         None => {
-            guard(&args, &[data, &data.join("labels.csv")])?;
+            let empty = data.is_dir() && std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
+            if empty {
+                bail!("{}: expected pictures or labelled faces, found an empty folder", args.data);
+            }
+            keep_inputs(&args, &[data, &data.join("labels.csv")])?;
             labelled(&args, &nets)
         }
     }
@@ -162,14 +169,10 @@ fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
 }
 
 /// No output replaces an input.
-fn guard(args: &PredictArgs, inputs: &[&Path]) -> Result<()> {
-    for output in [&args.csv, &args.json].into_iter().flatten().filter(|p| p.is_file()) {
-        let same = |input: &&Path| matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if inputs.iter().copied().chain(args.weights.iter().map(PathBuf::as_path)).any(|input| same(&input)) {
-            bail!("{}: is read by this very command: choose another file to write", output.display());
-        }
-    }
-    Ok(())
+fn keep_inputs(args: &PredictArgs, inputs: &[&Path]) -> Result<()> {
+    let weights = args.weights.iter().map(PathBuf::as_path);
+    let inputs: Vec<&Path> = inputs.iter().copied().chain(weights).collect();
+    guard([&args.csv, &args.json].into_iter().flatten().map(PathBuf::as_path), &inputs)
 }
 
 /// What is written: rows as they come, JSON at the end, drawings by whoever has the picture.
@@ -184,6 +187,10 @@ struct Outputs<'a> {
 
 impl<'a> Outputs<'a> {
     fn open<'n>(args: &PredictArgs, schema: &'a Schema, names: impl Iterator<Item = &'n str>) -> Result<Self> {
+        // Told before the pictures are looked at: the file is written after the last.
+        if let Some(folder) = args.json.as_deref().and_then(Path::parent).filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::metadata(folder).with_context(|| folder.display().to_string())?;
+        }
         let drawn = args.draw.as_ref().map(|folder| Folder::open(folder, names)).transpose()?;
         let standard = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
         let csv = match &args.csv {
@@ -436,7 +443,11 @@ impl Drop for Room<'_> {
 /// Plain pictures, streamed.
 fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCode> {
     let weights = match &args.finder {
-        Some(path) => Weights::read(path)?,
+        Some(path) => {
+            let weights = Weights::read(path)?;
+            Finder::new(&weights).with_context(|| path.display().to_string())?;
+            weights
+        }
         None => Weights::from_bytes(FINDER)?,
     };
     let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();

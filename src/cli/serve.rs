@@ -1,11 +1,12 @@
-//! `serve`: the page on this machine. `/` is `www/`, `/pkg/` the package; nothing else is reachable.
+//! `serve`: the page on this machine, for its own browsers. `/` is `www/`, `/pkg/` the package; nothing else is reachable, from
+//! nowhere else: it listens on the loopback address alone.
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -43,18 +44,47 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
     }
     for stream in server.incoming() {
         let root = args.root.clone();
-        // A thread a connection: tiny_http, tried first, let browsers wait that open several connections at once.
-        std::thread::spawn(move || {
-            if let Err(error) = stream.map_err(Into::into).and_then(|stream| answer(&root, stream)) {
-                // A browser that leaves a page closes what that page was still loading.
-                let left = |e: &std::io::Error| matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        let answer = move |stream| {
+            if let Err(error) = answer(&root, stream) {
+                // A browser that leaves a page closes what that page was still loading, or never says what it wants.
+                let left = |e: &std::io::Error| {
+                    use ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, WouldBlock};
+                    matches!(e.kind(), BrokenPipe | ConnectionReset | TimedOut | WouldBlock)
+                };
                 if !error.downcast_ref().is_some_and(left) {
                     eprintln!("{error:#}");
                 }
             }
-        });
+        };
+        // A thread a connection: tiny_http, tried first, let browsers wait that open several connections at once.
+        let started = stream.and_then(|stream| std::thread::Builder::new().spawn(move || answer(stream)));
+        if let Err(error) = started {
+            // Too many connections at once: those that are open have to end first.
+            eprintln!("a connection is refused: {error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
     Ok(())
+}
+
+/// How long a connection may take to say what it wants, and then to take each part of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request's bytes, which have to be there before a point in time, however slowly they come.
+struct Until {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Read for Until {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(out)
+    }
 }
 
 /// The file that a path of the URL stands for, or nothing.
@@ -64,15 +94,22 @@ fn file_of(root: &Path, url: &str) -> Option<PathBuf> {
     if path.components().any(|c| !matches!(c, Component::Normal(_))) {
         return None;
     }
-    let file = if path.starts_with("pkg") { root.join(path) } else { root.join("www").join(path) };
-    file.is_file().then_some(file)
+    let (folder, file) = if path.starts_with("pkg") {
+        (root.join("pkg"), root.join(path))
+    } else {
+        (root.join("www"), root.join("www").join(path))
+    };
+    // A link may lead anywhere.
+    let inside = file.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?);
+    (inside && file.is_file()).then_some(file)
 }
 
 /// Reads one request and answers it; the connection ends with it.
 fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request = Until { stream: stream.try_clone()?, end: Instant::now() + PATIENCE };
     // No browser sends a longer head to a page without cookies.
-    let mut reader = BufReader::new(stream.try_clone()?.take(64 * 1024));
+    let mut reader = BufReader::new(request.take(64 * 1024));
     let (mut request, mut header, mut known) = (String::new(), String::from("-"), String::new());
     if reader.read_line(&mut request)? == 0 {
         // A browser's spare connection, closed unused.
@@ -80,7 +117,9 @@ fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
     }
     while !header.trim().is_empty() {
         header.clear();
-        reader.read_line(&mut header)?;
+        if reader.read_line(&mut header)? == 0 {
+            break;
+        }
         if let Some((_, tag)) = header.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match")) {
             known = tag.trim().to_owned();
         }
@@ -152,6 +191,17 @@ mod tests {
             [of("/../secret"), of("/secret"), of("/pkg/../secret"), of("//etc/passwd")],
             [None, None, None, None]
         );
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("../secret", dir.path().join("www/link")).unwrap();
+            std::os::unix::fs::symlink("../../secret", dir.path().join("pkg/link")).unwrap();
+            std::os::unix::fs::symlink("index.html", dir.path().join("www/start.html")).unwrap();
+            assert_eq!([of("/link"), of("/pkg/link")], [None, None]);
+            assert!(of("/start.html").is_some(), "a link that stays inside");
+        }
+        for url in ["/%2e%2e/secret", "/\\..\\secret", "", "?", "/\0", "/www/index.html", "/pkg"] {
+            assert!(of(url).is_none_or(|p| p.ends_with("www/index.html")), "{url}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `submission`: Kaggle's `test.csv` and `IdLookupTable.csv` in, the file that the competition takes out.
 
 use super::nets::Nets;
+use super::{count, guard};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::kaggle;
 use face96::nets::SIDE;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct SubmissionArgs {
@@ -22,9 +23,14 @@ pub(super) struct SubmissionArgs {
     /// The file to write: RowId,Location
     #[arg(long, default_value = "submission.csv")]
     out: PathBuf,
+    /// Print JSON only
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
+    let inputs = args.weights.iter().chain([&args.test, &args.lookup]);
+    guard([args.out.as_path()], &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let nets = Nets::load(&args.weights)?;
     let (ids, crops): (Vec<String>, Vec<Vec<f32>>) = kaggle::load_test(&args.test)?.into_iter().unzip();
     let images: HashMap<&str, usize> = ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
@@ -54,6 +60,17 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
         writer.write_record([&line.row, &format!("{place:.4}")])?;
     }
     super::write_output(&args.out, &writer.into_inner()?)?;
-    println!("{}: {} rows for {} pictures", args.out.display(), lookup.len(), crops.len());
+    let (rows, pictures) = (lookup.len(), crops.len());
+    // Standard output may be the submission itself.
+    let to_stdout = args.out == Path::new("-");
+    match (args.json, to_stdout) {
+        (_, true) => {}
+        (true, false) => {
+            println!("{}", serde_json::json!({ "path": args.out, "rows": rows, "pictures": pictures }));
+        }
+        (false, false) => {
+            println!("{}: {} for {}", args.out.display(), count(rows, "row"), count(pictures, "picture"));
+        }
+    }
     Ok(())
 }

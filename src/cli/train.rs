@@ -69,6 +69,17 @@ pub(super) struct SettingArgs {
 }
 
 impl SettingArgs {
+    /// Whether the command line or the file says how large a batch is.
+    fn chooses_batch(&self) -> Result<bool> {
+        let given = |key: &str| ["batch", "repeats"].contains(&key.trim());
+        let table = |path: &PathBuf| -> Result<toml::Table> {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            text.parse().with_context(|| path.display().to_string())
+        };
+        let in_file = self.config.as_ref().map(table).transpose()?.is_some_and(|t| t.keys().any(|key| given(key)));
+        Ok(self.batch.is_some() || in_file || self.set.iter().any(|s| s.split('=').next().is_some_and(given)))
+    }
+
     /// All settings but those of the data.
     pub(super) fn settle(&self) -> Result<Config> {
         let text = match &self.config {
@@ -139,6 +150,9 @@ pub(super) struct TrainArgs {
     /// cuda:1, where built with the feature of that name [default: cpu]
     #[arg(long)]
     device: Option<String>,
+    /// Print JSON only: a line an epoch, and one of the run's end
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -155,6 +169,33 @@ pub(super) struct ResumeArgs {
     /// Another device, see `train`
     #[arg(long)]
     device: Option<String>,
+    /// Print JSON only: a line an epoch, and one of the run's end
+    #[arg(long)]
+    json: bool,
+}
+
+/// What standard output is for: sentences, or lines of JSON; the sentences then go to standard error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    Sentences,
+    Json,
+}
+
+impl Tell {
+    fn json(json: bool) -> Self {
+        if json {
+            Self::Json
+        } else {
+            Self::Sentences
+        }
+    }
+
+    fn say(self, sentence: &str) {
+        match self {
+            Self::Sentences => println!("{sentence}"),
+            Self::Json => eprintln!("{sentence}"),
+        }
+    }
 }
 
 /// The number of the signal that asked the run to stop; 0 for none.
@@ -164,6 +205,7 @@ static AGAIN: AtomicBool = AtomicBool::new(false);
 
 /// Progress on a terminal as a bar, otherwise a line an epoch.
 pub(super) struct Shown {
+    tell: Tell,
     bar: ProgressBar,
     epochs: usize,
     /// Zero for no limit.
@@ -174,13 +216,13 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(config: &Config, done: &[Epoch]) -> Self {
+    fn new(config: &Config, done: &[Epoch], tell: Tell) -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
         let style = "epoch {prefix} [{bar:30}] {pos}/{len} {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let seconds =
             if config.seconds > 0. { (config.seconds - done.last().map_or(0., |e| e.seconds)).max(1.) } else { 0. };
-        Self { bar, epochs: config.epochs, seconds, start: Instant::now(), steps: AtomicUsize::new(0) }
+        Self { tell, bar, epochs: config.epochs, seconds, start: Instant::now(), steps: AtomicUsize::new(0) }
     }
 }
 
@@ -213,10 +255,10 @@ impl Progress for Shown {
             e.samples_per_second,
             if best { "  best" } else { "" }
         );
-        if self.bar.is_hidden() {
-            println!("{line}");
-        } else {
-            self.bar.println(line);
+        match (self.tell, self.bar.is_hidden()) {
+            (Tell::Json, _) => println!("{}", serde_json::json!({ "epoch": e, "best": best })),
+            (Tell::Sentences, true) => println!("{line}"),
+            (Tell::Sentences, false) => self.bar.println(line),
         }
     }
 
@@ -227,9 +269,10 @@ impl Progress for Shown {
 
 pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     let mut config = args.settings.settle()?;
+    let tell = Tell::json(args.json);
     args.data.settle(&mut config);
     if config.data == Config::preset("compact")?.data && args.data.data.is_none() {
-        println!("no --data given: training on faces that this program draws itself");
+        tell.say("no --data given: training on faces that this program draws itself");
     }
     config.data = absolute(&config.data);
     config.device = args.device.unwrap_or(config.device);
@@ -237,6 +280,20 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     let data = load_data(&config)?;
     config.content = data.content();
     mirror(&mut config, &data.schema);
+    let faces = data.split(Split::Train, config.seed).len();
+    if !args.settings.chooses_batch()? && config.suit(faces) {
+        let Config { batch, repeats, .. } = config;
+        let times = if repeats > 1 { format!(" each {repeats} times an epoch,") } else { String::new() };
+        let init = if config.init.is_empty() {
+            "; --init WEIGHTS, a net that is trained already, takes fewer epochs"
+        } else {
+            ""
+        };
+        tell.say(&format!(
+            "few faces, so{times} in batches of {batch} instead of {}{init}",
+            Config::preset(&config.preset)?.batch
+        ));
+    }
     if args.settings.specialists && config.groups.is_empty() {
         config.groups = data.schema.groups().into_iter().collect();
     }
@@ -259,7 +316,7 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     }
     write_atomically(&args.out.join("config.toml"), config.to_toml()?.as_bytes())?;
     catch_interrupt()?;
-    go_all(&args.out, &parts, &data)
+    go_all(&args.out, &parts, &data, tell)
 }
 
 /// A path that means the same from every folder.
@@ -348,41 +405,45 @@ fn parts(run: &Path, config: &Config, data: &Dataset) -> Result<Vec<Part>> {
 }
 
 /// Runs what is not done yet, one after the other.
-fn go_all(run: &Path, parts: &[Part], data: &Dataset) -> Result<ExitCode> {
+fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<ExitCode> {
     let one = parts.len() == 1 && parts[0].run == run;
     for part in parts {
         let data = part.data.as_ref().unwrap_or(data);
         if !one {
-            println!("specialist {}: {}", part.run.display(), part.config.keypoints.join(", "));
+            tell.say(&format!("specialist {}: {}", part.run.display(), part.config.keypoints.join(", ")));
         }
-        if !go_on(&part.run, &part.config, data)? {
-            println!("'face96 resume --run {}' goes on", run.display());
+        if !go_on(&part.run, &part.config, data, tell)? {
+            tell.say(&format!("'face96 resume --run {}' goes on", run.display()));
             return Ok(interrupted());
         }
     }
     if !one {
-        println!("all specialists together:");
+        tell.say("all specialists together:");
         let nets = super::nets::Nets::load(&[run.to_path_buf()])?;
         let seed = parts[0].config.seed;
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
-        print!("{}", super::eval::evaluate(&nets, &data.schema, &faces)?.table());
+        let evaluation = super::eval::evaluate(&nets, &data.schema, &faces)?;
+        match tell {
+            Tell::Sentences => print!("{}", evaluation.table()),
+            Tell::Json => println!("{}", serde_json::json!({ "run": run, "score": evaluation.score })),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Begins a run, or goes on with it; false if it was stopped before its end.
-pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset) -> Result<bool> {
+pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> Result<bool> {
     let last = run.join("last.ckpt");
     let state = if last.exists() {
         let state = State::load(&last, config, data.schema.len())?;
-        println!("going on after epoch {} of {}", state.history.len(), config.epochs);
+        tell.say(&format!("going on after epoch {} of {}", state.history.len(), config.epochs));
         state
     } else {
         State::new(config, data.schema.len())?
     };
     std::fs::create_dir_all(run).with_context(|| run.display().to_string())?;
     write_atomically(&run.join("config.toml"), config.to_toml()?.as_bytes())?;
-    go(run, config, data, state)
+    go(run, config, data, state, tell)
 }
 
 /// Holds a run folder as long as it lives.
@@ -439,7 +500,7 @@ pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
         write_atomically(&args.run.join("config.toml"), config.to_toml()?.as_bytes())?;
     }
     catch_interrupt()?;
-    go_all(&args.run, &parts, &data)
+    go_all(&args.run, &parts, &data, Tell::json(args.json))
 }
 
 /// What writing the files of a run may take of its time. Small nets have epochs of a tenth of a second, and files that take
@@ -542,10 +603,10 @@ fn faces_and_negatives(data: &Dataset, indices: &[usize]) -> String {
 }
 
 /// Trains to the end and keeps the run folder; false if it was stopped before.
-fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<bool> {
+fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell) -> Result<bool> {
     let valid = data.split(Split::Val, config.seed);
     let training = data.split(Split::Train, config.seed);
-    println!(
+    tell.say(&format!(
         "{}: {} to train on, {} to validate, {}; at most {} of {}",
         config.data,
         faces_and_negatives(data, &training),
@@ -553,8 +614,8 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
         super::count(data.schema.len(), "keypoint"),
         super::count(config.epochs, "epoch"),
         config.preset
-    );
-    println!("{}", sides(config, &data.schema));
+    ));
+    tell.say(&sides(config, &data.schema));
     let faces: Vec<&Face> = valid.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
     let mut keeper = Keeper {
         run,
@@ -569,7 +630,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
         written: None,
         took: Duration::ZERO,
     };
-    let shown = Shown::new(config, &state.history);
+    let shown = Shown::new(config, &state.history, tell);
     let ended = train::run(config, data, &mut state, &shown, |state, score, best| keeper.epoch(state, score, best));
     // Also where the run ends in an error, such as a loss that is not finite; that error is the one to tell.
     let kept = keeper.finish();
@@ -577,7 +638,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
     kept?;
     shown.bar.finish_and_clear();
     if !finished {
-        println!("stopped after epoch {}", state.history.len());
+        tell.say(&format!("stopped after epoch {}", state.history.len()));
         return Ok(false);
     }
     let best = State::load(&run.join("best.ckpt"), config, data.schema.len())?;
@@ -586,9 +647,19 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State) -> Result<b
         Some(End::Time) => format!("{:.0} s are over; ", config.seconds),
         _ => String::new(),
     };
-    println!("{why}the weights are those of epoch {}, the best of {}", best.history.len(), state.history.len());
+    tell.say(&format!(
+        "{why}the weights are those of epoch {}, the best of {}",
+        best.history.len(),
+        state.history.len()
+    ));
     let score = train::validate(&best.averaged(config.average)?.inference()?, config, data, &valid)?;
-    print!("{}", report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score));
+    match tell {
+        Tell::Sentences => print!("{}", report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score)),
+        Tell::Json => println!(
+            "{}",
+            serde_json::json!({ "run": run, "best_epoch": best.history.len(), "epochs": state.history.len(), "score": score })
+        ),
+    }
     Ok(true)
 }
 

@@ -91,7 +91,7 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
         let mut config = Config { epochs, ..config.clone() };
         train::mirror(&mut config, &data.schema);
         println!("{}: {epochs} epochs in {seconds:.0} s", config.preset);
-        if !train::go_on(&run, &config, &data)? {
+        if !train::go_on(&run, &config, &data, train::Tell::Sentences)? {
             println!("the same command goes on");
             return Ok(train::interrupted());
         }

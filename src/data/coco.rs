@@ -5,6 +5,7 @@
 //! Points are pixels, the centre of the first at (0, 0); boxes are measured from the corner of the first pixel.
 
 use super::labels::{find_picture, source_of, Labelled, LabelledFace, Labels, Square};
+use super::text::json_fault;
 use super::Options;
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
@@ -51,13 +52,13 @@ pub struct Annotation {
     #[serde(default = "one")]
     pub category_id: u64,
     /// `x, y, visibility` of each keypoint: 0 not labelled, 1 hidden, 2 visible. Missing where something else is annotated.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub keypoints: Vec<f32>,
     /// Those that are labelled.
     #[serde(default)]
     pub num_keypoints: usize,
     /// `x, y, width, height`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub bbox: Vec<f32>,
     /// Of the box.
     #[serde(default)]
@@ -74,6 +75,11 @@ pub struct Annotation {
     /// Of a prediction: the face's number in its picture or stream.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub face: Option<u32>,
+}
+
+/// Some tools write null for what is not there.
+fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<f32>, D::Error> {
+    Ok(Option::<Vec<f32>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn one() -> u64 {
@@ -168,7 +174,7 @@ impl Coco {
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let shown = path.display();
     let bad = |what: String| Error::Data(format!("{shown}: {what}"));
-    let coco: Coco = serde_json::from_str(text).map_err(|e| bad(format!("expected COCO keypoints: {e}")))?;
+    let coco: Coco = serde_json::from_str(text).map_err(|e| bad(json_fault(&e)))?;
     let with_points = coco.categories.iter().filter(|c| !c.keypoints.is_empty());
     let category = with_points.max_by_key(|c| coco.annotations.iter().filter(|a| a.category_id == c.id).count());
     let category = category.ok_or_else(|| bad("expected a category with keypoints, found none".into()))?;
@@ -185,6 +191,13 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         of_image.entry(annotation.image_id).or_default().push(annotation);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
+    let mut names: HashMap<u64, &str> = HashMap::new();
+    for image in &coco.images {
+        if let Some(other) = names.insert(image.id, &image.file_name) {
+            let (name, id) = (&image.file_name, image.id);
+            return Err(bad(format!("image '{name}': expected an id of its own, found {id}, which '{other}' has")));
+        }
+    }
     for image in &coco.images {
         let at = format!("{shown}: image '{}'", image.file_name);
         let faces = of_image.remove(&image.id).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! CVAT for images 1.1 (<https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/>): XML with an `<image>` a picture. A face is a `<skeleton>` of
 //! named points, a `<points>` shape of several, or the one-point shapes of a picture, which `group_id` shares out where there are
-//! several faces; a `<box>` of the same group is its box. `outside` points are missing.
+//! several faces; a `<box>` of the same group is its box. `outside` points are missing. The labels of the task, in `<meta>`, draw each
+//! skeleton as SVG: a `<circle>` a point, a `<line>` between two of them.
 //!
 //! Coordinates are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
 
@@ -27,14 +28,27 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         }
     }
     let shown_names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let schema = named_points(&shown_names).map_err(|e| Error::Data(format!("{shown}: {e}")))?;
-    let mut labels = Labels { format: "CVAT XML", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    if let Some(track) = root.child("track").filter(|_| names.is_empty()) {
+        let what =
+            "expected the pictures of 'CVAT for images', found the tracks of 'CVAT for video'; export as the former";
+        return Err(Error::Data(format!("{shown}: line {}: {what}", track.line)));
+    }
+    let mut schema = named_points(&shown_names).map_err(|e| Error::Data(format!("{shown}: {e}")))?;
+    let mut warnings = Vec::new();
+    for svg in root.child("meta").iter().flat_map(|meta| meta.below("svg")) {
+        match lines(path, svg, &names) {
+            Ok(lines) if lines.is_empty() => {}
+            Ok(lines) => schema.edges = lines,
+            Err(why) => warnings.push(format!("{shown}: line {}: the skeleton's lines are left out: {why}", svg.line)),
+        }
+    }
+    let mut labels = Labels { format: "CVAT XML", schema, pictures: vec![], skipped: vec![], warnings };
     let folder = path.parent().unwrap_or(Path::new(""));
     for image in root.all("image") {
         let read = || -> std::result::Result<Labelled, String> {
             let name = image.needed("name")?;
             Ok(Labelled {
-                file: find_picture(folder, name)?,
+                file: find_picture(folder, name).map_err(|why| format!("line {}: {why}", image.line))?,
                 name: name.to_string(),
                 at: format!("{shown}: line {}", image.line),
                 source: source_of(folder),
@@ -42,13 +56,33 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
                 // Subsets have names of the user's choice.
                 split: image.attribute("subset").and_then(|s| s.to_ascii_lowercase().parse::<Split>().ok()),
                 by_model: false,
-                faces: faces(image, &names).map_err(|why| format!("image '{name}': {why}"))?,
+                faces: faces(image, &names)?,
             })
         };
         let picture = read().map_err(|why| format!("{shown}: {why}"));
         labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
     }
     Ok(labels)
+}
+
+/// The lines of a skeleton's drawing between keypoints of these names.
+fn lines(path: &Path, svg: &Element, names: &[String]) -> std::result::Result<Vec<(usize, usize)>, String> {
+    // The text of the element is SVG without a root of its own.
+    let root = parse(path, &format!("<svg>{}</svg>", svg.text)).map_err(|_| "expected SVG, found other text")?;
+    let keypoint = |node: &str| {
+        let circle = root.all("circle").find(|c| c.attribute("data-node-id") == Some(node));
+        let label = circle.and_then(|c| c.attribute("data-label-name"));
+        names.iter().position(|name| Some(name.as_str()) == label)
+    };
+    let line = |line: &Element| {
+        let ends = ["data-node-from", "data-node-to"].map(|end| line.attribute(end).map(keypoint));
+        match ends {
+            [Some(from), Some(to)] => Ok(from.zip(to)),
+            _ => Err("expected 'data-node-from' and 'data-node-to' of each <line>".to_string()),
+        }
+    };
+    // A line of a point that no picture has is left out.
+    root.all("line").filter_map(|l| line(l).transpose()).collect()
 }
 
 /// The keypoints of a `<points>` shape: its label, numbered where it has several points.
@@ -142,4 +176,51 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> String {
         text += "  </image>\n";
     }
     text + "</annotations>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file as CVAT 2 exports it: the drawing of the skeleton is escaped text, and a point has no number of its own.
+    #[test]
+    fn lines_of_a_skeleton_are_those_of_its_drawing() {
+        let dir = tempfile::tempdir().unwrap();
+        image::GrayImage::new(64, 48).save(dir.path().join("a.png")).unwrap();
+        let file = |svg: &str| {
+            format!(
+                r#"<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version>
+  <meta><task><labels><label><name>face</name><type>skeleton</type><svg>{}</svg></label>
+    <label><name>left_eye</name><type>points</type><parent>face</parent></label></labels></task></meta>
+  <image id="0" name="a.png" width="64" height="48">
+    <skeleton label="face" source="manual" z_order="0">
+      <points label="left_eye" source="manual" outside="0" occluded="0" points="40.5,20.5"></points>
+      <points label="right_eye" source="manual" outside="0" occluded="0" points="20.5,20.5"></points>
+      <points label="nose" source="manual" outside="1" occluded="0" points="30.5,30.5"></points>
+    </skeleton>
+  </image>
+</annotations>"#,
+                escape(svg)
+            )
+        };
+        let svg = r#"<line x1="1" y1="2" x2="3" y2="4" stroke="black" data-type="edge" data-node-from="1" stroke-width="0.5" data-node-to="3"></line>
+<line x1="1" y1="2" x2="3" y2="4" data-type="edge" data-node-from="2" data-node-to="3"></line>
+<circle r="1.5" cx="1" cy="2" data-type="element node" data-element-id="1" data-node-id="1" data-label-name="right_eye"></circle>
+<circle r="1.5" cx="1" cy="2" data-type="element node" data-element-id="2" data-node-id="2" data-label-name="left_eye"></circle>
+<circle r="1.5" cx="1" cy="2" data-type="element node" data-element-id="3" data-node-id="3" data-label-name="nose"></circle>"#;
+        let labels = |svg: &str| read(&dir.path().join("a.xml"), &file(svg), &Options::default()).unwrap();
+        let found = labels(svg);
+        assert_eq!(found.schema.keypoints, ["left_eye", "right_eye", "nose"]);
+        assert_eq!((found.schema.edges, found.warnings.len()), (vec![(1, 2), (0, 2)], 0));
+        assert!(found.pictures[0].faces[0].points[2][0].is_nan());
+        let broken = labels("<line data-node-from=\"1\"></line>");
+        assert!(broken.schema.edges.is_empty());
+        assert!(
+            broken.warnings[0].contains("a.xml: line 3: the skeleton's lines are left out"),
+            "{:?}",
+            broken.warnings
+        );
+        assert!(labels("no < drawing").warnings[0].contains("expected SVG"));
+    }
 }

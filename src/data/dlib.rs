@@ -12,7 +12,9 @@ use std::path::Path;
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let root = parse(path, text)?;
     let shown = path.display();
-    let images = root.child("images").ok_or_else(|| Error::Data(format!("{shown}: expected <images>, found none")))?;
+    let images = root.child("images").ok_or_else(|| {
+        Error::Data(format!("{shown}: line {}: expected <images> in <dataset>, found none", root.line))
+    })?;
     let mut names: Vec<&str> = Vec::new();
     for part in images.all("image").flat_map(|i| i.all("box")).flat_map(|b| b.all("part")) {
         let name = part.attribute("name").unwrap_or("");
@@ -32,7 +34,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
             let name = image.needed("file")?;
             let boxes = image.all("box").filter(|b| b.attribute("ignore") != Some("1"));
             Ok(Labelled {
-                file: find_picture(folder, name)?,
+                file: find_picture(folder, name).map_err(|why| format!("line {}: {why}", image.line))?,
                 name: name.to_string(),
                 at: format!("{shown}: line {}", image.line),
                 source: source_of(folder),

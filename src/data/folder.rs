@@ -4,7 +4,7 @@
 //! of 160). A column `label_kind` that does not begin with `manual` says that a model set the points. With `all_68`, a `p68.csv` beside
 //! `labels.csv` gives iBUG's 68 points in place of those in it. A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
 
-use super::labels::{source_of, Labelled, LabelledFace, Labels, Square};
+use super::labels::{find_picture, source_of, Labelled, LabelledFace, Labels, Square};
 use super::text::{Row, Table};
 use super::{coordinate, photo, pts, Dataset, Options, Split};
 use crate::error::{Error, Result};
@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// The share of a crop's side that its box takes: 100 of 160 pixels.
 const BOX_SHARE: f32 = 0.625;
+
+/// The columns of a box, all or none of which a file has.
+const BOX: [&str; 3] = ["box_cx", "box_cy", "box_size"];
 
 /// Crops whose box was narrower than this in the original picture are too blurry to train on.
 const MIN_BOX_PX: f32 = 60.;
@@ -78,6 +81,12 @@ fn with_all_68(labels: &mut Labels, csv: &Path, options: &Options) -> Result<()>
 pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     if folder.join("scenes.csv").is_file() {
         return super::scenes::load(&folder.join("scenes.csv"), options);
+    }
+    let scenes = folder.join("scenes/scenes.csv");
+    if options.scenes && scenes.is_file() {
+        let mut data = super::scenes::load(&scenes, options)?;
+        super::scenes::add_crops(&mut data, load(folder, &Options { scenes: false, ..options.clone() })?);
+        return Ok(data);
     }
     let mut all: Option<Dataset> = None;
     let entries = folders(folder, "labels.csv")?;
@@ -154,7 +163,8 @@ impl Named<'_> {
 
     /// The square of `box_cx,box_cy,box_size`, where all three are given.
     pub(super) fn square(&self) -> std::result::Result<Option<CropBox>, String> {
-        match [self.number("box_cx")?, self.number("box_cy")?, self.number("box_size")?] {
+        let [x, y, size] = BOX.map(|name| self.number(name));
+        match [x?, y?, size?] {
             [Some(_), Some(_), Some(size)] if size <= 0. => {
                 Err(format!("column 'box_size': expected more than 0, found {size}"))
             }
@@ -165,7 +175,7 @@ impl Named<'_> {
 
     /// The picture of this row with its face: the keypoints of the given columns, or none at all. Nothing for a crop that is too
     /// blurry.
-    fn picture(&self, folder: &Path, columns: Option<&[usize]>) -> std::result::Result<Option<Labelled>, String> {
+    fn picture(&self, folder: &Path, columns: Option<&[[usize; 2]]>) -> std::result::Result<Option<Labelled>, String> {
         self.table.check(self.row)?;
         let name = self.needed("file")?;
         let split = self.split()?;
@@ -173,7 +183,7 @@ impl Named<'_> {
         if src_box.is_some_and(|px| px < MIN_BOX_PX) && split == Some(Split::Train) {
             return Ok(None);
         }
-        let points = columns.unwrap_or_default().iter().map(|i| Ok([self.at(*i)?, self.at(i + 1)?]));
+        let points = columns.unwrap_or_default().iter().map(|[x, y]| Ok([self.at(*x)?, self.at(*y)?]));
         let square = match (src_box, self.square()?) {
             (Some(_), _) => Square::Middle(BOX_SHARE),
             (None, Some(square)) => Square::Given(square),
@@ -182,7 +192,7 @@ impl Named<'_> {
         };
         let points = points.collect::<std::result::Result<_, String>>()?;
         Ok(Some(Labelled {
-            file: folder.join(name),
+            file: find_picture(folder, name).map_err(|why| format!("column 'file': {why}"))?,
             name: name.to_string(),
             at: self.line(),
             source: self.text("source")?.map_or_else(|| source_of(folder), str::to_string),
@@ -209,11 +219,16 @@ pub(super) fn rows<T>(
 }
 
 /// Reads a CSV of pictures: with a schema's points in these columns, or without a face.
-fn read(csv: &Path, faces: Option<(Schema, Vec<usize>)>, options: &Options) -> Result<Labels> {
+fn read(csv: &Path, faces: Option<(Schema, Vec<[usize; 2]>)>, options: &Options) -> Result<Labels> {
     let table = Table::open(csv)?;
+    let bad = |what: String| Err(Error::Data(format!("{}: line 1: {what}", csv.display())));
     if table.column("file").is_none() {
-        let what = "expected a column 'file' (or 'Image', as Kaggle's files have), found";
-        return Err(Error::Data(format!("{}: line 1: {what} {}", csv.display(), table.header.join(", "))));
+        let header = table.header.join(", ");
+        return bad(format!("expected a column 'file' (or 'Image', as Kaggle's files have), found {header}"));
+    }
+    let missing: Vec<&str> = BOX.into_iter().filter(|name| table.column(name).is_none()).collect();
+    if (1..BOX.len()).contains(&missing.len()) {
+        return bad(format!("expected all of the columns {}, found no {}", BOX.join(", "), missing.join(", ")));
     }
     let folder = csv.parent().unwrap_or(Path::new(""));
     let columns = faces.as_ref().map(|(_, columns)| columns.as_slice());

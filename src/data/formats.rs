@@ -72,6 +72,9 @@ pub(super) fn detect(path: &Path) -> Result<Found> {
             Some(Kind::Picture(_) | Kind::Foreign(_)) => {
                 return Err(bad("expected labelled faces, found a picture without labels".into()));
             }
+            Some(Kind::Other) if path.metadata().is_ok_and(|m| m.is_file() && m.len() == 0) => {
+                return Err(bad("expected labelled faces, found an empty file".into()));
+            }
             Some(Kind::Other) if starts_with(path, b"PK\x03\x04") => {
                 return Err(bad("expected labelled faces, found a ZIP archive; unpack it first".into()));
             }
@@ -151,18 +154,23 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
     match start.chars().next() {
         Some('{' | '[') => {
             let text = text::read(path)?;
-            let bad = |e: serde_json::Error| Error::Data(format!("{}: expected JSON: {e}", path.display()));
+            let bad = |e: serde_json::Error| Error::Data(format!("{}: {}", path.display(), text::json_fault(&e)));
             let value: serde_json::Value = serde_json::from_str(&text).map_err(bad)?;
             let task = |v: &serde_json::Value| v["data"].is_object();
             Ok(if value["shapes"].is_array() {
                 Some(Format::LabelMe)
             } else if value["images"].is_array() && value["annotations"].is_array() {
                 Some(Format::Coco)
-            } else if value.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(task)) {
+            } else if value.as_array().is_some_and(|all| all.iter().any(label_studio::is_min))
+                || value.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(task))
+            {
                 Some(Format::LabelStudio)
             } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
-                let what = "expected the JSON of COCO ('images' and 'annotations'), LabelMe ('shapes') or Label Studio (tasks with \
-                            'data'; export as JSON, not as JSON-MIN), found another";
+                let what = format!(
+                    "expected the JSON of COCO ('images' and 'annotations'), LabelMe ('shapes') or Label Studio (tasks with \
+                     'data', or JSON-MIN with 'keypointlabels'), found {}",
+                    described(&value)
+                );
                 return Err(Error::Data(format!("{}: {what}", path.display())));
             } else {
                 None
@@ -171,12 +179,33 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
         Some('<') if start.contains("<annotations") => Ok(Some(Format::Cvat)),
         Some('<') if start.contains("<dataset") => Ok(Some(Format::Dlib)),
         Some('<') => {
-            let what = "expected the XML of CVAT (<annotations>) or dlib (<dataset>), found another";
-            Err(Error::Data(format!("{}: {what}", path.display())))
+            let what = "expected the XML of CVAT (<annotations>) or dlib (<dataset>), found";
+            // The first element: what comes before are the declaration and comments.
+            let tags =
+                start.split('<').skip(1).map(|t| t.split(|c: char| c.is_whitespace() || ">/".contains(c)).next());
+            let first = tags.flatten().find(|t| t.starts_with(char::is_alphabetic)).unwrap_or_default();
+            Err(Error::Data(format!("{}: {what} <{first}>", path.display())))
         }
         _ if yaml || start.lines().any(|l| l.starts_with("kpt_shape:")) => Ok(Some(Format::Yolo)),
         _ if start.lines().next().is_some_and(wflw::is_line) => Ok(Some(Format::Wflw)),
         _ => Ok(None),
+    }
+}
+
+/// JSON in a few words.
+fn described(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) if fields.is_empty() => "an empty object".into(),
+        Value::Object(fields) => {
+            let keys: Vec<String> = fields.keys().take(4).map(|k| format!("'{k}'")).collect();
+            format!("an object with {}", keys.join(", "))
+        }
+        Value::Array(all) => all.first().map_or("an empty list".into(), |one| match one {
+            Value::Array(_) => "a list of lists".into(),
+            one => format!("a list of {}", described(one)),
+        }),
+        other => other.to_string().chars().take(20).collect(),
     }
 }
 

@@ -37,14 +37,20 @@ fn no_column(path: &Path, column: &str) -> Error {
     Error::Data(format!("{}: line 1: no column '{column}'", path.display()))
 }
 
-fn read(table: &Table, row: &Row, columns: &[usize], image: usize, number: usize) -> std::result::Result<Face, String> {
+fn read(
+    table: &Table,
+    row: &Row,
+    columns: &[[usize; 2]],
+    image: usize,
+    number: usize,
+) -> std::result::Result<Face, String> {
     table.check(row)?;
     let value = |i: usize| {
         let text = table.text(row, i)?.unwrap_or("");
         coordinate(text).map_err(|why| format!("column '{}': {why}", table.header[i]))
     };
     let points =
-        columns.iter().map(|i| Ok([value(*i)?, value(i + 1)?])).collect::<std::result::Result<Vec<_>, String>>()?;
+        columns.iter().map(|[x, y]| Ok([value(*x)?, value(*y)?])).collect::<std::result::Result<Vec<_>, String>>()?;
     let pixels = pixels(row.bytes(image)).map_err(|why| format!("column 'Image': {why}"))?;
     Ok(Face {
         name: format!("row {number}"),
@@ -54,6 +60,7 @@ fn read(table: &Table, row: &Row, columns: &[usize], image: usize, number: usize
         split: None,
         weight: 1.,
         by_model: false,
+        tight: false,
         picture: Gray { width: SIDE, height: SIDE, pixels },
         to_picture: Affine::IDENTITY,
         to_file: Affine::IDENTITY,

@@ -1,12 +1,14 @@
 //! Label Studio's JSON export (<https://labelstud.io/guide/export>): a list of tasks, each a picture with the results of its
 //! annotation: `keypointlabels` and, for a face's box, `rectanglelabels`. Where a picture has several faces, a point's `parentID`
-//! is the box that it belongs to.
+//! is the box that it belongs to. JSON-MIN, the shorter export, has the same regions in lists under the names of the controls, without
+//! `parentID`; it is read where a picture has one face.
 //!
 //! Coordinates are percent of the picture's sides from the corner of the first pixel, half a pixel from its centre, where ours
 //! begin.
 
 use super::labels::{find_picture, named_points, source_of, Grouped, Labelled, Labels, Square};
-use super::Options;
+use super::text::json_fault;
+use super::{photo, Options};
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
 use serde_json::{json, Value};
@@ -16,8 +18,8 @@ use std::path::Path;
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let shown = path.display();
     let bad = |what: String| Error::Data(format!("{shown}: {what}"));
-    let tasks: Vec<Value> =
-        serde_json::from_str(text).map_err(|e| bad(format!("expected Label Studio's JSON: {e}")))?;
+    let tasks: Vec<Value> = serde_json::from_str(text).map_err(|e| bad(json_fault(&e)))?;
+    let tasks: Vec<Value> = tasks.into_iter().map(whole).collect();
     let mut names: Vec<&str> = Vec::new();
     for result in tasks.iter().flat_map(results) {
         if let Some(label) = label(result, "keypointlabels").filter(|label| !names.contains(label)) {
@@ -34,6 +36,28 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
     }
     Ok(labels)
+}
+
+/// Whether a task is of JSON-MIN and has a labelled point.
+pub(super) fn is_min(task: &Value) -> bool {
+    !task["data"].is_object() && regions_of_min(task).any(|r| r["keypointlabels"].is_array())
+}
+
+fn regions_of_min(task: &Value) -> impl Iterator<Item = &Value> {
+    task.as_object().into_iter().flat_map(|fields| fields.values()).filter_map(Value::as_array).flatten()
+}
+
+/// A task of JSON-MIN as the full export has it; others as they are.
+fn whole(task: Value) -> Value {
+    if task["data"].is_object() {
+        return task;
+    }
+    let region = |r: &Value| {
+        json!({ "value": r, "original_width": r["original_width"], "original_height": r["original_height"],
+                "image_rotation": r["image_rotation"] })
+    };
+    let regions: Vec<Value> = regions_of_min(&task).map(region).collect();
+    json!({ "id": task["id"], "data": task, "annotations": [{ "result": regions }] })
 }
 
 /// The regions of a task's first annotation that was not cancelled.
@@ -53,6 +77,11 @@ fn picture(task: &Value, at: &str, names: &[&str], folder: &Path) -> std::result
     let url =
         task["data"].as_object().and_then(|data| data.values().find_map(|v| v.as_str().filter(|v| is_picture(v))));
     let url = url.ok_or("data: expected the path of a picture, found none")?;
+    let name = name_of(url);
+    let file = find_picture(folder, &name).or_else(|why| find_picture(folder, unprefixed(&name)).map_err(|_| why))?;
+    // Old exports leave out how large the picture is.
+    let sized = |result: &Value| result["original_width"].is_number() && result["original_height"].is_number();
+    let size = if results(task).all(sized) { [0; 2] } else { photo::size(&file).map_err(|e| e.to_string())? };
     let mut grouped = Grouped::default();
     for result in results(task) {
         let id = |key: &str| result[key].as_str().unwrap_or("");
@@ -61,23 +90,37 @@ fn picture(task: &Value, at: &str, names: &[&str], folder: &Path) -> std::result
             found.ok_or_else(|| format!("region '{}': {key}: expected a number, found {}", id("id"), of[key]))
         };
         let value = &result["value"];
-        let percent = |key: &str, side: &str| Ok::<_, String>(number(value, key)? / 100. * number(result, side)?);
+        let sides = if sized(result) {
+            [number(result, "original_width")?, number(result, "original_height")?]
+        } else {
+            size.map(|s| s as f32)
+        };
+        if result["image_rotation"].as_f64().is_some_and(|degrees| degrees != 0.) {
+            let turned = &result["image_rotation"];
+            return Err(format!(
+                "region '{}': image_rotation: expected 0, found {turned}; turn the picture itself",
+                id("id")
+            ));
+        }
+        let percent = |key: &str, side: usize| Ok::<_, String>(number(value, key)? / 100. * sides[side]);
         if let Some(name) = label(result, "keypointlabels") {
-            let p = [percent("x", "original_width")? - 0.5, percent("y", "original_height")? - 0.5];
+            let p = [percent("x", 0)? - 0.5, percent("y", 1)? - 0.5];
             let k = names.iter().position(|n| *n == name).expect("of all names");
             grouped.point(id("parentID"), k, p).map_err(|()| {
-                format!("expected points in boxes ('parentID') where a picture has several faces, found '{name}' twice")
+                format!(
+                    "expected points in boxes ('parentID', which JSON-MIN leaves out) where a picture has several faces, found \
+                     '{name}' twice"
+                )
             })?;
         } else if label(result, "rectanglelabels").is_some() {
-            let [w, h] = [percent("width", "original_width")?, percent("height", "original_height")?];
-            let [x, y] = [percent("x", "original_width")?, percent("y", "original_height")?];
+            let [w, h] = [percent("width", 0)?, percent("height", 1)?];
+            let [x, y] = [percent("x", 0)?, percent("y", 1)?];
             let square = CropBox { x: x + w / 2. - 0.5, y: y + h / 2. - 0.5, size: w.max(h), roll: 0. };
             grouped.square(id("id"), square);
         }
     }
-    let name = name_of(url);
     Ok(Labelled {
-        file: find_picture(folder, &name).or_else(|why| find_picture(folder, unprefixed(&name)).map_err(|_| why))?,
+        file,
         name,
         at: at.to_string(),
         source: source_of(folder),
@@ -166,6 +209,34 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The short export and an old one without sizes say the same as the full one.
+    #[test]
+    fn the_short_export_is_read_where_a_picture_has_one_face() {
+        let dir = tempfile::tempdir().unwrap();
+        image::GrayImage::new(200, 100).save(dir.path().join("a.png")).unwrap();
+        let read = |text: &str| read(&dir.path().join("a.json"), text, &Options::default());
+        let full = r#"[{"id": 7, "data": {"img": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"result": [
+            {"id": "x", "type": "keypointlabels", "value": {"x": 10, "y": 20, "width": 0.5, "keypointlabels": ["nose"]}},
+            {"id": "y", "type": "keypointlabels", "original_width": 200, "original_height": 100, "image_rotation": 0,
+             "value": {"x": 50, "y": 60, "width": 0.5, "keypointlabels": ["chin"]}}]}]}]"#;
+        let short = r#"[{"img": "/data/upload/1/0a1b2c3d-a.png", "id": 7, "annotator": 1, "annotation_id": 3,
+            "created_at": "2024-01-01T00:00:00Z", "lead_time": 4.2, "kp": [
+            {"x": 10, "y": 20, "width": 0.5, "keypointlabels": ["nose"], "original_width": 200, "original_height": 100},
+            {"x": 50, "y": 60, "width": 0.5, "keypointlabels": ["chin"], "original_width": 200, "original_height": 100}]}]"#;
+        let task = |text: &str| serde_json::from_str::<Vec<Value>>(text).unwrap().remove(0);
+        assert!(is_min(&task(short)) && !is_min(&task(full)));
+        let (full, min) = (read(full).unwrap(), read(short).unwrap());
+        assert_eq!(full.pictures[0].faces[0].points, [[19.5, 19.5], [99.5, 59.5]]);
+        assert_eq!(full, min);
+        let two = read(&short.replace("chin", "nose")).unwrap_err().to_string();
+        assert!(
+            two.contains("a.json: task 7: expected points in boxes ('parentID', which JSON-MIN leaves out)"),
+            "{two}"
+        );
+        let turned = short.replace("\"width\": 0.5", "\"width\": 0.5, \"image_rotation\": 90");
+        assert!(read(&turned).unwrap_err().to_string().contains("image_rotation: expected 0, found 90"));
+    }
 
     #[test]
     fn addresses_of_tasks_become_paths() {

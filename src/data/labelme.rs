@@ -10,20 +10,21 @@ use crate::geometry::CropBox;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// What is not read may be null, or of any kind.
 #[derive(Serialize, Deserialize)]
 struct File {
-    #[serde(default)]
+    #[serde(skip_deserializing)]
     version: String,
-    #[serde(default)]
+    #[serde(skip_deserializing)]
     flags: serde_json::Map<String, serde_json::Value>,
     shapes: Vec<Shape>,
     #[serde(rename = "imagePath")]
     image_path: String,
-    #[serde(rename = "imageData", default)]
+    #[serde(rename = "imageData", skip_deserializing)]
     image_data: Option<String>,
-    #[serde(rename = "imageHeight", default)]
+    #[serde(rename = "imageHeight", skip_deserializing)]
     height: usize,
-    #[serde(rename = "imageWidth", default)]
+    #[serde(rename = "imageWidth", skip_deserializing)]
     width: usize,
 }
 
@@ -35,7 +36,7 @@ struct Shape {
     group_id: Option<i64>,
     #[serde(default = "point")]
     shape_type: String,
-    #[serde(default)]
+    #[serde(skip_deserializing)]
     flags: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Resul
     for path in paths {
         let file = text::read(path).map_err(|e| e.to_string()).and_then(|text| {
             let read = serde_json::from_str::<File>(&text);
-            read.map_err(|e| format!("{}: expected LabelMe's JSON: {e}", path.display()))
+            read.map_err(|e| format!("{}: {}", path.display(), text::json_fault(&e)))
         });
         files.extend(options.keep(file.map(|file| (path, file)), &mut skipped)?);
     }
@@ -140,4 +141,24 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<Vec<(PathBu
         Ok((Path::new(&picture.name).with_extension("json"), text))
     };
     labels.pictures.iter().zip(sizes).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As labelme 6 and its forks write it.
+    #[test]
+    fn what_is_not_read_may_be_null() {
+        let dir = tempfile::tempdir().unwrap();
+        image::GrayImage::new(64, 48).save(dir.path().join("a b.png")).unwrap();
+        let text = r#"{"version": "6.3.1", "flags": null, "imagePath": "..\\photos\\a b.png", "imageData": null,
+            "imageHeight": null, "imageWidth": null, "shapes": [
+            {"label": "nose", "points": [[10, 12.5]], "group_id": null, "shape_type": "point", "flags": null, "mask": null,
+             "description": ""}]}"#;
+        let path = dir.path().join("a b.json");
+        std::fs::write(&path, text).unwrap();
+        let labels = read(dir.path(), &[path], &Options::default()).unwrap();
+        assert_eq!(labels.pictures[0].faces[0].points, [[9.5, 12.]]);
+    }
 }

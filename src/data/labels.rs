@@ -107,13 +107,26 @@ impl Doubts {
 }
 
 const NOT_LABELLED: &str = "taken as not labelled";
+const HALF: &str = "has one coordinate alone, so taken as not labelled";
 const FAR: &str = "farther outside than the picture is long, so left out";
 
-/// Takes out points that cannot be meant: (-1, -1) and (0, 0), by which label tools say that a point is not labelled, and what is
+fn shown(v: f32) -> String {
+    if v.is_finite() {
+        v.to_string()
+    } else {
+        "nothing".into()
+    }
+}
+
+/// Takes out points that cannot be meant: those with one coordinate alone, (-1, -1) and (0, 0), by which label tools say that a point is not labelled, and what is
 /// farther outside of the picture than its longer side. Points a little outside are normal.
 pub(super) fn clean(points: &mut [[f32; 2]], size: [usize; 2], schema: &Schema, at: &str, doubts: &mut Doubts) {
     let [w, h] = size.map(|s| s as f32);
     let reach = w.max(h);
+    for (p, name) in points.iter_mut().zip(&schema.keypoints).filter(|(p, _)| p[0].is_finite() != p[1].is_finite()) {
+        doubts.add(HALF, || format!("{at}: '{name}' is at ({}, {})", shown(p[0]), shown(p[1])));
+        *p = [f32::NAN; 2];
+    }
     for (p, name) in points.iter_mut().zip(&schema.keypoints).filter(|(p, _)| p[0].is_finite() && p[1].is_finite()) {
         let [x, y] = *p;
         if *p == [-1., -1.] || *p == [0., 0.] {
@@ -281,6 +294,7 @@ impl Labelled {
             split: self.split,
             weight: source_weight(&self.source),
             by_model: self.by_model,
+            tight: false,
             picture: picture.clone(),
             to_picture,
             to_file: Affine::IDENTITY,
@@ -309,8 +323,9 @@ pub(super) fn find_picture(folder: &Path, name: &str) -> std::result::Result<Pat
     let folders = [folder.to_path_buf(), folder.join("images"), folder.join("../images"), folder.join("..")];
     let places = folders.iter().map(|f| f.join(&name)).chain(folders.iter().map(|f| f.join(last)));
     let found = places.into_iter().find(|p| p.is_file());
+    let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     found.ok_or_else(|| {
-        format!("expected the picture '{name}' in {} or in 'images' there or beside it, found none", folder.display())
+        format!("expected the picture '{name}' in {} or in 'images' there or beside it, found none", shown.display())
     })
 }
 
@@ -430,8 +445,12 @@ mod tests {
         let mut zero = [[0., 0.], [0., 13.], [f32::NAN; 2]];
         clean(&mut zero, [48, 40], &schema, "x.csv: line 5", &mut doubts);
         assert!(zero[0][0].is_nan() && zero[1] == [0., 13.]);
+        clean(&mut [[3., f32::NAN], [1., 2.], [1., 2.]], [48, 40], &schema, "x.csv: line 6", &mut doubts);
         let sentences = doubts.sentences();
-        assert_eq!(sentences.len(), 2);
+        assert_eq!(sentences.len(), 3);
+        assert!(sentences
+            .iter()
+            .any(|s| s.starts_with("x.csv: line 6: 'a' is at (3, nothing): has one coordinate alone")));
         assert!(sentences
             .iter()
             .any(|s| s.contains("line 2: 'b' is at (8000, 13) of 48 x 40 pixels, and 2 points more")));

@@ -49,11 +49,11 @@ impl std::str::FromStr for Split {
     type Err = String;
 
     fn from_str(s: &str) -> std::result::Result<Self, String> {
-        match s {
-            "train" => Ok(Self::Train),
+        match s.to_ascii_lowercase().as_str() {
+            "train" | "training" => Ok(Self::Train),
             "val" | "valid" | "validation" => Ok(Self::Val),
-            "test" => Ok(Self::Test),
-            other => Err(format!("expected train, val or test, found '{other}'")),
+            "test" | "testing" => Ok(Self::Test),
+            _ => Err(format!("expected train, val or test, found '{s}'")),
         }
     }
 }
@@ -73,6 +73,8 @@ pub struct Face {
     pub weight: f32,
     /// Whether a model set the keypoints, not a person.
     pub by_model: bool,
+    /// Whether the picture shows little more than the face: a crop, and not all that was around it.
+    pub tight: bool,
     /// The picture.
     pub picture: Gray,
     /// From the pixels of the 96-pixel crop to those of the picture.
@@ -147,6 +149,9 @@ pub struct Options {
     pub all_68: bool,
     /// The keypoints that trade places in a mirror image, in place of those that the file or the names pair.
     pub pairs: Vec<(String, String)>,
+    /// For a finder: of a folder of folders take the whole pictures in `scenes`, and the faces of the other folders to lay into
+    /// them.
+    pub scenes: bool,
 }
 
 impl Options {
@@ -250,6 +255,7 @@ fn synthetic(count: usize) -> Dataset {
             split: Some(split),
             weight: 1.,
             by_model: false,
+            tight: false,
             picture,
             to_picture,
             to_file: Affine::IDENTITY,

@@ -8,6 +8,9 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::io::{Cursor, Read};
 use std::path::Path;
 
+/// More than any camera's: a few bytes can say that a picture has more than memory holds.
+const MOST_PIXELS: u64 = 300_000_000;
+
 /// The formats that are read, for sentences.
 const READ: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
 
@@ -161,6 +164,9 @@ fn open(bytes: &[u8]) -> std::result::Result<(impl ImageDecoder + '_, ImageForma
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     match decoder.dimensions() {
         (0, _) | (_, 0) => Err("expected a picture with pixels, found none".into()),
+        (w, h) if u64::from(w) * u64::from(h) > MOST_PIXELS => {
+            Err(format!("expected at most {} million pixels, found {w} x {h}", MOST_PIXELS / 1_000_000))
+        }
         _ => Ok((decoder, format, orientation)),
     }
 }

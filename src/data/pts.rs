@@ -14,24 +14,25 @@ use std::path::{Path, PathBuf};
 /// The points of a file's text, in pixels from 0.
 fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
     let mut lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()).map(|(i, l)| (i + 1, l));
-    let mut header = |key: &str| -> std::result::Result<String, String> {
+    let mut header = |key: &str| -> std::result::Result<(usize, String), String> {
         let (n, line) = lines.next().ok_or_else(|| format!("expected '{key}:', found the end of the file"))?;
         match line.split_once(':') {
-            Some((k, value)) if k.trim() == key => Ok(value.trim().to_string()),
+            Some((k, value)) if k.trim() == key => Ok((n, value.trim().to_string())),
             _ => Err(format!("line {n}: expected '{key}:', found '{line}'")),
         }
     };
-    let version = header("version")?;
+    let (n, version) = header("version")?;
     if version.parse::<f32>() != Ok(1.) {
-        return Err(format!("expected version 1, found '{version}'"));
+        return Err(format!("line {n}: expected version 1, found '{version}'"));
     }
-    let count = header("n_points")?;
+    let (n, count) = header("n_points")?;
     if count.parse::<usize>() != Ok(IBUG_KEYPOINTS) {
-        return Err(format!("expected n_points {IBUG_KEYPOINTS} (iBUG's mark-up), found '{count}'"));
+        return Err(format!("line {n}: expected n_points {IBUG_KEYPOINTS} (iBUG's mark-up), found '{count}'"));
     }
     match lines.next() {
         Some((_, "{")) => {}
-        other => return Err(format!("expected '{{' before the points, found '{}'", other.map_or("", |l| l.1))),
+        Some((n, other)) => return Err(format!("line {n}: expected '{{' before the points, found '{other}'")),
+        None => return Err("expected '{' before the points, found the end of the file".into()),
     }
     let mut points = Vec::new();
     for (n, line) in lines {
@@ -39,7 +40,7 @@ fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
             return if points.len() == IBUG_KEYPOINTS {
                 Ok(points)
             } else {
-                Err(format!("expected {IBUG_KEYPOINTS} points, found {}", points.len()))
+                Err(format!("line {n}: expected {IBUG_KEYPOINTS} points, found {}", points.len()))
             };
         }
         let numbers: Vec<f32> = line.split_whitespace().filter_map(|w| w.parse().ok()).collect();

@@ -17,6 +17,7 @@ use crate::schema::Schema;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The corners of a box, in the order of its keypoints.
@@ -64,11 +65,44 @@ fn drawn(seed: u64) -> Result<Face> {
         split: Some(Split::Train),
         weight: 1.,
         by_model: false,
+        tight: false,
         picture,
         to_picture,
         to_file: Affine::IDENTITY,
         points: scene.crop.corners().map(|p| inverse.apply(p)).to_vec(),
     })
+}
+
+/// How often an epoch of scenes shows the face of a crop: there are several times as many crops as scenes.
+const CROP_WEIGHT: f32 = 0.25;
+
+/// One crop of so many is kept aside to test on, by its person, where a source has people to train on alone.
+const TESTED: u64 = 10;
+
+/// Adds the faces of crops, to be laid into scenes, of the sources that the scenes do not have. They never validate.
+pub(super) fn add_crops(scenes: &mut Dataset, crops: Dataset) {
+    let known: BTreeSet<String> = scenes.faces.iter().map(|f| f.source.clone()).collect();
+    scenes.skipped.extend(crops.skipped);
+    scenes.warnings.extend(crops.warnings);
+    for face in crops.faces.into_iter().filter(|f| f.is_face() && !known.contains(&f.source)) {
+        if face.split == Some(Split::Val) {
+            continue;
+        }
+        let side = SIDE as f32 - 0.5;
+        let corners = [[-0.5, -0.5], [side, -0.5], [side, side], [-0.5, side]].map(|p| face.to_picture.apply(p));
+        let to_picture =
+            crate::track::whole_frame(face.picture.width as f32, face.picture.height as f32).crop_to_frame(SIDE);
+        let Some(inverse) = to_picture.inverse() else { continue };
+        let tested = super::fnv(&face.subject, 0) % TESTED == 0;
+        scenes.faces.push(Face {
+            split: Some(if tested { Split::Test } else { Split::Train }),
+            weight: CROP_WEIGHT,
+            tight: true,
+            to_picture,
+            points: corners.map(|p| inverse.apply(p)).to_vec(),
+            ..face
+        });
+    }
 }
 
 /// A row: a picture with one face or none.
@@ -117,6 +151,7 @@ impl Listed {
             split: self.split,
             weight: if points.is_empty() { EMPTY_WEIGHT } else { 1. },
             by_model: false,
+            tight: false,
             picture,
             to_picture,
             to_file: Affine::IDENTITY,
@@ -139,7 +174,7 @@ struct Scene {
 /// Draws a scene to train on: `(96 x 96 grey values, boxes of the faces)`. The face of `data.faces[index]` (if it has one),
 /// sometimes others, 8 pixels to 100 % of the short side, turned by up to 55 degrees, on a picture without a face; as a whole
 /// picture or cut out with a soft edge. Cut-outs of backgrounds and of what surrounds faces lie about too, so that neither an edge nor hair is a sign of a face.
-pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
+pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
     let ratio: f32 = [0.5625, 0.75, 0.75, 1.][rng.random_range(0..4)];
     let half = if rng.random::<f32>() < 0.7 { [48., 48. * ratio] } else { [48. * ratio, 48.] };
     let mut scene = Scene { pixels: vec![0.; SIDE * SIDE], half, boxes: vec![] };
@@ -161,7 +196,8 @@ pub(crate) fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Ve
     }
     if face.is_face() {
         let extra = [0, 0, 0, 1, 2][rng.random_range(0..5)];
-        let whole = rng.random::<f32>() < 0.6;
+        // What lies around a crop's face is its border, repeated.
+        let whole = rng.random::<f32>() < 0.6 && !face.tight;
         scene.face(face, whole, rng);
         for _ in 0..extra {
             let face = other(rng, true);
@@ -231,7 +267,7 @@ impl Scene {
             if self.boxes.iter().all(apart) {
                 let source =
                     CropBox::of_corners(&face.points.iter().map(|p| face.to_picture.apply(*p)).collect::<Vec<_>>());
-                self.put(&face.picture, source, target, whole, rng);
+                self.put(face, source, target, whole, rng);
                 self.boxes.push(target);
                 return;
             }
@@ -248,11 +284,11 @@ impl Scene {
             size: rng.random_range(8f32..60.),
             roll: rng.random_range(-0.8f32..0.8),
         };
-        self.put(&from.picture, source, target, false, rng);
+        self.put(from, source, target, false, rng);
     }
 
     /// Blends the part of a picture around `source` so that it lies on `target`: the whole picture, or an ellipse.
-    fn put(&mut self, picture: &Gray, source: CropBox, target: CropBox, whole: bool, rng: &mut ChaCha8Rng) {
+    fn put(&mut self, from: &Face, source: CropBox, target: CropBox, whole: bool, rng: &mut ChaCha8Rng) {
         let mut to_target = Affine::translation(-source.x, -source.y);
         if rng.random::<bool>() {
             to_target = to_target.then(Affine([-1., 0., 0., 0., 1., 0.]));
@@ -261,12 +297,13 @@ impl Scene {
             .then(Affine::similarity(target.size / source.size, target.roll - source.roll))
             .then(Affine::translation(target.x, target.y));
         let Some(to_picture) = to_target.inverse() else { return };
-        let (rx, ry) = (rng.random_range(0.55f32..0.9), rng.random_range(0.65f32..1.));
+        let most = if from.tight { [0.65, 0.7] } else { [0.9, 1.] };
+        let (rx, ry) = (rng.random_range(0.55..most[0]), rng.random_range(0.65f32..most[1]));
         let ellipse = move |[x, y]: [f32; 2]| {
             let (dx, dy) = ((x - source.x) / source.size / rx, (y - source.y) / source.size / ry);
             ((CUT_REACH - dx.hypot(dy)) / 0.2).clamp(0., 1.)
         };
-        self.blend(picture, to_picture, |p| if whole { 1. } else { ellipse(p) });
+        self.blend(&from.picture, to_picture, |p| if whole { 1. } else { ellipse(p) });
     }
 
     /// Blends a picture in where it has pixels, as much as `share` says for its places.
@@ -303,6 +340,7 @@ mod tests {
             split: Some(Split::Train),
             weight: 1.,
             by_model: false,
+            tight: false,
             picture: Gray::new(120, 90, pixels(white)).unwrap(),
             to_picture: Affine::IDENTITY,
             to_file: Affine::IDENTITY,
@@ -327,6 +365,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn crops_of_other_sources_are_laid_into_scenes_and_some_people_are_kept_aside() {
+        let mut crops = super::super::load("synthetic:60", Options::default()).unwrap();
+        for (i, face) in crops.faces.iter_mut().enumerate() {
+            face.source = if i < 10 { String::new() } else { "crops".into() };
+            face.split = Some(if i < 20 { Split::Val } else { Split::Train });
+        }
+        let mut data = dataset();
+        add_crops(&mut data, crops);
+        // The scenes' own source and validation people are left out.
+        assert_eq!(data.faces.len(), 2 + 40);
+        let tested = data.faces.iter().filter(|f| f.split == Some(Split::Test)).count();
+        assert!((1..15).contains(&tested), "{tested}");
+        let face = &data.faces[2];
+        let square = CropBox::of_corners(&face.points.iter().map(|p| face.to_picture.apply(*p)).collect::<Vec<_>>());
+        // A drawn picture is its own box.
+        assert!((square.size - face.picture.width as f32).abs() < 0.1 && square.roll.abs() < 1e-4, "{square:?}");
+        let (pixels, boxes) = compose(&data, 2, &mut ChaCha8Rng::seed_from_u64(4));
+        assert!(!boxes.is_empty() && pixels.iter().any(|p| *p > 0.));
     }
 
     #[test]

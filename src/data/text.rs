@@ -30,10 +30,42 @@ fn decode(bytes: Vec<u8>) -> std::result::Result<String, String> {
         let line = 1 + bytes[..start + e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
         format!("line {line}: {NO_TEXT}")
     })?;
-    Ok(text.to_string())
+    match text.find('\0') {
+        Some(at) => Err(format!("line {}: {NO_ZERO}", 1 + text[..at].matches('\n').count())),
+        None => Ok(text.to_string()),
+    }
 }
 
 const NO_TEXT: &str = "expected UTF-8 text, found other bytes; save the file as UTF-8";
+
+const NO_ZERO: &str = "expected UTF-8 text, found bytes of 0, as UTF-16 has them; save the file as UTF-8";
+
+/// Usual names of the column with the pictures' files.
+const FILE: [&str; 7] = ["file", "filename", "file_name", "image", "image_name", "image_path", "path"];
+
+/// What is wrong in JSON, with its place first.
+pub(super) fn json_fault(error: &serde_json::Error) -> String {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    let text = error.to_string();
+    let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
+    if error.is_eof() {
+        return format!("{place}: expected the rest of the JSON, found the end of the file");
+    }
+    // serde's own words name Rust's types.
+    let plain = |expected: &str| match expected {
+        "f32" | "f64" => "a number".to_string(),
+        "u64" | "usize" | "u32" | "u8" | "i64" => "a whole number".to_string(),
+        "a sequence" => "a list".to_string(),
+        other => other.to_string(),
+    };
+    match why.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, expected)) => format!("{place}: expected {}, found {found}", plain(expected)),
+        None => match why.strip_prefix("missing field `") {
+            Some(field) => format!("{place}: expected '{}', found none", field.trim_end_matches('`')),
+            None => format!("{place}: {why}"),
+        },
+    }
+}
 
 /// A CSV file, row by row.
 pub(super) struct Table {
@@ -75,6 +107,9 @@ impl Table {
         if line.is_empty() {
             return Err(bad("expected a CSV with a header, found an empty file".into()));
         }
+        if line.contains(&0) {
+            return Err(bad(format!("line 1: {NO_ZERO}")));
+        }
         let separator = separator(line);
         // One kind of line end, also after the last row, so that lines can be counted.
         let source = LineEnds { inner: Cursor::new(head).chain(source), returned: false }.chain(&b"\n"[..]);
@@ -88,9 +123,11 @@ impl Table {
         Ok(Self { reader, header, shown })
     }
 
-    /// The place of a column.
+    /// The place of a column. The one of the pictures' files has several usual names; `Image` is not among them: Kaggle's pixels.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
-        self.header.iter().position(|c| c == name)
+        let exactly = self.header.iter().position(|c| c == name);
+        let usual = |c: &String| c != "Image" && FILE.iter().any(|usual| c.eq_ignore_ascii_case(usual));
+        exactly.or_else(|| self.header.iter().position(usual).filter(|_| name == FILE[0]))
     }
 
     /// The next row, or nothing at the end. A row whose number of columns is not the header's is an `Err` inside.
@@ -119,7 +156,9 @@ impl Table {
         if row.fields.len() == self.header.len() {
             return Ok(());
         }
-        Err(format!("expected {} columns as in the header, found {}", self.header.len(), row.fields.len()))
+        // The rest of the file is in the quotes then.
+        let open = if row.fields.iter().any(|f| f.contains(&b'\n')) { "; is a quote not closed?" } else { "" };
+        Err(format!("expected {} columns as in the header, found {}{open}", self.header.len(), row.fields.len()))
     }
 
     /// The text of a field, without the spaces around it; nothing where it is empty or not there.
@@ -171,7 +210,7 @@ impl<R: Read> Read for LineEnds<R> {
     }
 }
 
-/// What separates the columns of a header: the one of `,`, `;` and tab that it has most of, outside of quotes.
+/// What separates the columns of a header: the one of `,`, `;`, `|` and tab that it has most of, outside of quotes.
 fn separator(line: &[u8]) -> u8 {
     let count = |separator: u8| {
         let mut quoted = false;
@@ -181,7 +220,7 @@ fn separator(line: &[u8]) -> u8 {
         };
         line.iter().filter(outside).count()
     };
-    let counted = [b'\t', b';', b','].map(|s| (count(s), s));
+    let counted = [b'\t', b'|', b';', b','].map(|s| (count(s), s));
     counted.into_iter().max_by_key(|(n, _)| *n).map_or(b',', |(_, s)| s)
 }
 
@@ -211,6 +250,7 @@ mod tests {
             &b"\"file\",\"a b\",\"c\"\r\n\"1\",\"2\",\"3\"\r\n4,,\r\n"[..],
             b"\xef\xbb\xbffile, a b ,c\n1,2,3\n4,,\n",
             b"file;a b;c\n1;2;3\n4;;",
+            b"file|a b|c\n1|2|3\n4||",
             b"file,a b,c\r1,2,3\r4,,",
             b"file\ta b\tc\n1\t2\t3\n4\t\t\n",
             &wide,
@@ -227,8 +267,34 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_in_json_is_told_with_its_place_first() {
+        let fault = |text: &str| json_fault(&serde_json::from_str::<Vec<u64>>(text).unwrap_err());
+        assert_eq!(fault("[1,\n \"2\"]"), "line 2, column 4: expected a whole number, found string \"2\"");
+        assert_eq!(fault("[1,\n2"), "line 2, column 1: expected the rest of the JSON, found the end of the file");
+        assert_eq!(fault("{}"), "line 1, column 0: expected a list, found map");
+        let missing = serde_json::from_str::<super::super::coco::Coco>("{}").unwrap_err();
+        assert_eq!(json_fault(&missing), "line 1, column 2: expected 'images', found none");
+        assert!(fault("[1 2]").starts_with("line 1, column 4: "), "{}", fault("[1 2]"));
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_and_other_names_of_the_file_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        std::fs::write(&path, "Image_Path,a\n1,2\n\"3,4\n5,6\n").unwrap();
+        let mut table = Table::open(&path).unwrap();
+        assert_eq!((table.column("file"), table.column("a"), table.column("path")), (Some(0), Some(1), None));
+        let row = table.next().unwrap().unwrap();
+        table.check(&row).unwrap();
+        let row = table.next().unwrap().unwrap();
+        assert!(table.check(&row).unwrap_err().ends_with("found 1; is a quote not closed?"));
+    }
+
+    #[test]
     fn what_is_no_text_is_told_with_its_line() {
         assert!(table(b"").unwrap_err().to_string().contains("empty file"));
+        assert!(table(b"f\0i\0,\0").unwrap_err().to_string().contains("line 1: expected UTF-8 text, found bytes of 0"));
+        assert!(decode(b"a\nb\0\n".to_vec()).unwrap_err().contains("line 2: expected UTF-8 text, found bytes of 0"));
         assert!(table(b"f\xe4ce,x\n").unwrap_err().to_string().contains("line 1: expected UTF-8 text"));
         let error = decode(b"a\nb\xe4\n".to_vec()).unwrap_err();
         assert!(error.contains("line 2: expected UTF-8 text"), "{error}");

@@ -52,10 +52,10 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
-/// Whether a line is one of these lists'.
+/// Whether a line is one of these lists', also where it has some numbers too few: no other file begins with so many.
 pub(super) fn is_line(line: &str) -> bool {
-    let (numbers, name) = parts(line);
-    numbers.len() == NUMBERS && numbers.iter().all(|w| w.parse::<f32>().is_ok()) && !name.is_empty()
+    let (numbers, _) = parts(line);
+    numbers.len() > COUNT && numbers[..COUNT].iter().all(|w| w.parse::<f32>().is_ok())
 }
 
 /// The numbers of a line as words, at most so many as there should be, and the file, whose name may hold spaces.

@@ -43,10 +43,17 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Element> {
             }
             Event::End(_) => {
                 // The reader has checked that it closes what is open.
-                let child = open.pop().expect("an open element");
+                let mut child = open.pop().expect("an open element");
+                child.text = child.text.trim().to_string();
                 open.last_mut().expect("the root is never closed").children.push(child);
             }
-            Event::Text(text) => open.last_mut().expect("the root").text.push_str(text.xml10_content().trim()),
+            Event::Text(text) => open.last_mut().expect("the root").text.push_str(&text.xml10_content()),
+            Event::CData(text) => open.last_mut().expect("the root").text.push_str(&text.xml10_content()),
+            Event::GeneralRef(name) => {
+                let escaped = format!("&{};", name.xml10_content());
+                let text = quick_xml::escape::unescape(&escaped).map_err(|e| bad(at, format!("expected XML: {e}")))?;
+                open.last_mut().expect("the root").text.push_str(&text);
+            }
             Event::Eof if open.len() > 1 => {
                 let name = &open[open.len() - 1].name;
                 return Err(bad(at, format!("expected </{name}>, found the end of the file")));
@@ -92,6 +99,12 @@ impl Element {
         self.children.iter().filter(move |c| c.name == name)
     }
 
+    /// The elements of a name, however deep.
+    pub(super) fn below<'a>(&'a self, name: &str) -> Vec<&'a Element> {
+        let inside = self.children.iter().flat_map(|c| c.below(name));
+        self.children.iter().filter(|c| c.name == name).chain(inside).collect()
+    }
+
     /// The first child of a name.
     pub(super) fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|c| c.name == name)
@@ -115,7 +128,7 @@ mod tests {
         assert_eq!((root.name.as_str(), b.line, b.attribute("x"), b.number("y")), ("a", 3, Some("1 < 2"), Ok(3.)));
         assert!(b.number("x").unwrap_err().contains("line 3: x: expected a number, found '1 < 2'"));
         assert!(b.needed("z").unwrap_err().contains("<b>: expected 'z'"));
-        assert!(root.child("c").unwrap().text.starts_with("free"));
+        assert_eq!(root.child("c").unwrap().text, "free & easy");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::schema::Schema;
 use saphyr::{LoadableYamlNode, Yaml};
 use std::path::{Path, PathBuf};
 
+/// More than any mark-up's: a number alone says how many names there are.
+const MOST_KEYPOINTS: usize = 10_000;
+
 /// What the YAML says.
 struct Settings {
     schema: Schema,
@@ -73,8 +76,11 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<Settings, String> {
     let count = |v: &Yaml| v.as_integer().and_then(|n| usize::try_from(n).ok());
     let shape = get("kpt_shape").and_then(Yaml::as_sequence).map(|s| s.iter().map(count).collect::<Vec<_>>());
     let (keypoints, numbers) = match shape.as_deref() {
-        Some([Some(k @ 1..), Some(n @ 2..=3)]) => (*k, *n),
-        _ => return Err("kpt_shape: expected [KEYPOINTS, 2] or [KEYPOINTS, 3]".into()),
+        Some([Some(k @ 1..=MOST_KEYPOINTS), Some(n @ 2..=3)]) => (*k, *n),
+        _ => {
+            let found = if get("kpt_shape").is_some() { "another value" } else { "none" };
+            return Err(format!("kpt_shape: expected [KEYPOINTS, 2] or [KEYPOINTS, 3], found {found}"));
+        }
     };
     // Newer files name the points, one list a class.
     let named = get("kpt_names").and_then(|all| match all {
@@ -174,13 +180,17 @@ fn faces(
         let line_of = |what: String| format!("line {}: {what}", i + 1);
         let words: Vec<&str> = line.split_whitespace().collect();
         if words.len() != 5 + numbers * keypoints {
-            return Err(line_of(format!("expected {} numbers, found {}", 5 + numbers * keypoints, words.len())));
+            let expected = 5 + numbers * keypoints;
+            return Err(line_of(format!(
+                "expected {expected} numbers (class, box, and {numbers} for each of {keypoints} points), found {}",
+                words.len()
+            )));
         }
-        let number = |word: &&str| {
+        let number = |(n, word): (usize, &&str)| {
             let number = word.parse::<f32>().ok().filter(|v| v.is_finite());
-            number.ok_or_else(|| line_of(format!("expected a number, found '{word}'")))
+            number.ok_or_else(|| line_of(format!("number {}: expected a number, found '{word}'", n + 1)))
         };
-        let values = words.iter().map(number).collect::<std::result::Result<Vec<f32>, _>>()?;
+        let values = words.iter().enumerate().map(number).collect::<std::result::Result<Vec<f32>, _>>()?;
         let point = |p: &[f32]| match p {
             [_, _, v] if *v <= 0. => [f32::NAN; 2],
             // Without a visibility, the corner of the picture stands for a missing point.

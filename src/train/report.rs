@@ -267,8 +267,13 @@ fn dot(picture: &mut RgbImage, [cx, cy]: [f32; 2], radius: f32, colour: [u8; 3])
 /// [`Error::Io`] naming the file.
 pub fn write_picture(path: &Path, picture: &RgbImage) -> Result<()> {
     let kind = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    let format =
-        if matches!(kind.as_str(), "jpg" | "jpeg") { image::ImageFormat::Jpeg } else { image::ImageFormat::Png };
+    let format = match kind.as_str() {
+        "jpg" | "jpeg" => image::ImageFormat::Jpeg,
+        "png" => image::ImageFormat::Png,
+        _ => {
+            return Err(Error::Config(format!("{}: expected a name that ends in .png, .jpg or .jpeg", path.display())))
+        }
+    };
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, format).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
     super::checkpoint::write_atomically(path, bytes.get_ref())

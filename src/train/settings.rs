@@ -13,7 +13,12 @@ impl Config {
     /// An unknown preset or key, a value of the wrong kind, or text that is not TOML.
     pub fn settle(preset: Option<&str>, specialists: bool, file: Option<&str>, pairs: &[String]) -> Result<Self> {
         let bad = |e: String| Error::Config(e.trim_end().replace('\n', " "));
-        let file: Table = file.unwrap_or_default().parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        let text = file.unwrap_or_default();
+        let file: Table = text.parse().map_err(|e: toml::de::Error| {
+            let start = e.span().map_or(0, |span| span.start.min(text.len()));
+            let line = 1 + text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+            bad(format!("line {line}: expected TOML: {}", e.message()))
+        })?;
         let named = match file.get("preset") {
             None => None,
             Some(Value::String(name)) => Some(name.as_str()),
