@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo test bench tutorial model card web site native soak setup clean
+.PHONY: help demo check test bench tutorial model card web site native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -18,6 +18,7 @@ CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
 	@echo 'make test    install what is missing, build everything, run every test'
+	@echo 'make check   format, lints, spelling, licences of libraries, workflows'
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
@@ -71,6 +72,9 @@ card: native
 	@echo '== where it fails, on drawn faces'
 	@target/release/face96 plot --augmented --count 32 --weights pkg/weights/compact.safetensors --data synthetic:32 \
 	  --set augment.roll=30 --set augment.occlusion=1 --set augment.edge=0.5 --set augment.spoil=0 --out docs/failures.jpg
+
+check: setup
+	@tools/check.sh
 
 test:
 	@tools/setup.sh test

@@ -20,7 +20,7 @@ const REFERENCES = {
   '.webmanifest': /(?<="src": ")[^"]+(?=")/g,
 };
 /** The policy that `face96 serve` sends, which the tests hold the page to. */
-const [, policy] = readFileSync(join(root, 'src/cli/serve.rs'), 'utf8').match(/const POLICY: &str =\s*"((?:[^"\\]|\\[^])*)"/) ?? [];
+const [, policy] = readFileSync(join(root, 'src/cli/serve.rs'), 'utf8').match(/const POLICY: &str =\s*"((?:[^"\\]|\\[\s\S])*)"/) ?? [];
 if (!policy) throw new Error('src/cli/serve.rs has no POLICY');
 const POLICY = policy.replace(/\\\s+/g, '');
 

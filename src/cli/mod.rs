@@ -148,10 +148,6 @@ impl DataArgs {
         }
     }
 
-    fn load(&self) -> Result<Dataset> {
-        self.load_for("compact")
-    }
-
     /// As a preset reads it: the finder's takes whole pictures.
     fn load_for(&self, preset: &str) -> Result<Dataset> {
         let mut config = Config::preset(preset)?;

@@ -102,7 +102,7 @@ fn picture(task: &Value, at: &str, names: &[&str], folder: &Path) -> std::result
                 id("id")
             ));
         }
-        let percent = |key: &str, side: usize| Ok::<_, String>(number(value, key)? / 100. * sides[side]);
+        let percent = |key: &str, side: usize| Ok::<_, String>(number(value, key)? * sides[side] / 100.);
         if let Some(name) = label(result, "keypointlabels") {
             let p = [percent("x", 0)? - 0.5, percent("y", 1)? - 0.5];
             let k = names.iter().position(|n| *n == name).expect("of all names");

@@ -3,23 +3,23 @@
 const WIDTH = 760;
 const LABEL = 170;
 const ROW = 22;
-const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** @param {{ title: string, unit: string, bars: [string, number][] }[]} charts */
 export function picture(charts) {
   const parts = [];
   let y = 10;
   for (const { title, unit, bars } of charts) {
-    parts.push(`<text x="10" y="${y + 16}" class="title">${escape(title)}</text>`);
+    parts.push(`<text x="10" y="${y + 16}" class="title">${escaped(title)}</text>`);
     y += 28;
     const most = Math.max(...bars.map(([, value]) => value));
     for (const [name, value] of bars) {
       const width = ((WIDTH - LABEL - 110) * value) / most;
       const kind = name.startsWith('face96') ? 'ours' : 'other';
       parts.push(
-        `<text x="${LABEL - 8}" y="${y + 14}" text-anchor="end">${escape(name)}</text>` +
+        `<text x="${LABEL - 8}" y="${y + 14}" text-anchor="end">${escaped(name)}</text>` +
           `<rect x="${LABEL}" y="${y + 2}" width="${width.toFixed(1)}" height="${ROW - 6}" class="${kind}"/>` +
-          `<text x="${(LABEL + width + 6).toFixed(1)}" y="${y + 14}">${value.toPrecision(3)} ${escape(unit)}</text>`,
+          `<text x="${(LABEL + width + 6).toFixed(1)}" y="${y + 14}">${value.toPrecision(3)} ${escaped(unit)}</text>`,
       );
       y += ROW;
     }
