@@ -132,23 +132,30 @@ fn fuzz(name: &str, corpus: &[Vec<u8>], takes: impl Fn(&[u8]) -> bool) {
     assert!(runs > 20, "{name}: only {runs} inputs");
 }
 
-/// A folder with two small pictures, for label files.
+/// A folder `data` with two small pictures, for label files. Readers also look beside it, where nothing is.
 fn pictures() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
     for name in ["a.png", "b.png"] {
-        image::GrayImage::from_fn(24, 16, |x, y| image::Luma([(x * y) as u8])).save(dir.path().join(name)).unwrap();
+        image::GrayImage::from_fn(24, 16, |x, y| image::Luma([(x * y) as u8]))
+            .save(dir.path().join("data").join(name))
+            .unwrap();
     }
     dir
 }
 
 /// Fuzzes a reader of labels: the bytes are a file of this name beside the pictures; the data is read from the path.
 fn labels(name: &str, file: &str, path: &str, corpus: &[&str]) {
-    let dir = pictures();
+    labels_in(&pictures(), name, file, path, corpus);
+}
+
+fn labels_in(dir: &tempfile::TempDir, name: &str, file: &str, path: &str, corpus: &[&str]) {
+    let folder = dir.path().join("data");
     let corpus: Vec<Vec<u8>> = corpus.iter().map(|text| text.as_bytes().to_vec()).collect();
     let options = Options { skip_bad_rows: true, ..Options::default() };
     fuzz(name, &corpus, |bytes| {
-        std::fs::write(dir.path().join(file), bytes).unwrap();
-        let path = dir.path().join(path);
+        std::fs::write(folder.join(file), bytes).unwrap();
+        let path = folder.join(path);
         let path = path.to_str().unwrap();
         // Both ways: stopping at a bad row, and going on.
         let _ = data::load(path, options.clone());
@@ -271,16 +278,21 @@ fn wflw() {
 #[test]
 fn ultralytics() {
     let yaml = "path: .\ntrain: .\nval: .\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\nnames:\n  0: face\nkpt_names:\n  0: [eye, nose]\n";
-    labels("ultralytics", "data.yaml", "data.yaml", &[yaml]);
+    let dir = pictures();
+    std::fs::write(dir.path().join("data/a.txt"), ULTRALYTICS).unwrap();
+    labels_in(&dir, "ultralytics", "data.yaml", "data.yaml", &[yaml]);
 }
+
+/// Two faces of two points.
+const ULTRALYTICS: &str = "0 .5 .5 .3 .3 .1 .1 2 .4 .4 1\n0 .5 .5 .3 .3 .1 .1 2 0 0 0\n";
 
 #[test]
 fn ultralytics_text() {
     let dir = pictures();
-    std::fs::write(dir.path().join("data.yaml"), "train: .\nval: .\nkpt_shape: [2, 3]\n").unwrap();
-    let path = dir.path().join("data.yaml");
-    fuzz("ultralytics_text", &[b"0 .5 .5 .3 .3 .1 .1 2 .4 .4 1\n0 .5 .5 .3 .3 .1 .1 2 0 0 0\n".to_vec()], |bytes| {
-        std::fs::write(dir.path().join("a.txt"), bytes).unwrap();
+    std::fs::write(dir.path().join("data/data.yaml"), "train: .\nval: .\nkpt_shape: [2, 3]\n").unwrap();
+    let path = dir.path().join("data/data.yaml");
+    fuzz("ultralytics_text", &[ULTRALYTICS.as_bytes().to_vec()], |bytes| {
+        std::fs::write(dir.path().join("data/a.txt"), bytes).unwrap();
         data::load(path.to_str().unwrap(), Options::default()).is_ok()
     });
 }

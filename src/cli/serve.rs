@@ -89,7 +89,7 @@ impl Read for Until {
 
 /// The file that a path of the URL stands for, or nothing.
 fn file_of(root: &Path, url: &str) -> Option<PathBuf> {
-    let path = url.split(['?', '#']).next()?.trim_start_matches('/');
+    let path = url.split(['?', '#']).next()?.strip_prefix('/')?;
     let path = Path::new(if path.is_empty() { "index.html" } else { path });
     if path.components().any(|c| !matches!(c, Component::Normal(_))) {
         return None;
