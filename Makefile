@@ -22,7 +22,7 @@ help:
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
-	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (1.5 hours on 2 cores; resumes where it stopped)'
+	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (two hours on 2 cores; resumes where it stopped)'
 	@echo 'make card    print the figures of MODEL_CARD.md, from FACES=$(FACES)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make site    write the page as a folder for any static host (target/site)'

@@ -280,7 +280,8 @@ const FOLDS: usize = 5;
 /// some, since a net repeats the mistakes of the model that labelled the others. Prints how far off it is on people that it was not
 /// fitted on.
 fn calibration(weights: &mut Weights, schema: &Schema, mut faces: Vec<&Face>) -> Result<Calibration> {
-    if faces.iter().any(|f| f.is_face() && !f.by_model) {
+    faces.retain(|f| f.is_face());
+    if faces.iter().any(|f| !f.by_model) {
         faces.retain(|f| !f.by_model);
     }
     weights.meta.calibration = None;
