@@ -1379,7 +1379,7 @@ mod tests {
             }
         }
         assert!(closer(160., 120.).is_empty() && closer(f32::NAN, 1e3).is_empty() && closer(1e3, 0.).is_empty());
-        assert!(closer(1e9, 200.).len() <= 18);
+        assert!(closer(1e9, 200.).len() <= 2 * 201 && parts(1e9, 200.).len() <= 201);
     }
 
     #[test]
@@ -1568,7 +1568,9 @@ mod tests {
         let (mut world, mut tracker) = (World::new(vec![face(200., 200.)]), tracker(Settings::default()));
         for seconds in [0., f64::NAN, 5., 5., 4., f64::INFINITY, 1e300, -3., 0.] {
             assert_eq!(world.frame(&mut tracker, Frame::Stream { seconds }).len(), 1);
-            assert!(tracker.faces().iter().all(|v| v.is_finite()));
+            // Of the eyes Kaggle's points say nothing.
+            let told = tracker.faces().iter().enumerate().filter(|(i, _)| ![14, 16].contains(i));
+            assert!(told.map(|(_, v)| v).all(|v| v.is_finite()));
         }
         tracker.begin(640., 480., at(0));
         tracker.seen(&[1., 2.]);
