@@ -93,7 +93,7 @@ pub(super) fn add_crops(scenes: &mut Dataset, crops: Dataset) {
         let to_picture =
             crate::track::whole_frame(face.picture.width as f32, face.picture.height as f32).crop_to_frame(SIDE);
         let Some(inverse) = to_picture.inverse() else { continue };
-        let tested = super::fnv(&face.subject, 0) % TESTED == 0;
+        let tested = super::fnv(&face.subject, 0).is_multiple_of(TESTED);
         scenes.faces.push(Face {
             split: Some(if tested { Split::Test } else { Split::Train }),
             weight: CROP_WEIGHT,
