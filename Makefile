@@ -60,10 +60,10 @@ model: native
 card: native
 	@for source in helen_afw lfw ytf_p1; do \
 	  echo "== $$source"; \
-	  target/release/face96 eval --weights pkg/weights/compact.safetensors --data "$(FACES)/$$source" --boxes-off; \
+	  target/release/face96 eval --weights pkg/weights/compact.safetensors --data "$(FACES)/$$source" --boxes-off --shifted; \
 	done
 	@echo '== all validation people, and pictures without a face'
-	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)' --reliability docs/reliability.svg
+	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)' --shifted --reliability docs/reliability.svg
 	@echo '== groups: utk, all of it trained on'
 	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)/utk' --split train
 	@echo '== whole pictures'

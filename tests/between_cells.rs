@@ -4,12 +4,10 @@
 use face96::data::{load, Face, Options};
 use face96::geometry::Affine;
 use face96::infer::Detector;
-use face96::nets::{HEATMAP_SIDE, SIDE};
+use face96::nets::{HEATMAP_CELL, SIDE};
+use face96::train::metrics::{places_in_cells, spread};
 use face96::weights::Weights;
 use std::path::Path;
-
-/// Side of a heatmap's cell in pixels of the crop.
-const CELL: f32 = (SIDE / HEATMAP_SIDE) as f32;
 
 /// The shipped nets that have heatmaps.
 fn shipped() -> Vec<(String, Detector)> {
@@ -40,11 +38,8 @@ fn look(net: &mut Detector, face: &Face, [dx, dy]: [f32; 2]) -> Vec<[f32; 2]> {
 #[test]
 fn points_fall_as_often_between_the_middles_of_cells_as_on_them() {
     for (name, mut net) in shipped() {
-        let mut bins = [0usize; 8];
-        for v in faces(150).iter().flat_map(|face| look(&mut net, face, [0.; 2])).flatten() {
-            bins[(8. * ((v + 0.5) / CELL).rem_euclid(1.)) as usize % 8] += 1;
-        }
-        let spread = *bins.iter().max().unwrap() as f64 / *bins.iter().min().unwrap() as f64;
+        let bins = places_in_cells(faces(150).iter().flat_map(|face| look(&mut net, face, [0.; 2])));
+        let spread = spread(&bins);
         println!("{name}: {bins:?}, largest over smallest {spread:.2}");
         assert!(spread <= 1.4, "{name}: {bins:?}");
     }
@@ -58,7 +53,7 @@ fn nine_shifted_looks_gain_little_over_one() {
         }
         let [mut one, mut nine] = [0f64; 2];
         for face in faces(60) {
-            let third = CELL / 3.;
+            let third = HEATMAP_CELL / 3.;
             let shifts = [-third, 0., third].into_iter().flat_map(|dx| [-third, 0., third].map(|dy| [dx, dy]));
             let looks: Vec<_> = shifts.map(|shift| look(&mut net, &face, shift)).collect();
             for (k, label) in face.points.iter().enumerate() {

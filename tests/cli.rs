@@ -123,7 +123,17 @@ fn the_shipped_nets_find_drawn_faces_in_whole_pictures() {
     assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 1 + 6 + 3);
 
     let (curve, sheet) = (path("reliability.svg"), path("sheet.png"));
-    let said = ok(&["eval", "--weights", &compact, "--data", "synthetic:50", "--reliability", &curve, "--boxes-off"]);
+    let said = ok(&[
+        "eval",
+        "--weights",
+        &compact,
+        "--data",
+        "synthetic:50",
+        "--reliability",
+        &curve,
+        "--boxes-off",
+        "--shifted",
+    ]);
     assert_eq!(said.matches("NME").count(), 3 + 9, "{said}");
     assert!(std::fs::read_to_string(&curve).unwrap().starts_with("<svg"));
     let plot = ["plot", "--augmented", "--data", "synthetic:8", "--count", "8", "--out", &sheet];

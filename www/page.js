@@ -64,6 +64,7 @@ let told = { count: -1, next: -1, since: 0 };
 let numbers = new Map();
 /** What faces did lately, the newest last. @type {string[]} */
 let happened = [];
+const NOTHING_HAPPENED = 'Blinks, nods and an opened mouth are told here.';
 
 // ---------------------------------------------------------------------------------------------------- runs
 
@@ -314,8 +315,7 @@ function setRunning(kind, kept = false) {
     for (const id of ['fps', 'total', 'net', 'p50', 'p95', 'dropped']) html(id).textContent = '–';
     meter.reset();
     meter.draw(byId('chart', HTMLCanvasElement));
-    showPoses([]);
-    showExpressions([]);
+    showReadings([]);
   }
   showLogged();
   if (running) html('stage').scrollIntoView({ block: 'nearest' });
@@ -351,8 +351,7 @@ function tick(from, finder) {
   write(html('p95'), round(meter.percentile('total', 0.95)));
   write(html('net'), round(meter.percentile('net', 0.5)));
   write(html('dropped'), String(meter.dropped));
-  showPoses(latest.faces);
-  showExpressions(latest.faces);
+  showReadings(latest.faces);
   showLogged();
   if (recording) write(html('recorded'), clock(recording.seconds));
   if (document.hidden) latest.at = now;
@@ -377,25 +376,23 @@ function tick(from, finder) {
   else say(`No face in the picture. ${from.kind === 'camera' ? 'Come closer: a' : 'A'} face is found if it is at least an eighth of the picture's height.`);
 }
 
-/** @param {Face[]} faces */
-function showPoses(faces) {
-  const body = byId('poses', HTMLTableSectionElement);
+/** Poses and expressions, and what happened lately. @param {Face[]} faces */
+function showReadings(faces) {
   const degrees = (/** @type {number | undefined} */ radians) => (radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−'));
-  const rows = faces.map(({ trackId, pose, mouthOpen }, n) => [
-    ...[String(trackId ?? n + 1), degrees(pose?.yaw), degrees(pose?.pitch), degrees(pose?.roll), mouthOpen?.toFixed(2) ?? '–'],
-  ]);
-  fill(body, rows, 5);
-}
-
-/** @param {Face[]} faces */
-function showExpressions(faces) {
   const percent = (/** @type {number | null | undefined} */ value) => (value === null || value === undefined ? '–' : String(Math.round(100 * value)));
-  const rows = faces.map(({ trackId, eyes, mouth, brows }, n) => {
-    const raised = brows.left && brows.right ? (brows.left.raise + brows.right.raise) / 2 : null;
-    return [String(trackId ?? n + 1), percent(eyes.left?.open), percent(eyes.right?.open), percent(mouth?.open), percent(mouth?.wide), percent(raised)];
+  const number = (/** @type {Face} */ { trackId }, /** @type {number} */ n) => String(trackId ?? n + 1);
+  const poses = faces.map((face, n) => {
+    const { pose, mouthOpen } = face;
+    return [number(face, n), degrees(pose?.yaw), degrees(pose?.pitch), degrees(pose?.roll), mouthOpen?.toFixed(2) ?? '–'];
   });
-  fill(byId('expressions', HTMLTableSectionElement), rows, 6);
-  if (happened.length) write(html('happened'), `Lately: ${happened.join(', ')}.`);
+  const expressions = faces.map((face, n) => {
+    const { eyes, mouth, brows } = face;
+    const raised = brows.left && brows.right ? (brows.left.raise + brows.right.raise) / 2 : null;
+    return [number(face, n), percent(eyes.left?.open), percent(eyes.right?.open), percent(mouth?.open), percent(mouth?.wide), percent(raised)];
+  });
+  fill(byId('poses', HTMLTableSectionElement), poses, 5);
+  fill(byId('expressions', HTMLTableSectionElement), expressions, 6);
+  write(html('happened'), happened.length ? `Lately: ${happened.join(', ')}.` : NOTHING_HAPPENED);
 }
 
 /**
@@ -590,10 +587,7 @@ function apply(name) {
   }
   if (name === 'colours') html('legend').hidden = !settings.colours;
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
-  if (name === 'faces' && !source) {
-    showPoses([]);
-    showExpressions([]);
-  }
+  if (name === 'faces' && !source) showReadings([]);
   if (name === 'faces' || name === 'smoothing') {
     loading?.then(({ detector }) => {
       detector.configure({ maxFaces: settings.faces, smoothing: SMOOTHING[settings.smoothing].strength });
@@ -606,8 +600,7 @@ onSetting(apply);
 for (const name of /** @type {(keyof typeof settings)[]} */ (Object.keys(settings))) apply(name);
 
 drawScale(byId('scale', HTMLCanvasElement));
-showPoses([]);
-showExpressions([]);
+showReadings([]);
 showCameras();
 try {
   ownNet = netOfAddress();

@@ -8,11 +8,12 @@ use face96::data::augment::{depth, Augment, Batch};
 use face96::data::{scenes, Dataset, Face, Split};
 use face96::geometry::{Affine, CropBox};
 use face96::infer::{Finder, Found, FOUND_SCORE};
-use face96::nets::{HEATMAP_SIDE, SIDE};
+use face96::nets::{HEATMAP_CELL, SIDE};
 use face96::picture::Gray;
 use face96::schema::{kaggle_of_ibug, Schema};
 use face96::track::{whole_frame, Settings};
-use face96::train::{metrics::Score, report};
+use face96::train::metrics::{places_in_cells, spread, Score};
+use face96::train::report;
 use face96::weights::Weights;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -45,6 +46,9 @@ pub(super) struct EvalArgs {
     /// Also begin with boxes that are off by 15 % or 20 degrees, and crop anew around the keypoints, as tracking does
     #[arg(long)]
     boxes_off: bool,
+    /// Also look through eight shifted crops, and tell what the mean of all looks gains over one: nothing where points follow the face
+    #[arg(long)]
+    shifted: bool,
     /// With a finder: the net whose keypoints confirm its boxes, as on the page
     #[arg(long)]
     keypoints: Option<PathBuf>,
@@ -178,7 +182,10 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     }
     print!("{}", report::reliability(&said));
     if nets.weights().iter().all(|w| w.meta.config.has_heatmaps()) {
-        print!("{}", between_cells(&nets, &evaluation)?);
+        print!("{}", between_cells(&evaluation));
+        if args.shifted {
+            print!("{}", shifted(&nets, &evaluation)?);
+        }
     }
     // Only a net that says something of its keypoints says something of presence for certain.
     if !said.is_empty() {
@@ -210,60 +217,42 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     Ok(())
 }
 
-/// How the predictions of a net with heatmaps lie between the middles of heatmap cells, and what nine looks through crops shifted by
-/// thirds of a cell, averaged, gain over one look. Both are the worse, the more a net's points stick to the middles of cells.
-fn between_cells(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
-    let bins = |points: &mut dyn Iterator<Item = [f32; 2]>| {
-        let mut bins = [0usize; BINS];
-        for v in points.flatten().filter(|v| v.is_finite()) {
-            bins[(BINS as f32 * ((v + 0.5) / CELL).rem_euclid(1.)) as usize % BINS] += 1;
-        }
-        bins
-    };
-    let spread = |bins: &[usize; BINS]| {
-        let [least, most] = [bins.iter().min(), bins.iter().max()].map(|v| *v.unwrap_or(&0) as f64);
-        most / least.max(1.)
-    };
-    let labels = bins(&mut evaluation.faces.iter().flat_map(|f| evaluation.places.iter().map(|k| f.points[*k])));
-    let found = bins(&mut evaluation.found.iter().flat_map(|(_, points)| points.iter().copied()));
-    let mut sums = vec![vec![[0f32; 2]; evaluation.places.len()]; evaluation.faces.len()];
-    let mut middle = sums.clone();
-    let shifts = [-1f32, 0., 1.].map(|s| s * CELL / 3.);
-    for [dx, dy] in shifts.iter().flat_map(|dx| shifts.map(|dy| [*dx, dy])) {
-        // From the shifted crop's pixels to those of the face's crop, and on to the picture.
-        let shift = Affine::translation(dx, dy);
-        let views: Vec<nets::View> = evaluation.faces.iter().map(|f| (&f.picture, shift.then(f.to_picture))).collect();
-        let found =
-            nets.detect(&views.par_iter().map(|(picture, map)| picture.crop(*map, SIDE)).collect::<Vec<_>>())?;
-        for (i, (_, points)) in found.iter().enumerate() {
-            for (k, p) in points.iter().enumerate() {
-                let [x, y] = shift.apply(*p);
-                sums[i][k] = [sums[i][k][0] + x / 9., sums[i][k][1] + y / 9.];
-                if dx == 0. && dy == 0. {
-                    middle[i][k] = [x, y];
-                }
-            }
-        }
-    }
-    let score = |points: &[Vec<[f32; 2]>]| {
-        let pairs = evaluation.faces.iter().zip(points).map(|(f, p)| (f.points.as_slice(), p.as_slice()));
-        Score::of(evaluation.schema, &evaluation.places, pairs).nme_pct
-    };
-    let (one, nine) = (score(&middle), score(&sums));
-    Ok(format!(
-        "places in a heatmap cell, eighths of both axes: {found:?}, largest over smallest {:.2} (labels {:.2})\n\
-         mean of nine looks through crops shifted by thirds of a cell: NME {nine:.3} %, one look {one:.3} %, {:.1} % less\n",
+/// Where in heatmap cells labels and predictions lie; both alike where no point sticks to the middle of a cell.
+fn between_cells(evaluation: &Evaluation) -> String {
+    let faces = evaluation.faces.iter();
+    let labels = places_in_cells(faces.flat_map(|f| evaluation.places.iter().map(|k| f.points[*k])));
+    let found = places_in_cells(evaluation.found.iter().flat_map(|(_, points)| points.iter().copied()));
+    format!(
+        "places in a heatmap cell, eighths of both axes: {found:?}, largest over smallest {:.2} (labels {:.2})\n",
         spread(&found),
         spread(&labels),
+    )
+}
+
+/// What nine looks through crops shifted by thirds of a heatmap cell, averaged, gain over one look.
+fn shifted(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
+    let third = HEATMAP_CELL / 3.;
+    let shifts = [-third, 0., third].into_iter().flat_map(|dx| [-third, 0., third].map(|dy| [dx, dy]));
+    let mut mean: Vec<Vec<[f32; 2]>> = evaluation.found.iter().map(|(_, points)| points.clone()).collect();
+    for [dx, dy] in shifts.filter(|shift| *shift != [0.; 2]) {
+        // From the shifted crop's pixels to those of the face's crop, and on to the picture.
+        let shift = Affine::translation(dx, dy);
+        let crop = |f: &&Face| f.picture.crop(shift.then(f.to_picture), SIDE);
+        let found = nets.detect(&evaluation.faces.par_iter().map(crop).collect::<Vec<_>>())?;
+        for (sum, point) in mean.iter_mut().flatten().zip(found.iter().flat_map(|(_, points)| points)) {
+            let [x, y] = shift.apply(*point);
+            *sum = [sum[0] + x, sum[1] + y];
+        }
+    }
+    mean.iter_mut().flatten().for_each(|p| *p = p.map(|v| v / 9.));
+    let pairs = evaluation.faces.iter().zip(&mean).map(|(f, p)| (f.points.as_slice(), p.as_slice()));
+    let nine = Score::of(evaluation.schema, &evaluation.places, pairs).nme_pct;
+    let one = evaluation.score.nme_pct;
+    Ok(format!(
+        "mean of nine looks through crops shifted by thirds of a cell: NME {nine:.3} %, one look {one:.3} %, {:.1} % less\n",
         100. * (1. - nine / one),
     ))
 }
-
-/// Parts of a heatmap cell that predictions are counted in.
-const BINS: usize = 8;
-
-/// Side of a heatmap's cell in pixels of the crop.
-const CELL: f32 = (SIDE / HEATMAP_SIDE) as f32;
 
 /// A crop whose left, right, upper or lower half, as `side` says, is that of another one.
 fn half_hidden(mut crop: Vec<f32>, other: &[f32], side: usize) -> Vec<f32> {

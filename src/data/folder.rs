@@ -10,7 +10,7 @@ use super::{coordinate, photo, pts, Dataset, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
 use crate::schema::{Schema, IBUG_KEYPOINTS};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// The share of a crop's side that its box takes: 100 of 160 pixels.
@@ -85,7 +85,12 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     let scenes = folder.join("scenes/scenes.csv");
     if options.scenes && scenes.is_file() {
         let mut data = super::scenes::load(&scenes, options)?;
-        super::scenes::add_crops(&mut data, load(folder, &Options { scenes: false, ..options.clone() })?);
+        let known: BTreeSet<String> = data.faces.iter().map(|f| f.source.clone()).collect();
+        for entry in folders(folder, "labels.csv")? {
+            let mut labels = labels(&entry.join("labels.csv"), options)?;
+            labels.pictures.retain(|p| !known.contains(&p.source));
+            super::scenes::add_crops(&mut data, labels.read(options)?);
+        }
         return Ok(data);
     }
     let mut all: Option<Dataset> = None;

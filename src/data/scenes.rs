@@ -17,7 +17,6 @@ use crate::schema::Schema;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The corners of a box, in the order of its keypoints.
@@ -76,18 +75,14 @@ fn drawn(seed: u64) -> Result<Face> {
 /// How often an epoch of scenes shows the face of a crop: there are several times as many crops as scenes.
 const CROP_WEIGHT: f32 = 0.25;
 
-/// One crop of so many is kept aside to test on, by its person, where a source has people to train on alone.
+/// One of so many people of crops is kept aside to test on.
 const TESTED: u64 = 10;
 
-/// Adds the faces of crops, to be laid into scenes, of the sources that the scenes do not have. They never validate.
+/// Adds the faces of crops, to be laid into scenes. Those that validate keypoint nets are left out: the scenes' own validate.
 pub(super) fn add_crops(scenes: &mut Dataset, crops: Dataset) {
-    let known: BTreeSet<String> = scenes.faces.iter().map(|f| f.source.clone()).collect();
     scenes.skipped.extend(crops.skipped);
     scenes.warnings.extend(crops.warnings);
-    for face in crops.faces.into_iter().filter(|f| f.is_face() && !known.contains(&f.source)) {
-        if face.split == Some(Split::Val) {
-            continue;
-        }
+    for face in crops.faces.into_iter().filter(|f| f.is_face() && f.split != Some(Split::Val)) {
         let side = SIDE as f32 - 0.5;
         let corners = [[-0.5, -0.5], [side, -0.5], [side, side], [-0.5, side]].map(|p| face.to_picture.apply(p));
         let to_picture =
@@ -371,12 +366,11 @@ mod tests {
     fn crops_of_other_sources_are_laid_into_scenes_and_some_people_are_kept_aside() {
         let mut crops = super::super::load("synthetic:60", Options::default()).unwrap();
         for (i, face) in crops.faces.iter_mut().enumerate() {
-            face.source = if i < 10 { String::new() } else { "crops".into() };
             face.split = Some(if i < 20 { Split::Val } else { Split::Train });
         }
         let mut data = dataset();
         add_crops(&mut data, crops);
-        // The scenes' own source and validation people are left out.
+        // Validation people are left out.
         assert_eq!(data.faces.len(), 2 + 40);
         let tested = data.faces.iter().filter(|f| f.split == Some(Split::Test)).count();
         assert!((1..15).contains(&tested), "{tested}");

@@ -30,6 +30,9 @@ pub const GUIDE_SHARE: f32 = 0.6;
 /// Cells of a heatmap's side.
 pub const HEATMAP_SIDE: usize = 24;
 
+/// Side of a heatmap's cell in pixels of the crop.
+pub const HEATMAP_CELL: f32 = (SIDE / HEATMAP_SIDE) as f32;
+
 /// Which net, and its sizes. Stored in the weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]

@@ -1,5 +1,6 @@
 //! How far predicted keypoints are from their labels.
 
+use crate::nets::HEATMAP_CELL;
 use crate::schema::Schema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -78,6 +79,22 @@ impl Score {
     }
 }
 
+/// How many coordinates of points, in pixels of the crop, lie in each eighth of a heatmap's cell. A net whose points stick to the
+/// middles of cells has most in the fourth and fifth.
+pub fn places_in_cells(points: impl Iterator<Item = [f32; 2]>) -> [usize; 8] {
+    let mut bins = [0; 8];
+    for v in points.flatten().filter(|v| v.is_finite()) {
+        bins[(8. * ((v + 0.5) / HEATMAP_CELL).rem_euclid(1.)) as usize % 8] += 1;
+    }
+    bins
+}
+
+/// The largest of some counts over the smallest; 1 where all are alike.
+pub fn spread(counts: &[usize; 8]) -> f64 {
+    let [least, most] = [counts.iter().min(), counts.iter().max()].map(|v| *v.unwrap_or(&0) as f64);
+    most / least.max(1.)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +110,14 @@ mod tests {
         assert_eq!((score.n, score.failure_pct), (1, 0.));
         assert!((score.per_keypoint["left_eye_outer_corner"] - 10.).abs() < 1e-9);
         assert!(score.per_keypoint["nose_tip"].is_nan());
+    }
+
+    #[test]
+    fn places_in_cells_by_hand() {
+        // Cells of 4 pixels from -0.5 on: -0.5 and 3.5 begin one, 1.5 is its middle, 3.4 its end.
+        let bins = places_in_cells([[-0.5, 3.5], [1.5, 3.4], [f32::NAN, 1.4]].into_iter());
+        assert_eq!(bins, [2, 0, 0, 1, 1, 0, 0, 1]);
+        assert_eq!((spread(&bins), spread(&[3; 8])), (2., 1.));
     }
 
     #[test]

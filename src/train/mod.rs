@@ -19,7 +19,7 @@ use crate::data::augment::{Augment, Batch};
 use crate::data::{Content, Dataset, Face, Split};
 use crate::error::{Error, Result};
 use crate::nets::layers::Mode;
-use crate::nets::{Net, NetConfig, Output, HEATMAP_SIDE, SIDE};
+use crate::nets::{Net, NetConfig, Output, HEATMAP_CELL, SIDE};
 use crate::ops::recorder::reuse;
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
@@ -350,7 +350,7 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
             let half = SIDE as f64 / 2.;
             // Of x plus that of y; a Laplace distribution has twice the square of its scale, on each axis.
             let variance = (places.narrow(2, 2, 1)? * (half * half))?;
-            let cell = SIDE as f64 / HEATMAP_SIDE as f64;
+            let cell = f64::from(HEATMAP_CELL);
             let doubt = ((variance - 2. * FREE_SPREAD * cell * cell)?.relu()? / 4.)?;
             let scale = (doubt + SHARPEST * SHARPEST)?.sqrt()?;
             let pixels = (error.abs()? * half)?;
