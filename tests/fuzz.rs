@@ -17,6 +17,7 @@ use rand::{seq::IndexedRandom, Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 /// The longest that one input may take, on a machine that is busy with other tests.
@@ -100,6 +101,31 @@ fn mutant(corpus: &[Vec<u8>], rng: &mut ChaCha8Rng) -> Vec<u8> {
     bytes
 }
 
+/// Keeps an input that fails.
+fn kept(name: &str, bytes: &[u8]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(format!("{name}-{:016x}", data::hash_bytes(bytes, 0)));
+    std::fs::write(&file, bytes).unwrap();
+    file.display().to_string()
+}
+
+/// Ends the tests at an input without an end, from a thread beside the target's own.
+fn watch(name: &str, current: Weak<Mutex<(Instant, Vec<u8>)>>) {
+    let name = name.to_string();
+    std::thread::spawn(move || {
+        while let Some(current) = current.upgrade() {
+            let (start, bytes) = current.lock().unwrap().clone();
+            if start.elapsed() > 3 * SLOWEST {
+                eprintln!("{name}: {}: no end after {:?}", kept(&name, &bytes), 3 * SLOWEST);
+                std::process::exit(1);
+            }
+            drop(current);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+}
+
 /// Runs a target on its corpus, all of which it has to take (`takes` says so), then on mutants until the time is over.
 fn fuzz(name: &str, corpus: &[Vec<u8>], takes: impl Fn(&[u8]) -> bool) {
     for (i, bytes) in corpus.iter().enumerate() {
@@ -108,20 +134,19 @@ fn fuzz(name: &str, corpus: &[Vec<u8>], takes: impl Fn(&[u8]) -> bool) {
     let mut rng = ChaCha8Rng::seed_from_u64(number("FUZZ_SEED", 96));
     let end = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS", 20));
     let (mut runs, mut taken, mut slowest) = (0u64, 0u64, Duration::ZERO);
+    let current = Arc::new(Mutex::new((Instant::now(), Vec::new())));
+    watch(name, Arc::downgrade(&current));
     while Instant::now() < end {
         let bytes = mutant(corpus, &mut rng);
         let start = Instant::now();
+        *current.lock().unwrap() = (start, bytes.clone());
         let result = catch_unwind(AssertUnwindSafe(|| takes(&bytes)));
         let took = start.elapsed();
         slowest = slowest.max(took);
         if result.is_err() || took > SLOWEST {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz");
-            std::fs::create_dir_all(&folder).unwrap();
-            let file = folder.join(format!("{name}-{:016x}", data::hash_bytes(&bytes, 0)));
-            std::fs::write(&file, &bytes).unwrap();
+            let file = kept(name, &bytes);
             panic!(
-                "{name}: {} after {runs} inputs: {}, {took:?}",
-                file.display(),
+                "{name}: {file} after {runs} inputs: {}, {took:?}",
                 if result.is_err() { "a panic" } else { "slow" }
             );
         }

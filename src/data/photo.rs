@@ -6,7 +6,8 @@ use crate::picture::Gray;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::io::{Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
 
 /// More than any camera's: a few bytes can say that a picture has more than memory holds.
 const MOST_PIXELS: u64 = 300_000_000;
@@ -71,6 +72,47 @@ pub fn kind_of_file(path: &Path) -> Option<Kind> {
 /// Whether a name is that of a file which systems add to folders, such as macOS's `._photo.jpg` and `__MACOSX`.
 pub fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.') || n == "__MACOSX")
+}
+
+/// More folders than a data set has: a path that was meant otherwise, such as a home, ends with a sentence and not with the day.
+const MOST_FOLDERS: usize = 100_000;
+
+/// Every file in a folder and below it that `wanted` takes, in order. Links are followed, but for those to a folder that they lie in.
+///
+/// # Errors
+/// A folder that cannot be read, that is the whole disk, or that holds more folders than any data set, named.
+pub(super) fn files_below(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    if folder.canonicalize().map_err(Error::io(folder))?.parent().is_none() {
+        return Err(Error::Data(format!("{}: expected a folder of pictures, found the whole disk", folder.display())));
+    }
+    let (mut found, mut folders) = (Vec::new(), 0);
+    let all = WalkDir::new(folder).follow_links(true).into_iter();
+    for entry in all.filter_entry(|e| e.depth() == 0 || !is_hidden(e.path())) {
+        let entry = match entry {
+            // A link to a folder that it lies in.
+            Err(e) if e.loop_ancestor().is_some() => continue,
+            // A link to nothing.
+            Err(e) if e.path().is_some_and(Path::is_symlink) => continue,
+            Err(e) => {
+                let path = e.path().unwrap_or(folder).to_path_buf();
+                return Err(Error::io(path)(e.into()));
+            }
+            Ok(entry) => entry,
+        };
+        if entry.file_type().is_dir() {
+            folders += 1;
+            if folders > MOST_FOLDERS {
+                let at = folder.display();
+                return Err(Error::Data(format!(
+                    "{at}: expected a folder of pictures, found over {MOST_FOLDERS} folders"
+                )));
+            }
+        } else if entry.file_type().is_file() && wanted(entry.path()) {
+            found.push(entry.into_path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 impl Photo {
@@ -221,6 +263,28 @@ fn is_cut_off(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use image::{Rgb, RgbImage};
+
+    #[test]
+    fn files_below_ends_with_links_in_circles_and_refuses_the_whole_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("a/b");
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::create_dir(dir.path().join(".hidden")).unwrap();
+        for file in ["a/1.pts", "a/b/2.pts", "a/b/2.txt", ".hidden/3.pts"] {
+            std::fs::write(dir.path().join(file), "").unwrap();
+        }
+        let pts = |folder: &Path| files_below(folder, |path| path.extension().is_some_and(|e| e == "pts"));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(dir.path(), inside.join("round")).unwrap();
+            std::os::unix::fs::symlink("nowhere", inside.join("broken")).unwrap();
+        }
+        assert_eq!(pts(dir.path()).unwrap(), ["a/1.pts", "a/b/2.pts"].map(|file| dir.path().join(file)));
+        for disk in ["/", "/..", "/./"] {
+            assert!(pts(Path::new(disk)).unwrap_err().to_string().contains("whole disk"), "{disk}");
+        }
+        assert!(pts(&dir.path().join("none")).unwrap_err().to_string().contains("none"));
+    }
 
     /// A picture without symmetry: 12 x 8, in blocks that survive JPEG.
     fn picture() -> DynamicImage {

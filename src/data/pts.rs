@@ -6,7 +6,7 @@
 
 use super::labels::{fit, source_of, Labelled, LabelledFace, Labels, Square};
 use super::{photo, text, Options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schema::{kaggle_of_ibug, usual_place, Schema, IBUG_KEYPOINTS, KAGGLE_KEYPOINTS};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -57,22 +57,7 @@ fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
 /// # Errors
 /// [`Error::Io`] naming the folder.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut open, mut found) = (vec![folder.to_path_buf()], Vec::new());
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
-            let path = entry.map_err(Error::io(&folder))?.path();
-            if photo::is_hidden(&path) {
-                continue;
-            }
-            if path.is_dir() {
-                open.push(path);
-            } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pts")) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+    photo::files_below(folder, |path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pts")))
 }
 
 /// The picture that a `.pts` file belongs to.

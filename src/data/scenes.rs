@@ -18,6 +18,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The corners of a box, in the order of its keypoints.
 pub const CORNERS: [&str; 4] = ["top_left", "top_right", "bottom_right", "bottom_left"];
@@ -42,12 +43,22 @@ pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
     let schema = Schema::from_names(&CORNERS)?;
     let mut data = Dataset { schema, faces, skipped, warnings: vec![], format: "whole pictures with boxes" };
     // The page's sample must be found too, and drawn pictures at large are not far from it.
-    data.faces.extend((0..DRAWN).into_par_iter().map(drawn).collect::<Result<Vec<_>>>()?);
+    data.faces.extend_from_slice(drawn_faces()?);
     Ok(data)
 }
 
 /// Faces that the program draws itself, added to train on.
 const DRAWN: u64 = 300;
+
+/// They are the same for every folder, so they are drawn once.
+fn drawn_faces() -> Result<&'static [Face]> {
+    static FACES: OnceLock<Vec<Face>> = OnceLock::new();
+    if let Some(faces) = FACES.get() {
+        return Ok(faces);
+    }
+    let faces = (0..DRAWN).into_par_iter().map(drawn).collect::<Result<Vec<_>>>()?;
+    Ok(FACES.get_or_init(|| faces))
+}
 
 fn drawn(seed: u64) -> Result<Face> {
     let (w, h) = (240usize, 180usize);

@@ -5,7 +5,7 @@
 //! Shares are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
 
 use super::labels::{named_points, source_of, Labelled, LabelledFace, Labels, Square};
-use super::photo::{self, is_hidden};
+use super::photo;
 use super::{text, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
@@ -139,22 +139,7 @@ fn pictures(place: &Path) -> Result<Vec<PathBuf>> {
             .map(|l| folder.join(l))
             .collect());
     }
-    let (mut open, mut found) = (vec![place.to_path_buf()], Vec::new());
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
-            let path = entry.map_err(Error::io(&folder))?.path();
-            if is_hidden(&path) {
-                continue;
-            }
-            if path.is_dir() {
-                open.push(path);
-            } else if matches!(photo::kind_of_file(&path), Some(photo::Kind::Picture(_))) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+    photo::files_below(place, |path| matches!(photo::kind_of_file(path), Some(photo::Kind::Picture(_))))
 }
 
 /// The label file of a picture: its path with `labels` for the last `images`, or beside it.
