@@ -78,6 +78,7 @@ check: setup
 
 test:
 	@tools/setup.sh test
+	@tools/check.sh
 	# The kernels' unit tests with every debug assertion and overflow check of our own code: their index arithmetic.
 	cargo test --release --locked --features $(FEATURES) --lib $(CHECKED)
 	cargo test --release --locked --features $(FEATURES) --bins --test '*'

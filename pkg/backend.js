@@ -118,7 +118,10 @@ export async function openStream(worker, files, settings, { onProgress, signal }
   const leave = () => {
     if (--shared.users > 0) return;
     shared.controller.abort();
-    shared.backend.then((backend) => backend.close(), () => {});
+    shared.backend.then(
+      (backend) => backend.close(),
+      () => {},
+    );
   };
   if (onProgress) shared.listeners.add(onProgress);
   try {
@@ -151,7 +154,13 @@ function share(key, worker, files) {
     if (inUse.get(key) === shared) inUse.delete(key);
   };
   /** @type {Shared} */
-  const shared = { backend: startBackend(worker, files, tell, controller.signal), users: 0, listeners, controller, forget };
+  const shared = {
+    backend: startBackend(worker, files, tell, controller.signal),
+    users: 0,
+    listeners,
+    controller,
+    forget,
+  };
   inUse.set(key, shared);
   controller.signal.addEventListener('abort', forget);
   shared.backend.catch(forget);
@@ -331,7 +340,8 @@ async function loadInWorker(worker, files, onProgress, signal) {
       } catch (error) {
         release(frame);
         // The one reason for which a bitmap that is open does not travel.
-        if (error instanceof DOMException && error.name === 'DataCloneError') throw new Face96Error('bad-frame', OTHER_ORIGIN, { cause: error });
+        if (error instanceof DOMException && error.name === 'DataCloneError')
+          throw new Face96Error('bad-frame', OTHER_ORIGIN, { cause: error });
         throw error;
       }
     },

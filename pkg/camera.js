@@ -10,9 +10,17 @@ import { kindOf } from './source.js';
  */
 const FAULTS = [
   // SecurityError: the permissions policy of a page that embeds this one.
-  ['camera-denied', 'The camera was denied; allow it for this page in your browser and start again.', ['NotAllowedError', 'SecurityError']],
+  [
+    'camera-denied',
+    'The camera was denied; allow it for this page in your browser and start again.',
+    ['NotAllowedError', 'SecurityError'],
+  ],
   ['camera-missing', 'No camera was found; connect one and start again.', ['NotFoundError']],
-  ['camera-in-use', 'The camera is in use by another program; close that program and start again.', ['NotReadableError']],
+  [
+    'camera-in-use',
+    'The camera is in use by another program; close that program and start again.',
+    ['NotReadableError'],
+  ],
   ['camera-size', 'No camera fits what was asked for; try another camera.', ['OverconstrainedError']],
   ['camera-failed', 'The camera stopped while it was starting; start again.', ['AbortError']],
   ['camera-unplugged', 'The camera was unplugged or taken away; connect it and start again.', []],
@@ -56,7 +64,10 @@ function named(error) {
 export async function openCamera(video, { deviceId, width = 640, height = 480, signal } = {}) {
   const aborted = () => new Face96Error('aborted', 'Starting the camera was aborted.');
   if (kindOf(video) !== 'HTMLVideoElement') {
-    throw new Face96Error('bad-option', `openCamera() got ${video === null || video === undefined ? video : kindOf(video)}; expected a video element.`);
+    throw new Face96Error(
+      'bad-option',
+      `openCamera() got ${video === null || video === undefined ? video : kindOf(video)}; expected a video element.`,
+    );
   }
   if (signal?.aborted) throw aborted();
   if (!globalThis.isSecureContext) throw fault('camera-insecure');

@@ -83,7 +83,11 @@ export class Cropper {
       // A picture of another origin taints every canvas that it is drawn to, for good.
       this.levels = [];
       const { name, message } = /** @type {Error} */ (error);
-      throw new Face96Error('bad-frame', name === 'SecurityError' ? OTHER_ORIGIN : `The frame cannot be read: ${message}`, { cause: error });
+      throw new Face96Error(
+        'bad-frame',
+        name === 'SecurityError' ? OTHER_ORIGIN : `The frame cannot be read: ${message}`,
+        { cause: error },
+      );
     }
   }
 

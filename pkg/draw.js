@@ -102,7 +102,10 @@ export function extent(faces, { view, labels = false, boxes = false, size }) {
     }
   }
   const [x, y] = [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top))];
-  const [width, height] = [Math.min(view.canvas.width, Math.ceil(right)) - x, Math.min(view.canvas.height, Math.ceil(bottom)) - y];
+  const [width, height] = [
+    Math.min(view.canvas.width, Math.ceil(right)) - x,
+    Math.min(view.canvas.height, Math.ceil(bottom)) - y,
+  ];
   return width > 0 && height > 0 ? { x, y, width, height } : null;
 }
 
@@ -170,9 +173,12 @@ export function drawFaces(context, faces, options = {}) {
  */
 function drawBox(context, box, name, place, unit, colour) {
   const [cos, sin] = [Math.cos(box.roll) * box.size * 0.5, Math.sin(box.roll) * box.size * 0.5];
-  const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([u, v]) =>
-    place({ x: box.x + u * cos - v * sin, y: box.y + u * sin + v * cos }),
-  );
+  const corners = [
+    [-1, -1],
+    [1, -1],
+    [1, 1],
+    [-1, 1],
+  ].map(([u, v]) => place({ x: box.x + u * cos - v * sin, y: box.y + u * sin + v * cos }));
   context.beginPath();
   for (const { x, y } of corners) context.lineTo(x, y);
   context.closePath();
@@ -215,8 +221,13 @@ function labelColumns(context, keypoints, points, reach, { pixel, canvas }) {
   const order = points.map((_, k) => k).sort((a, b) => xs[a] - xs[b]);
   const half = Math.ceil(order.length / 2);
   context.font = `600 ${LABEL_SIZE * pixel}px system-ui, sans-serif`;
-  return /** @type {[-1 | 1, number[]][]} */ ([[-1, order.slice(0, half)], [1, order.slice(half)]]).map(([side, group]) => {
-    const names = group.sort((a, b) => ys[a] - ys[b]).map((k) => /** @type {[string, number]} */ ([labelOf(keypoints[k]), k]));
+  return /** @type {[-1 | 1, number[]][]} */ ([
+    [-1, order.slice(0, half)],
+    [1, order.slice(half)],
+  ]).map(([side, group]) => {
+    const names = group
+      .sort((a, b) => ys[a] - ys[b])
+      .map((k) => /** @type {[string, number]} */ ([labelOf(keypoints[k]), k]));
     const gap = Math.max(LINE_HEIGHT * pixel, (bottom - top) / Math.max(1, group.length - 1));
     const width = Math.max(...names.map(([name]) => context.measureText(name).width)) + 6 * pixel;
     // Rather over the face than beyond the edge.

@@ -87,7 +87,7 @@ function dress(root) {
   try {
     let sheet = sheets.get(ownerDocument);
     if (!sheet) {
-      sheet = new (/** @type {typeof globalThis} */ (ownerDocument.defaultView ?? globalThis).CSSStyleSheet)();
+      sheet = new /** @type {typeof globalThis} */ (ownerDocument.defaultView ?? globalThis).CSSStyleSheet();
       sheet.replaceSync(CSS);
       sheets.set(ownerDocument, sheet);
     }
@@ -303,7 +303,9 @@ export class FaceKeypointsElement extends Base {
     // A window that is closed, or a frame that is removed, takes the element along without a word to it.
     const view = this.ownerDocument.defaultView;
     view?.addEventListener('pagehide', () => this.#leave(), { signal });
-    view?.addEventListener('pageshow', ({ persisted }) => void (persisted && this.autostart && this.start()), { signal });
+    view?.addEventListener('pageshow', ({ persisted }) => void (persisted && this.autostart && this.start()), {
+      signal,
+    });
     if (this.autostart && !this.running) this.start();
   }
 
@@ -401,7 +403,10 @@ export class FaceKeypointsElement extends Base {
       throw new Face96Error('bad-option', `source is of the kind ${kind}; expected a video or a canvas.`);
     }
     if (!this.#source && !this.camera) {
-      throw new Face96Error('bad-option', 'There is nothing to look at: set the attribute camera or the property source.');
+      throw new Face96Error(
+        'bad-option',
+        'There is nothing to look at: set the attribute camera or the property source.',
+      );
     }
   }
 
@@ -527,10 +532,14 @@ export class FaceKeypointsElement extends Base {
     };
     for (const type of ['pause', 'ended']) video.addEventListener(type, look, { signal });
     for (const type of ['mute', 'unmute', 'ended']) {
-      track?.addEventListener(type, () => {
-        if (type !== 'ended') muted = type === 'mute';
-        look();
-      }, { signal });
+      track?.addEventListener(
+        type,
+        () => {
+          if (type !== 'ended') muted = type === 'mute';
+          look();
+        },
+        { signal },
+      );
     }
     const timer = setInterval(look, SILENCE / 3);
     signal.addEventListener('abort', () => clearInterval(timer));
@@ -581,7 +590,14 @@ export class FaceKeypointsElement extends Base {
     if (!context) return;
     context.clearRect(0, 0, canvas.width, canvas.height);
     const { point, edge, size } = this.#drawing();
-    drawFaces(context, faces, { view: fit(frame, canvas), edges: info.schema.edges, point, line: edge, size, confidence: 'fade' });
+    drawFaces(context, faces, {
+      view: fit(frame, canvas),
+      edges: info.schema.edges,
+      point,
+      line: edge,
+      size,
+      confidence: 'fade',
+    });
   }
 
   #drawing() {

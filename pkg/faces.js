@@ -88,8 +88,11 @@ export function facesOf(flat, names, crops, frame) {
   const faces = [];
   const length = HEADER + 3 * names.length;
   for (let at = 0; at + length <= flat.length; at += length) {
-    const [trackId, score, x, y, size, roll, yaw, pitch, headRoll, mouth, headX, headY, width, events, ...expression] = flat.subarray(at, at + HEADER);
-    const [leftEye, rightEye, open, wide, leftBrow, rightBrow] = expression.flatMap((value, i) => (i % 2 ? [] : [{ value, confidence: expression[i + 1] }]));
+    const [trackId, score, x, y, size, roll, yaw, pitch, headRoll, mouth, headX, headY, width, events, ...expression] =
+      flat.subarray(at, at + HEADER);
+    const [leftEye, rightEye, open, wide, leftBrow, rightBrow] = expression.flatMap((value, i) =>
+      i % 2 ? [] : [{ value, confidence: expression[i + 1] }],
+    );
     faces.push({
       score,
       box: { x, y, size, roll },
@@ -131,7 +134,11 @@ const browOf = ({ value, confidence }) => (known(value) === null ? null : { rais
 /** @param {Reading} open @param {Reading} wide @returns {Mouth} */
 function mouthOf(open, wide) {
   const both = [open, wide].filter(({ value }) => known(value) !== null);
-  return { open: known(open.value), wide: known(wide.value), confidence: Math.min(...both.map(({ confidence }) => confidence)) };
+  return {
+    open: known(open.value),
+    wide: known(wide.value),
+    confidence: Math.min(...both.map(({ confidence }) => confidence)),
+  };
 }
 
 /**
@@ -160,6 +167,7 @@ function matrixOf(yaw, pitch, roll, x, y, width) {
  * @returns {Crop}
  */
 function nearest(crops, x, y, size) {
-  const far = (/** @type {Crop} */ { box }) => Math.hypot(box.x - x, box.y - y) / size + Math.abs(Math.log(box.size / size));
+  const far = (/** @type {Crop} */ { box }) =>
+    Math.hypot(box.x - x, box.y - y) / size + Math.abs(Math.log(box.size / size));
   return crops.reduce((best, crop) => (far(crop) <= far(best) ? crop : best));
 }

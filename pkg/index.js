@@ -110,12 +110,16 @@ export async function createDetector(options = {}) {
 /** @param {LoadOptions} options */
 function checkLoadOptions({ worker = true, signal, onProgress, weights }) {
   const refuse = (/** @type {string} */ name, /** @type {unknown} */ value, /** @type {string} */ expected) => {
-    throw new Face96Error('bad-option', `${name} is ${kindOf(value) === 'String' ? `'${value}'` : kindOf(value)}; expected ${expected}.`);
+    throw new Face96Error(
+      'bad-option',
+      `${name} is ${kindOf(value) === 'String' ? `'${value}'` : kindOf(value)}; expected ${expected}.`,
+    );
   };
   if (typeof worker !== 'boolean') refuse('worker', worker, 'true or false');
   if (signal && typeof signal.addEventListener !== 'function') refuse('signal', signal, 'an AbortSignal');
   if (onProgress && typeof onProgress !== 'function') refuse('onProgress', onProgress, 'a function');
-  if (weights && !['Blob', 'File', 'ArrayBuffer', 'Uint8Array'].includes(kindOf(weights))) refuse('weights', weights, 'a Blob, ArrayBuffer or Uint8Array');
+  if (weights && !['Blob', 'File', 'ArrayBuffer', 'Uint8Array'].includes(kindOf(weights)))
+    refuse('weights', weights, 'a Blob, ArrayBuffer or Uint8Array');
 }
 
 /**
@@ -129,7 +133,10 @@ function addressOf(url, name) {
   } catch {
     // Told below.
   }
-  throw new Face96Error('bad-option', `${name} is ${typeof url === 'string' ? `'${url}'` : kindOf(url)}; expected an address.`);
+  throw new Face96Error(
+    'bad-option',
+    `${name} is ${typeof url === 'string' ? `'${url}'` : kindOf(url)}; expected an address.`,
+  );
 }
 
 /** @param {Blob | ArrayBuffer | Uint8Array} content @returns {Promise<Uint8Array>} */
@@ -154,8 +161,10 @@ function checkObject(options, what) {
 function settingsOf(options) {
   checkObject(options, 'a detector');
   const { maxFaces = 1, smoothing = true, minScore = 0.5 } = options;
-  if (![1, 2, 3, 4].includes(maxFaces)) throw new Face96Error('bad-option', `maxFaces is ${maxFaces}; expected 1 to 4.`);
-  if (!(typeof minScore === 'number' && minScore >= 0 && minScore <= 1)) throw new Face96Error('bad-option', `minScore is ${minScore}; expected 0 to 1.`);
+  if (![1, 2, 3, 4].includes(maxFaces))
+    throw new Face96Error('bad-option', `maxFaces is ${maxFaces}; expected 1 to 4.`);
+  if (!(typeof minScore === 'number' && minScore >= 0 && minScore <= 1))
+    throw new Face96Error('bad-option', `minScore is ${minScore}; expected 0 to 1.`);
   const filter =
     smoothing && typeof smoothing === 'object'
       ? { ...SMOOTHING, ...smoothing }
@@ -163,7 +172,10 @@ function settingsOf(options) {
   const { minCutoff, beta, dCutoff } = filter;
   if (![minCutoff, beta, dCutoff].every((v) => Number.isFinite(v) && v >= 0)) {
     const found = JSON.stringify(smoothing) ?? String(smoothing);
-    throw new Face96Error('bad-option', `smoothing is ${found}; expected true, false, a number from 0 up or { minCutoff, beta, dCutoff }.`);
+    throw new Face96Error(
+      'bad-option',
+      `smoothing is ${found}; expected true, false, a number from 0 up or { minCutoff, beta, dCutoff }.`,
+    );
   }
   return { maxFaces, minScore, minCutoff, beta, dCutoff };
 }
@@ -171,7 +183,9 @@ function settingsOf(options) {
 /** @param {number} s */
 function strength(s) {
   // A cutoff of 0 means off, in wasm too.
-  return s === 0 ? { ...SMOOTHING, minCutoff: 0 } : { ...SMOOTHING, minCutoff: SMOOTHING.minCutoff / s, beta: SMOOTHING.beta / s };
+  return s === 0
+    ? { ...SMOOTHING, minCutoff: 0 }
+    : { ...SMOOTHING, minCutoff: SMOOTHING.minCutoff / s, beta: SMOOTHING.beta / s };
 }
 
 /**
@@ -256,11 +270,26 @@ export class FaceDetector {
     return new Promise((resolve, reject) => {
       const take = () => takeFrame(source);
       /** @type {Job} */
-      const job = { take, frame: null, live, kind, crops, start: performance.now(), capture: 0, settled: false, resolve, reject };
+      const job = {
+        take,
+        frame: null,
+        live,
+        kind,
+        crops,
+        start: performance.now(),
+        capture: 0,
+        settled: false,
+        resolve,
+        reject,
+      };
       if (!keeps(source)) capture(job);
       const old = live ? this.#queue.findIndex((job) => job.live) : -1;
       if (old < 0) this.#queue.push(job);
-      else drop(this.#queue.splice(old, 1, job)[0], new Face96Error('superseded', 'A newer frame took the place of this one.'));
+      else
+        drop(
+          this.#queue.splice(old, 1, job)[0],
+          new Face96Error('superseded', 'A newer frame took the place of this one.'),
+        );
       this.#pump();
     });
   }
@@ -277,7 +306,9 @@ export class FaceDetector {
     this.#settings = {
       maxFaces: options.maxFaces === undefined ? maxFaces : given.maxFaces,
       minScore: options.minScore === undefined ? minScore : given.minScore,
-      ...(options.smoothing === undefined ? filter : { minCutoff: given.minCutoff, beta: given.beta, dCutoff: given.dCutoff }),
+      ...(options.smoothing === undefined
+        ? filter
+        : { minCutoff: given.minCutoff, beta: given.beta, dCutoff: given.dCutoff }),
     };
     if (!this.#ended) this.#stream.configure(this.#settings);
   }

@@ -36,7 +36,8 @@ const INSTEAD = {
 /** Bytes a pixel that raw pixels may have. */
 const CHANNELS = [1, 3, 4];
 /** Canvases decode pictures and scale them; a server has none. */
-const hasCanvas = () => typeof createImageBitmap === 'function' && (typeof OffscreenCanvas === 'function' || !!globalThis.document);
+const hasCanvas = () =>
+  typeof createImageBitmap === 'function' && (typeof OffscreenCanvas === 'function' || !!globalThis.document);
 /** What relative addresses are relative to. */
 export const base = () => globalThis.document?.baseURI ?? globalThis.location?.href ?? import.meta.url;
 
@@ -53,7 +54,8 @@ export function checkSource(source) {
   const s = /** @type {any} */ (source);
   const kind = kindOf(source);
   const shape = (/** @type {number} */ width, /** @type {number} */ height) => {
-    if (!width || !height) throw new Face96Error('empty-frame', `The frame is ${width}x${height} pixels: there is no picture yet.`);
+    if (!width || !height)
+      throw new Face96Error('empty-frame', `The frame is ${width}x${height} pixels: there is no picture yet.`);
   };
   switch (kind) {
     case 'HTMLVideoElement':
@@ -97,7 +99,10 @@ function describe(value, kind) {
   // What frameworks keep an element in: { current } of React, { value } of Vue.
   const held = ['current', 'value'].find((name) => kind === 'Object' && name in value);
   const hint = held ? `a reference whose element is its .${held}` : INSTEAD[kind];
-  const named = typeof value === 'object' || typeof value === 'function' ? `${/^[AEIOU]/.test(kind) ? 'an' : 'a'} ${kind}` : `the ${typeof value} ${String(value)}`;
+  const named =
+    typeof value === 'object' || typeof value === 'function'
+      ? `${/^[AEIOU]/.test(kind) ? 'an' : 'a'} ${kind}`
+      : `the ${typeof value} ${String(value)}`;
   return hint ? `${named} (${hint})` : named;
 }
 
@@ -105,7 +110,15 @@ function describe(value, kind) {
 function checkPixels({ data, width, height }) {
   const channels = data?.length / (width * height);
   const bytes = ['Uint8Array', 'Uint8ClampedArray'].includes(kindOf(data));
-  if (bytes && Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0 && CHANNELS.includes(channels)) return channels;
+  if (
+    bytes &&
+    Number.isInteger(width) &&
+    Number.isInteger(height) &&
+    width > 0 &&
+    height > 0 &&
+    CHANNELS.includes(channels)
+  )
+    return channels;
   throw new Face96Error(
     'bad-option',
     `Raw pixels of ${width}x${height} have ${bytes ? `${data.length} bytes` : `data of kind ${kindOf(data)}`}; ` +
@@ -181,7 +194,9 @@ export function release(frame) {
 
 /** @param {Frame} frame @returns {{ width: number, height: number }} */
 export const sizeOf = (frame) =>
-  'displayWidth' in frame ? { width: frame.displayWidth, height: frame.displayHeight } : { width: frame.width, height: frame.height };
+  'displayWidth' in frame
+    ? { width: frame.displayWidth, height: frame.displayHeight }
+    : { width: frame.width, height: frame.height };
 
 /** The grey of raw pixels, as `luma` in src/picture.rs. What is transparent is black, as on the canvas. @param {Pixels} pixels @returns {Grey} */
 function greyOf(pixels) {
@@ -214,7 +229,9 @@ async function decode(blob) {
   const name = /** @type {{ name?: string }} */ (blob).name || `The ${blob.type || 'picture'}`;
   if (!hasCanvas()) throw unreadable(`${name} cannot be decoded here: pass its pixels as { data, width, height }.`);
   try {
-    return await (blob.type.startsWith('image/svg') && globalThis.document ? decodeByElement(blob) : createImageBitmap(blob));
+    return await (blob.type.startsWith('image/svg') && globalThis.document
+      ? decodeByElement(blob)
+      : createImageBitmap(blob));
   } catch (error) {
     const why = (await isHeic(blob))
       ? 'HEIC, which this browser does not read; save it as JPEG, PNG or WebP'

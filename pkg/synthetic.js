@@ -27,7 +27,9 @@ export async function createSyntheticFace({ seed = 1, width = 640, height = 480,
     draw(seconds) {
       const data = new Uint8ClampedArray(face.draw(seconds));
       // A server has no ImageData; detect() takes what it is made of.
-      return typeof ImageData === 'function' ? new ImageData(data, width, height) : /** @type {ImageData} */ ({ data, width, height });
+      return typeof ImageData === 'function'
+        ? new ImageData(data, width, height)
+        : /** @type {ImageData} */ ({ data, width, height });
     },
     keypoints(seconds) {
       const flat = face.keypoints(seconds);

@@ -43,8 +43,11 @@ export function giveUpWasm() {
  * @returns {Promise<void>}
  */
 export async function loadWasm(source, onProgress) {
-  if (typeof WebAssembly !== 'object') throw new Face96Error('wasm-unsupported', 'This browser has no WebAssembly, or has it switched off.');
-  ready ??= bytesOf(source, 'wasm', onProgress).then((bytes) => compile(bytes, typeof source === 'string' ? source : 'The wasm'));
+  if (typeof WebAssembly !== 'object')
+    throw new Face96Error('wasm-unsupported', 'This browser has no WebAssembly, or has it switched off.');
+  ready ??= bytesOf(source, 'wasm', onProgress).then((bytes) =>
+    compile(bytes, typeof source === 'string' ? source : 'The wasm'),
+  );
   try {
     await ready;
     if (broken) makeInstance();
@@ -59,17 +62,23 @@ export async function loadWasm(source, onProgress) {
 async function compile(bytes, name) {
   if (!MAGIC.every((byte, i) => bytes[i] === byte)) {
     const what = /^\s*</.test(String.fromCharCode(...bytes.subarray(0, 64))) ? 'a web page' : 'something else';
-    throw new Face96Error('wasm-compile', `The browser refused ${name}: it is ${what}, not wasm, so the file is not where the package expects it.`);
+    throw new Face96Error(
+      'wasm-compile',
+      `The browser refused ${name}: it is ${what}, not wasm, so the file is not where the package expects it.`,
+    );
   }
   try {
     await init({ module_or_path: /** @type {Uint8Array<ArrayBuffer>} */ (bytes) });
   } catch (error) {
     if (!hasSimd()) {
-      const sentence = 'The WebAssembly of this browser has no SIMD; versions from 2021 on have it, Safari from 2023 on.';
+      const sentence =
+        'The WebAssembly of this browser has no SIMD; versions from 2021 on have it, Safari from 2023 on.';
       throw new Face96Error('wasm-unsupported', sentence, { cause: error });
     }
     const why = error instanceof Error ? error.message : String(error);
-    const hint = POLICY.test(why) ? "script-src of the page's content security policy needs 'wasm-unsafe-eval'" : 'it is damaged or was cut short';
+    const hint = POLICY.test(why)
+      ? "script-src of the page's content security policy needs 'wasm-unsafe-eval'"
+      : 'it is damaged or was cut short';
     throw new Face96Error('wasm-compile', `The browser refused ${name}: ${hint} (${why}).`, { cause: error });
   }
 }
@@ -104,10 +113,15 @@ export async function bytesOf(source, part, onProgress, signal) {
     response = await fetch(url, { signal });
   } catch (error) {
     if (signal?.aborted) throw new Face96Error('aborted', 'Loading was aborted.', { cause: error });
-    throw new Face96Error(code, `Could not fetch ${url}: no answer (${asFace96Error(error, code).message}).`, { cause: error });
+    throw new Face96Error(code, `Could not fetch ${url}: no answer (${asFace96Error(error, code).message}).`, {
+      cause: error,
+    });
   }
   if (!response.ok) {
-    throw new Face96Error(code, `Could not fetch ${url}: the server answered ${response.status} ${response.statusText}`.trim() + '.');
+    throw new Face96Error(
+      code,
+      `Could not fetch ${url}: the server answered ${response.status} ${response.statusText}`.trim() + '.',
+    );
   }
   // With a content encoding the length counts compressed bytes, while the reader sees decoded ones.
   const length = response.headers.get('content-encoding') ? null : response.headers.get('content-length');

@@ -40,7 +40,10 @@ async function answer(request) {
     case 'detect': {
       const { id, stream, frame, kind, crops } = request;
       const result = await engine.detect(stream, frame, kind, crops);
-      return post({ type: 'done', id, result }, [result.flat, ...result.crops.map(({ pixels }) => pixels)].map(({ buffer }) => buffer));
+      return post(
+        { type: 'done', id, result },
+        [result.flat, ...result.crops.map(({ pixels }) => pixels)].map(({ buffer }) => buffer),
+      );
     }
   }
 }

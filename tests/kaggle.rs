@@ -27,7 +27,7 @@ fn labels() -> String {
 }
 
 #[test]
-fn all_of_kaggles_rows_load_in_5_seconds_and_600_mb() {
+fn all_of_kaggles_rows_load_in_4_seconds_and_200_mb() {
     let faces = load("synthetic:40", Options::default()).unwrap();
     let images: Vec<String> = faces
         .faces
@@ -57,5 +57,6 @@ fn all_of_kaggles_rows_load_in_5_seconds_and_600_mb() {
     assert_eq!(data.faces.len(), 7049);
     let complete = load(path.to_str().unwrap(), Options { complete_rows: true, ..Options::default() }).unwrap();
     assert_eq!(complete.faces.len(), 2140);
-    assert!(seconds < 5. && peak < 600., "{seconds} s, {peak} MB");
+    // Usual are 0.8 s and 80 MB; the text is 230 MB, which must not be held, and pixels as f32 would be 260.
+    assert!(seconds < 4. && peak < 200., "{seconds} s, {peak} MB");
 }

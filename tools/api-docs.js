@@ -52,15 +52,18 @@ export async function apiReference() {
     await app.generateOutputs(project);
     const pages = Object.entries(MODULES).map(([name, module]) => {
       const page = readFileSync(join(out, `${name}.md`), 'utf8');
-      return page
-        .replace(/^# .*$/m, `# \`${module}\``)
-        .replace(/\]\(\w+\.md(#[\w-]+)?\)/g, (_, anchor) => (anchor ? `](${anchor})` : `](#face96)`))
-        // What the signature above says already: setters, and results without a word of their own.
-        .replace(/^###### Set Signature\n(?:(?!#{1,5} |\*\*\*$).*\n)*/gm, '')
-        .replace(/^###### Get Signature\n\n/gm, '')
-        .replace(/^###### Returns\n\n.*\n\n?(?=#|\*\*\*|$)/gm, '');
+      return (
+        page
+          .replace(/^# .*$/m, `# \`${module}\``)
+          .replace(/\]\(\w+\.md(#[\w-]+)?\)/g, (_, anchor) => (anchor ? `](${anchor})` : `](#face96)`))
+          // What the signature above says already: setters, and results without a word of their own.
+          .replace(/^###### Set Signature\n(?:(?!#{1,5} |\*\*\*$).*\n)*/gm, '')
+          .replace(/^###### Get Signature\n\n/gm, '')
+          .replace(/^###### Returns\n\n.*\n\n?(?=#|\*\*\*|$)/gm, '')
+      );
     });
-    const head = 'API reference. Made from the types in `pkg/` by `node tools/api-docs.js`; edit the comments there, not this file.\n\n';
+    const head =
+      'API reference. Made from the types in `pkg/` by `node tools/api-docs.js`; edit the comments there, not this file.\n\n';
     return head + pages.map((page) => page.trimEnd()).join('\n\n') + '\n';
   } finally {
     rmSync(out, { recursive: true });

@@ -15,13 +15,20 @@ const dist = fileURLToPath(new URL('../pkg/dist/', import.meta.url));
 const types = join(dist, 'types');
 mkdirSync(types, { recursive: true });
 
-const source = ts.createSourceFile('element.js', readFileSync(join(dist, '../element.js'), 'utf8'), ts.ScriptTarget.ES2022, true);
+const source = ts.createSourceFile(
+  'element.js',
+  readFileSync(join(dist, '../element.js'), 'utf8'),
+  ts.ScriptTarget.ES2022,
+  true,
+);
 const manifest = create({ modules: [source], plugins: [] });
 manifest.modules[0].declarations = manifest.modules[0].declarations.filter((declaration) => declaration.customElement);
 const [element] = manifest.modules[0].declarations;
 // What is called the same in HTMLElement, and what is nobody's business outside.
 element.superclass = { name: 'HTMLElement' };
-element.members = element.members.filter((member) => member.privacy !== 'private' && !['muted', 'textContent'].includes(member.name));
+element.members = element.members.filter(
+  (member) => member.privacy !== 'private' && !['muted', 'textContent'].includes(member.name),
+);
 element.events = element.events.filter(({ description }) => description);
 for (const attribute of element.attributes) {
   attribute.fieldName = attribute.name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase());
@@ -29,7 +36,11 @@ for (const attribute of element.attributes) {
   Object.assign(member, { attribute: attribute.name, type: attribute.type });
 }
 manifest.modules[0].exports = [
-  { kind: 'custom-element-definition', name: element.tagName, declaration: { name: element.name, module: 'element.js' } },
+  {
+    kind: 'custom-element-definition',
+    name: element.tagName,
+    declaration: { name: element.name, module: 'element.js' },
+  },
   { kind: 'js', name: element.name, declaration: { name: element.name, module: 'element.js' } },
 ];
 writeFileSync(join(dist, 'custom-elements.json'), JSON.stringify(manifest, null, 1));
@@ -37,7 +48,11 @@ writeFileSync(join(dist, 'custom-elements.json'), JSON.stringify(manifest, null,
 const log = console.log;
 console.log = () => {};
 const { version } = JSON.parse(readFileSync(join(dist, '../package.json'), 'utf8'));
-generateVsCodeCustomElementData(manifest, { outdir: dist, htmlFileName: 'vscode-html.json', cssFileName: 'vscode-css.json' });
+generateVsCodeCustomElementData(manifest, {
+  outdir: dist,
+  htmlFileName: 'vscode-html.json',
+  cssFileName: 'vscode-css.json',
+});
 generateJetBrainsWebTypes(manifest, { outdir: dist, fileName: 'web-types.json', packageJson: false, version });
 
 // What types are checked by are those of the JSDoc, under the names that element.js exports.
@@ -47,7 +62,10 @@ generateVuejsTypes(manifest, { outdir: types, fileName: 'vue.d.ts', globalTypePa
 for (const file of ['jsx.d.ts', 'vue.d.ts']) {
   // A module that is not installed cannot be augmented: pkg/types/ does it for one framework each.
   const [text] = readFileSync(join(types, file), 'utf8').split('declare module "react"');
-  const imported = text.replace(/import type \{ FaceKeypointsElement\b[^}]*\} from/, 'import type { FaceKeypointsElement, FaceKeypointsEvents } from');
+  const imported = text.replace(
+    /import type \{ FaceKeypointsElement\b[^}]*\} from/,
+    'import type { FaceKeypointsElement, FaceKeypointsEvents } from',
+  );
   writeFileSync(join(types, file), imported.replace(/CustomEvent<(FaceKeypointsEvents\["\w+"\])>/g, '$1'));
 }
 console.log = log;

@@ -23,7 +23,8 @@ async function bundle(input) {
   return output[0].code;
 }
 
-const pack = (/** @type {string} */ path) => deflateRawSync(readFileSync(join(pkg, path)), { level: 9 }).toString('base64');
+const pack = (/** @type {string} */ path) =>
+  deflateRawSync(readFileSync(join(pkg, path)), { level: 9 }).toString('base64');
 const embedded = {
   worker: await bundle('worker.js'),
   // The build that every browser runs.
@@ -33,5 +34,13 @@ const embedded = {
 };
 const lines = Object.entries(embedded).map(([name, text]) => `export const ${name} = ${JSON.stringify(text)};\n`);
 writeFileSync(join(pkg, 'inline/embedded.js'), lines.join(''));
-writeFileSync(join(pkg, 'inline/embedded.d.ts'), Object.keys(embedded).map((name) => `export const ${name}: string;\n`).join(''));
-writeFileSync(join(pkg, 'dist/inline.js'), `// Made by tools/inline.js of pkg/inline/index.js.\n${await bundle('inline/index.js')}`);
+writeFileSync(
+  join(pkg, 'inline/embedded.d.ts'),
+  Object.keys(embedded)
+    .map((name) => `export const ${name}: string;\n`)
+    .join(''),
+);
+writeFileSync(
+  join(pkg, 'dist/inline.js'),
+  `// Made by tools/inline.js of pkg/inline/index.js.\n${await bundle('inline/index.js')}`,
+);

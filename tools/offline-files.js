@@ -15,7 +15,12 @@ const FIRST = ['pkg/weights/compact.safetensors', 'pkg/weights/finder.safetensor
 
 /** @param {string} root @param {string} folder @param {RegExp} kinds @returns {string[]} */
 const list = (root, folder, kinds) =>
-  existsSync(join(root, folder)) ? readdirSync(join(root, folder)).filter((name) => kinds.test(name)).sort().map((name) => `${folder}/${name}`) : [];
+  existsSync(join(root, folder))
+    ? readdirSync(join(root, folder))
+        .filter((name) => kinds.test(name))
+        .sort()
+        .map((name) => `${folder}/${name}`)
+    : [];
 /** @param {string} path */
 const addressOf = (path) => path.replace(/^www\//, '').replace(/^index\.html$/, './');
 
@@ -36,14 +41,19 @@ export function netFiles(root) {
  */
 export function pageFiles(root) {
   // The larger icons are for installing the page, which is done online.
-  const own = list(root, 'www', /\.(html|css|js|svg|webmanifest)$|^icon-192\.png$/).filter((path) => !/(sw|offline-files)\.js$/.test(path));
+  const own = list(root, 'www', /\.(html|css|js|svg|webmanifest)$|^icon-192\.png$/).filter(
+    (path) => !/(sw|offline-files)\.js$/.test(path),
+  );
   // The package in one file is for others.
   const pkg = list(root, 'pkg', /\.js$/).filter((path) => !path.endsWith('inline.js'));
-  return new Map([...own, ...pkg, 'pkg/dist/face96.js', ...WASM, ...FIRST].map((path) => [addressOf(path), join(root, path)]));
+  return new Map(
+    [...own, ...pkg, 'pkg/dist/face96.js', ...WASM, ...FIRST].map((path) => [addressOf(path), join(root, path)]),
+  );
 }
 
 const hash = (/** @type {string} */ path) => createHash('sha256').update(readFileSync(path)).digest('hex');
-const hashes = (/** @type {Map<string, string>} */ files) => Object.fromEntries(Array.from(files, ([address, path]) => [address, hash(path)]));
+const hashes = (/** @type {Map<string, string>} */ files) =>
+  Object.fromEntries(Array.from(files, ([address, path]) => [address, hash(path)]));
 
 /**
  * The text of offline-files.js.
@@ -66,7 +76,10 @@ export const offlineList = (page, later, wasm) =>
  * @param {(address: string) => string} [placed] where each lies, if that is not its address
  */
 export function netList(nets, placed = (address) => address) {
-  const entries = Array.from(nets, ([address, path]) => [address, { address: placed(address), bytes: statSync(path).size }]);
+  const entries = Array.from(nets, ([address, path]) => [
+    address,
+    { address: placed(address), bytes: statSync(path).size },
+  ]);
   const type = '/** Address and size of each net. @type {Record<string, { address: string, bytes: number }>} */';
   return `// Written by tools/offline-files.js.\n${type}\nexport const NETS = ${JSON.stringify(Object.fromEntries(entries), null, 2)};\n`;
 }

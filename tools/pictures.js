@@ -28,7 +28,11 @@ try {
 async function icons() {
   const browser = await launch(context);
   const svg = readFileSync(join(root, 'www/icon.svg'), 'utf8');
-  for (const [name, side, share] of [['icon-192', 192, 1], ['icon-512', 512, 1], ['icon-maskable', 512, 0.8]]) {
+  for (const [name, side, share] of [
+    ['icon-192', 192, 1],
+    ['icon-512', 512, 1],
+    ['icon-maskable', 512, 0.8],
+  ]) {
     const page = await browser.newPage({ viewport: { width: side, height: side } });
     // A maskable icon is cut to any shape: its square is filled, what matters lies in the middle 80 %.
     const fill = share < 1 ? '#12352a' : 'transparent';
@@ -41,7 +45,12 @@ async function icons() {
 
 /** Opens the page; `theme` is the system's. */
 async function open(browser, url, [width, height], theme, settings = {}, scale = 1) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, deviceScaleFactor: scale, acceptDownloads: true });
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: theme,
+    deviceScaleFactor: scale,
+    acceptDownloads: true,
+  });
   const page = await context.newPage();
   await page.addInitScript((s) => localStorage.setItem('face96', JSON.stringify(s)), settings);
   await page.goto(url);
@@ -69,13 +78,16 @@ async function docs() {
     await settle(page);
     const png = await page.screenshot();
     // Chromium writes WebP from a canvas; it has a third of a PNG's bytes.
-    const webp = await page.evaluate(async (bytes) => {
-      const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: 'image/png' }));
-      const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-      canvas.getContext('2d').drawImage(bitmap, 0, 0);
-      const blob = await canvas.convertToBlob({ type: 'image/webp', quality: 0.9 });
-      return [...new Uint8Array(await blob.arrayBuffer())];
-    }, [...png]);
+    const webp = await page.evaluate(
+      async (bytes) => {
+        const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: 'image/png' }));
+        const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+        canvas.getContext('2d').drawImage(bitmap, 0, 0);
+        const blob = await canvas.convertToBlob({ type: 'image/webp', quality: 0.9 });
+        return [...new Uint8Array(await blob.arrayBuffer())];
+      },
+      [...png],
+    );
     writeFileSync(join(root, `docs/${name}.webp`), Buffer.from(webp));
     await page.context().close();
   }
@@ -87,54 +99,75 @@ async function moving() {
   const page = await browser.newPage();
   await page.goto(`${url}pkg/package.json`);
   const [width, height] = [640, 360];
-  const frames = await page.evaluate(async ({ width, height, rate, from, to }) => {
-    const { createDetector } = await import('/pkg/index.js');
-    const { createSyntheticFace } = await import('/pkg/synthetic.js');
-    const { drawFaces, fit } = await import('/pkg/draw.js');
-    const detector = await createDetector();
-    const face = await createSyntheticFace({ seed: 7, width: 480, height });
-    const canvas = new OffscreenCanvas(width, height);
-    const context = canvas.getContext('2d', { alpha: false });
-    const bar = (name, value, y) => {
-      context.fillStyle = '#9aa8a2';
-      context.fillText(name, 496, y);
-      context.fillStyle = '#2a3330';
-      context.fillRect(496, y + 8, 128, 8);
-      context.fillStyle = '#58f0b8';
-      context.fillRect(496, y + 8, 128 * value, 8);
-    };
-    const frames = [];
-    let happened = '';
-    for (let i = 0; i < 2 * rate * (to - from); i++) {
-      const seconds = from + i / (2 * rate);
-      const picture = face.draw(seconds);
-      const { faces, frame } = await detector.detect(picture, { timestamp: 1000 * seconds });
-      happened = faces[0]?.events.at(-1) ?? happened;
-      if (i % 2) continue;
-      context.fillStyle = '#0e1211';
-      context.fillRect(0, 0, width, height);
-      context.putImageData(picture, 0, 0);
-      drawFaces(context, faces, { view: fit(frame, { width: 480, height }, { pixel: 1.4 }), edges: detector.info.schema.edges, confidence: 'colour' });
-      context.font = '15px system-ui, sans-serif';
-      context.fillStyle = '#e9eeeb';
-      const [found] = faces;
-      if (found) {
-        const degrees = (radians) => `${Math.round((180 * radians) / Math.PI)}°`.replace('-', '−');
-        context.fillText(`yaw ${degrees(found.pose.yaw)}`, 496, 40);
-        context.fillText(`pitch ${degrees(found.pose.pitch)}`, 496, 64);
-        context.fillText(`roll ${degrees(found.pose.roll)}`, 496, 88);
-        bar('mouth', found.mouth.open, 136);
-        bar('smile', found.mouth.wide, 184);
-        bar('brows', (found.brows.left.raise + found.brows.right.raise) / 2, 232);
+  const frames = await page.evaluate(
+    async ({ width, height, rate, from, to }) => {
+      const { createDetector } = await import('/pkg/index.js');
+      const { createSyntheticFace } = await import('/pkg/synthetic.js');
+      const { drawFaces, fit } = await import('/pkg/draw.js');
+      const detector = await createDetector();
+      const face = await createSyntheticFace({ seed: 7, width: 480, height });
+      const canvas = new OffscreenCanvas(width, height);
+      const context = canvas.getContext('2d', { alpha: false });
+      const bar = (name, value, y) => {
+        context.fillStyle = '#9aa8a2';
+        context.fillText(name, 496, y);
+        context.fillStyle = '#2a3330';
+        context.fillRect(496, y + 8, 128, 8);
+        context.fillStyle = '#58f0b8';
+        context.fillRect(496, y + 8, 128 * value, 8);
+      };
+      const frames = [];
+      let happened = '';
+      for (let i = 0; i < 2 * rate * (to - from); i++) {
+        const seconds = from + i / (2 * rate);
+        const picture = face.draw(seconds);
+        const { faces, frame } = await detector.detect(picture, { timestamp: 1000 * seconds });
+        happened = faces[0]?.events.at(-1) ?? happened;
+        if (i % 2) continue;
+        context.fillStyle = '#0e1211';
+        context.fillRect(0, 0, width, height);
+        context.putImageData(picture, 0, 0);
+        drawFaces(context, faces, {
+          view: fit(frame, { width: 480, height }, { pixel: 1.4 }),
+          edges: detector.info.schema.edges,
+          confidence: 'colour',
+        });
+        context.font = '15px system-ui, sans-serif';
         context.fillStyle = '#e9eeeb';
-        context.fillText(happened.replace('mouthopen', 'mouth opened').replace('mouthclose', 'mouth closed'), 496, 300);
+        const [found] = faces;
+        if (found) {
+          const degrees = (radians) => `${Math.round((180 * radians) / Math.PI)}°`.replace('-', '−');
+          context.fillText(`yaw ${degrees(found.pose.yaw)}`, 496, 40);
+          context.fillText(`pitch ${degrees(found.pose.pitch)}`, 496, 64);
+          context.fillText(`roll ${degrees(found.pose.roll)}`, 496, 88);
+          bar('mouth', found.mouth.open, 136);
+          bar('smile', found.mouth.wide, 184);
+          bar('brows', (found.brows.left.raise + found.brows.right.raise) / 2, 232);
+          context.fillStyle = '#e9eeeb';
+          context.fillText(
+            happened.replace('mouthopen', 'mouth opened').replace('mouthclose', 'mouth closed'),
+            496,
+            300,
+          );
+        }
+        const bytes = new Uint8Array(
+          await (await canvas.convertToBlob({ type: 'image/webp', quality: 0.8 })).arrayBuffer(),
+        );
+        frames.push(btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')));
       }
-      const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/webp', quality: 0.8 })).arrayBuffer());
-      frames.push(btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')));
-    }
-    return frames;
-  }, { width, height, rate: RATE, from: PLAYED[0], to: PLAYED[1] });
-  writeFileSync(join(root, 'docs/moving.webp'), animated(frames.map((webp) => Buffer.from(webp, 'base64')), width, height, 1000 / RATE));
+      return frames;
+    },
+    { width, height, rate: RATE, from: PLAYED[0], to: PLAYED[1] },
+  );
+  writeFileSync(
+    join(root, 'docs/moving.webp'),
+    animated(
+      frames.map((webp) => Buffer.from(webp, 'base64')),
+      width,
+      height,
+      1000 / RATE,
+    ),
+  );
 }
 
 /**
@@ -146,22 +179,35 @@ async function moving() {
  * @param {number} delay of each, in ms
  */
 function animated(stills, width, height, delay) {
-  const numbers = (...list) => Buffer.concat(list.map(([value, bytes]) => {
-    const buffer = Buffer.alloc(bytes);
-    buffer.writeUIntLE(value, 0, bytes);
-    return buffer;
-  }));
-  const chunk = (name, body) => Buffer.concat([Buffer.from(name), numbers([body.length, 4]), body, Buffer.alloc(body.length % 2)]);
+  const numbers = (...list) =>
+    Buffer.concat(
+      list.map(([value, bytes]) => {
+        const buffer = Buffer.alloc(bytes);
+        buffer.writeUIntLE(value, 0, bytes);
+        return buffer;
+      }),
+    );
+  const chunk = (name, body) =>
+    Buffer.concat([Buffer.from(name), numbers([body.length, 4]), body, Buffer.alloc(body.length % 2)]);
   // The pixels alone, without the profile that a canvas writes before them.
   const picture = (still) => {
     let at = 12;
-    while (still.toString('latin1', at, at + 4) !== 'VP8 ') at += 8 + still.readUInt32LE(at + 4) + (still.readUInt32LE(at + 4) % 2);
+    while (still.toString('latin1', at, at + 4) !== 'VP8 ')
+      at += 8 + still.readUInt32LE(at + 4) + (still.readUInt32LE(at + 4) % 2);
     return still.subarray(at, at + 8 + still.readUInt32LE(at + 4) + (still.readUInt32LE(at + 4) % 2));
   };
-  const size = [[width - 1, 3], [height - 1, 3]];
-  const frame = (still) => chunk('ANMF', Buffer.concat([numbers([0, 3], [0, 3], ...size, [Math.round(delay), 3], [2, 1]), picture(still)]));
+  const size = [
+    [width - 1, 3],
+    [height - 1, 3],
+  ];
+  const frame = (still) =>
+    chunk('ANMF', Buffer.concat([numbers([0, 3], [0, 3], ...size, [Math.round(delay), 3], [2, 1]), picture(still)]));
   const ANIMATED = 2;
-  const parts = [chunk('VP8X', numbers([ANIMATED, 4], ...size)), chunk('ANIM', numbers([0, 4], [0, 2])), ...stills.map(frame)];
+  const parts = [
+    chunk('VP8X', numbers([ANIMATED, 4], ...size)),
+    chunk('ANIM', numbers([0, 4], [0, 2])),
+    ...stills.map(frame),
+  ];
   const body = Buffer.concat([Buffer.from('WEBP'), ...parts]);
   return Buffer.concat([Buffer.from('RIFF'), numbers([body.length, 4]), body]);
 }
@@ -174,7 +220,8 @@ async function states() {
   for (const [sizeName, size] of Object.entries(SIZES)) {
     for (const theme of ['light', 'dark']) {
       const full = sizeName !== 'desktop';
-      const shot = (page, state, fullPage = full) => page.screenshot({ path: join(folder, `${state}-${sizeName}-${theme}.png`), fullPage });
+      const shot = (page, state, fullPage = full) =>
+        page.screenshot({ path: join(folder, `${state}-${sizeName}-${theme}.png`), fullPage });
       let page = await open(browser, url, size, theme, { labels: false });
       await shot(page, 'idle');
       await page.click('#help');

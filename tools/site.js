@@ -15,12 +15,14 @@ const site = resolve(process.argv[2] ?? join(root, 'target/site'));
 const NAMED = ['./', 'manifest.webmanifest'];
 /** Where a file names another one of the page. */
 const REFERENCES = {
-  '.js': /(?<=^(?:import|export)\b[^'\n]* from ')[^']+(?=')|(?<=^import ')[^']+(?=')|(?<=new URL\(')[^']+(?=', import\.meta\.url\))/gm,
+  '.js':
+    /(?<=^(?:import|export)\b[^'\n]* from ')[^']+(?=')|(?<=^import ')[^']+(?=')|(?<=new URL\(')[^']+(?=', import\.meta\.url\))/gm,
   '.html': /(?<=(?:href|src)=")[^"#:]+(?=")/g,
   '.webmanifest': /(?<="src": ")[^"]+(?=")/g,
 };
 /** The policy that `face96 serve` sends, which the tests hold the page to. */
-const [, policy] = readFileSync(join(root, 'src/cli/serve.rs'), 'utf8').match(/const POLICY: &str =\s*"((?:[^"\\]|\\[\s\S])*)"/) ?? [];
+const [, policy] =
+  readFileSync(join(root, 'src/cli/serve.rs'), 'utf8').match(/const POLICY: &str =\s*"((?:[^"\\]|\\[\s\S])*)"/) ?? [];
 if (!policy) throw new Error('src/cli/serve.rs has no POLICY');
 const POLICY = policy.replace(/\\\s+/g, '');
 
@@ -51,7 +53,9 @@ function place(address) {
     const text = content.toString().replace(REFERENCES[/** @type {keyof typeof REFERENCES} */ (kind)], (reference) => {
       // The server offers pkg/ inside of the page's folder.
       const folder = dirname(path);
-      const target = [join(folder, reference), join(root, reference)].map((path) => addressOf.get(path)).find((address) => address !== undefined);
+      const target = [join(folder, reference), join(root, reference)]
+        .map((path) => addressOf.get(path))
+        .find((address) => address !== undefined);
       if (target === undefined) throw new Error(`${path} names ${reference}, which is no file of the page`);
       const to = relative(from, place(target));
       return kind === '.js' ? `./${to}` : to;
@@ -66,7 +70,8 @@ function place(address) {
 }
 
 /** @param {string} html */
-const withPolicy = (html) => html.replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${POLICY}">`);
+const withPolicy = (html) =>
+  html.replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${POLICY}">`);
 
 /** Writes a file and what it is compressed. @param {string} address @param {string | Buffer} content */
 function write(address, content) {
@@ -88,7 +93,13 @@ for (const address of files.keys()) place(address);
 const inSite = (/** @type {string[]} */ addresses) =>
   new Map(addresses.map((address) => [address === './' ? './' : place(address), join(site, place(address))]));
 const page = [...pageFiles(root).keys()];
-write('offline-files.js', offlineList(inSite(page), inSite([...nets.keys()].filter((address) => !page.includes(address))), WASM.map(place)));
+write(
+  'offline-files.js',
+  offlineList(inSite(page), inSite([...nets.keys()].filter((address) => !page.includes(address))), WASM.map(place)),
+);
 write('sw.js', readFileSync(join(root, 'www/sw.js')));
-write('_headers', `/*\n  Content-Security-Policy: ${POLICY}\n  X-Content-Type-Options: nosniff\n/assets/*\n  Cache-Control: public, max-age=31536000, immutable\n`);
+write(
+  '_headers',
+  `/*\n  Content-Security-Policy: ${POLICY}\n  X-Content-Type-Options: nosniff\n/assets/*\n  Cache-Control: public, max-age=31536000, immutable\n`,
+);
 console.log(`[site] ${site}: ${files.size + 2} files, from ${place('./')}`);

@@ -21,7 +21,8 @@ export async function openSource(video, deviceId, signal, onMute) {
   const camera = await openCamera(video, { deviceId, signal })
     .catch((error) => {
       // The camera that was chosen at an earlier visit may be in a drawer now.
-      if (deviceId && error instanceof Face96Error && error.code === 'camera-size') return openCamera(video, { signal });
+      if (deviceId && error instanceof Face96Error && error.code === 'camera-size')
+        return openCamera(video, { signal });
       throw error;
     })
     .finally(() => clearInterval(watch));
@@ -31,5 +32,11 @@ export async function openSource(video, deviceId, signal, onMute) {
   track.addEventListener('mute', () => onMute(true), { signal });
   track.addEventListener('unmute', () => onMute(false), { signal });
   const deviceIdTaken = track.getSettings().deviceId ?? '';
-  return { kind: 'camera', name: track.label, greeting: 'The camera is on.', deviceId: deviceIdTaken, ...videoFrames(video, gate, signal) };
+  return {
+    kind: 'camera',
+    name: track.label,
+    greeting: 'The camera is on.',
+    deviceId: deviceIdTaken,
+    ...videoFrames(video, gate, signal),
+  };
 }

@@ -23,7 +23,8 @@ export function wear(faces, view) {
     const glasses = /** @type {HTMLElement} */ (element);
     const hidden = n >= heads.length;
     if (glasses.hidden !== hidden) glasses.hidden = hidden;
-    if (!hidden) glasses.style.transform = `${place} matrix3d(${heads[n].matrix}) scale3d(${1 / UNIT}, ${1 / UNIT}, ${1 / UNIT})`;
+    if (!hidden)
+      glasses.style.transform = `${place} matrix3d(${heads[n].matrix}) scale3d(${1 / UNIT}, ${1 / UNIT}, ${1 / UNIT})`;
   }
 }
 

@@ -5,7 +5,19 @@
 /** Rows (a face in a frame each) that are kept, the newest: 11 minutes of one face at 30 frames a second, 9 MB. */
 const CAPACITY = 20_000;
 /** Columns before the keypoints. Lengths are in pixels of the frame, angles in radians; what is not known is empty. */
-const FIXED = ['timestamp_ms', 'face', 'score', 'box_x', 'box_y', 'box_size', 'box_roll', 'yaw', 'pitch', 'roll', 'mouth_open'];
+const FIXED = [
+  'timestamp_ms',
+  'face',
+  'score',
+  'box_x',
+  'box_y',
+  'box_size',
+  'box_roll',
+  'yaw',
+  'pitch',
+  'roll',
+  'mouth_open',
+];
 
 export class KeypointLog {
   /** Rows one after the other; the oldest is overwritten once it is full. */
@@ -72,14 +84,25 @@ export class KeypointLog {
 
   /** @returns {string} the run, and under `faces` an object for each face in each frame */
   json() {
-    const names = this.#columns.slice(FIXED.length).filter((_, i) => i % 3 === 0).map((name) => name.slice(0, -2));
+    const names = this.#columns
+      .slice(FIXED.length)
+      .filter((_, i) => i % 3 === 0)
+      .map((name) => name.slice(0, -2));
     const faces = Array.from(this.#rows(), (row) => {
       const [timestamp, trackId, score, x, y, size, boxRoll, yaw, pitch, roll, mouthOpen] = row;
       const keypoints = names.map((name, k) => {
         const [px, py, confidence] = row.slice(FIXED.length + 3 * k);
         return { name, x: px, y: py, confidence };
       });
-      return { timestamp, trackId, score, box: { x, y, size, roll: boxRoll }, pose: { yaw, pitch, roll }, mouthOpen, keypoints };
+      return {
+        timestamp,
+        trackId,
+        score,
+        box: { x, y, size, roll: boxRoll },
+        pose: { yaw, pitch, roll },
+        mouthOpen,
+        keypoints,
+      };
     });
     return JSON.stringify({ ...this.#about, frames: this.frames, faces }, null, 1);
   }

@@ -53,7 +53,10 @@ export class Meter {
     context.fillStyle = colour;
     this.#frames.forEach(({ total, net }, n) => {
       const x = width - (this.#frames.length - n) * step;
-      for (const [ms, alpha] of [[total, 0.35], [net, 1]]) {
+      for (const [ms, alpha] of [
+        [total, 0.35],
+        [net, 1],
+      ]) {
         const bar = Math.min(1, ms / top) * height;
         context.globalAlpha = alpha;
         context.fillRect(x, height - bar, Math.max(1, step - ratio * 0.5), bar);

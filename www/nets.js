@@ -34,7 +34,13 @@ function sizeOf(bytes) {
 export const isNet = (file) => file.name.endsWith('.safetensors');
 
 /** A visitor's file. @param {File} file @returns {Net} */
-export const netOfFile = (file) => ({ id: 'own', name: file.name, about: sizeOf(file.size), files: { weights: file }, own: true });
+export const netOfFile = (file) => ({
+  id: 'own',
+  name: file.name,
+  about: sizeOf(file.size),
+  files: { weights: file },
+  own: true,
+});
 
 /**
  * The net of `?weights=...`, an address of the page's own origin.
@@ -45,8 +51,15 @@ export function netOfAddress() {
   const given = new URLSearchParams(location.search).get('weights');
   if (!given) return null;
   const weightsUrl = URL.parse ? URL.parse(given, document.baseURI) : new URL(given, document.baseURI);
-  if (weightsUrl?.origin !== location.origin) throw new Error(`?weights= takes an address of this page's own origin; ${given} is none.`);
-  return { id: 'own', name: weightsUrl.pathname.split('/').at(-1) ?? given, about: '', files: { weightsUrl }, own: true };
+  if (weightsUrl?.origin !== location.origin)
+    throw new Error(`?weights= takes an address of this page's own origin; ${given} is none.`);
+  return {
+    id: 'own',
+    name: weightsUrl.pathname.split('/').at(-1) ?? given,
+    about: '',
+    files: { weightsUrl },
+    own: true,
+  };
 }
 
 /** Words in names of points by which a net for faces is told from one for something else, which the finder would never find. */
@@ -65,12 +78,15 @@ export async function loadNet(net, options) {
   try {
     const detector = await createDetector({ ...net.files, ...options });
     const { keypoints } = detector.info.schema;
-    if (!net.own || keypoints.length === DENSE || keypoints.some((name) => OF_FACES.test(name))) return { detector, finder: true };
+    if (!net.own || keypoints.length === DENSE || keypoints.some((name) => OF_FACES.test(name)))
+      return { detector, finder: true };
     detector.close();
     return { detector: await createDetector({ ...net.files, ...options, finderUrl: false }), finder: false };
   } catch (error) {
     if (net.own && error instanceof Error && !error.message.includes(net.name)) {
-      throw new Error(`${net.name} cannot be used: ${error.message.replace(/^The weights cannot be used: /, '')}`, { cause: error });
+      throw new Error(`${net.name} cannot be used: ${error.message.replace(/^The weights cannot be used: /, '')}`, {
+        cause: error,
+      });
     }
     throw error;
   }

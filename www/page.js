@@ -26,7 +26,13 @@ const CROP_TICK = 100;
 const LEAST = 8;
 /** How many of the things that faces did lately are shown, and how they are called. */
 const HAPPENED = 5;
-const WORDS = { blink: 'blink', mouthopen: 'mouth opened', mouthclose: 'mouth closed', nod: 'nod', shake: 'head shaken' };
+const WORDS = {
+  blink: 'blink',
+  mouthopen: 'mouth opened',
+  mouthclose: 'mouth closed',
+  nod: 'nod',
+  shake: 'head shaken',
+};
 /** A count of faces is told once it has stood for so long, in ms. */
 const STEADY = 1000;
 
@@ -103,12 +109,16 @@ async function begin(kind, open, waiting) {
 }
 
 const playCamera = () =>
-  begin('camera', async (signal) => {
-    const camera = await openSource(video, settings.camera, signal, sayMuted);
-    set('camera', camera.deviceId);
-    await showCameras();
-    return camera;
-  }, 'Waiting for the camera. Your browser may ask for permission.');
+  begin(
+    'camera',
+    async (signal) => {
+      const camera = await openSource(video, settings.camera, signal, sayMuted);
+      set('camera', camera.deviceId);
+      await showCameras();
+      return camera;
+    },
+    'Waiting for the camera. Your browser may ask for permission.',
+  );
 
 const playSample = () => {
   const { clientWidth, clientHeight } = html('stage');
@@ -121,7 +131,11 @@ const playSample = () => {
 function playFiles([first, ...others]) {
   if (!first) return;
   if (isNet(first)) return void chooseNet(netOfFile(first));
-  begin(kindOfFile(first), (signal) => openFile(first, video, signal), `Opening ${first.name}${others.length ? ', the first of several files' : ''}.`);
+  begin(
+    kindOfFile(first),
+    (signal) => openFile(first, video, signal),
+    `Opening ${first.name}${others.length ? ', the first of several files' : ''}.`,
+  );
 }
 
 async function loadDetector() {
@@ -158,7 +172,10 @@ async function loadDetector() {
 async function chooseNet(next) {
   const running = !button('stop').hidden;
   session.abort();
-  loading?.then(({ detector }) => detector.close(), () => {});
+  loading?.then(
+    ({ detector }) => detector.close(),
+    () => {},
+  );
   loading = null;
   net = next;
   if (net.own) ownNet = net;
@@ -236,11 +253,20 @@ async function follow(detector, finder, from, signal) {
       html('stage').classList.toggle('squared', !finder);
       html('welcome').hidden = true;
       const [width, height] = sizeOf(frame).map((side) => Math.round(side * from.scale));
-      log.start(schema.keypoints, { program: 'face96', net, version, source: from.name, kind: from.kind, width, height });
+      log.start(schema.keypoints, {
+        program: 'face96',
+        net,
+        version,
+        source: from.name,
+        kind: from.kind,
+        width,
+        height,
+      });
     }
     latest = { any: true, faces, at: performance.now() };
     log.add(next.timestamp ?? 0, faces, from.scale);
-    for (const { trackId, events } of faces) for (const event of events) happened.push(`${WORDS[event]}${settings.faces > 1 ? ` (${trackId})` : ''}`);
+    for (const { trackId, events } of faces)
+      for (const event of events) happened.push(`${WORDS[event]}${settings.faces > 1 ? ` (${trackId})` : ''}`);
     happened.splice(0, happened.length - HAPPENED);
     stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
     if (crops) {
@@ -331,7 +357,12 @@ function say(sentence, alarm = false) {
 
 /** @param {boolean} muted whether the camera gives no picture, or gives one again */
 function sayMuted(muted) {
-  say(muted ? 'The camera gives no picture; another program may have taken it, or its cover is shut.' : 'The camera is back.', muted);
+  say(
+    muted
+      ? 'The camera gives no picture; another program may have taken it, or its cover is shut.'
+      : 'The camera is back.',
+    muted,
+  );
 }
 
 /** Writes a text where it is another one: the browser lays out anew what is written, and a screen reader reads it again.
@@ -365,7 +396,8 @@ function tick(from, finder) {
   html('hint').hidden = count > 0 || !latest.any || from.kind === 'image' || !finder;
   if (count === told.count || now - told.since < STEADY || !latest.any) return;
   told.count = count;
-  if (!finder) return say(count ? 'Following what is in the square.' : 'Nothing is found in the square: bring it there.');
+  if (!finder)
+    return say(count ? 'Following what is in the square.' : 'Nothing is found in the square: bring it there.');
   const faces = count === 1 ? '1 face' : `${count} faces`;
   if (from.kind === 'image') {
     const { width, height } = stage.frameSize();
@@ -373,22 +405,40 @@ function tick(from, finder) {
     if (count) say(`${from.name}: ${faces} found in ${round(meter.percentile('total', 1), 0)} ms.`);
     else say(`${from.name}: no face found. Faces of less than about ${least} pixels are too small for this picture.`);
   } else if (count) say(`Following ${faces}.`);
-  else say(`No face in the picture. ${from.kind === 'camera' ? 'Come closer: a' : 'A'} face is found if it is at least an eighth of the picture's height.`);
+  else
+    say(
+      `No face in the picture. ${from.kind === 'camera' ? 'Come closer: a' : 'A'} face is found if it is at least an eighth of the picture's height.`,
+    );
 }
 
 /** Poses and expressions, and what happened lately. @param {Face[]} faces */
 function showReadings(faces) {
-  const degrees = (/** @type {number | undefined} */ radians) => (radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−'));
-  const percent = (/** @type {number | null | undefined} */ value) => (value === null || value === undefined ? '–' : String(Math.round(100 * value)));
+  const degrees = (/** @type {number | undefined} */ radians) =>
+    radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−');
+  const percent = (/** @type {number | null | undefined} */ value) =>
+    value === null || value === undefined ? '–' : String(Math.round(100 * value));
   const number = (/** @type {Face} */ { trackId }, /** @type {number} */ n) => String(trackId ?? n + 1);
   const poses = faces.map((face, n) => {
     const { pose, mouthOpen } = face;
-    return [number(face, n), degrees(pose?.yaw), degrees(pose?.pitch), degrees(pose?.roll), mouthOpen?.toFixed(2) ?? '–'];
+    return [
+      number(face, n),
+      degrees(pose?.yaw),
+      degrees(pose?.pitch),
+      degrees(pose?.roll),
+      mouthOpen?.toFixed(2) ?? '–',
+    ];
   });
   const expressions = faces.map((face, n) => {
     const { eyes, mouth, brows } = face;
     const raised = brows.left && brows.right ? (brows.left.raise + brows.right.raise) / 2 : null;
-    return [number(face, n), percent(eyes.left?.open), percent(eyes.right?.open), percent(mouth?.open), percent(mouth?.wide), percent(raised)];
+    return [
+      number(face, n),
+      percent(eyes.left?.open),
+      percent(eyes.right?.open),
+      percent(mouth?.open),
+      percent(mouth?.wide),
+      percent(raised),
+    ];
   });
   fill(byId('poses', HTMLTableSectionElement), poses, 5);
   fill(byId('expressions', HTMLTableSectionElement), expressions, 6);
@@ -541,7 +591,10 @@ netPicker.addEventListener('change', () => {
   if (chosen) chooseNet(chosen);
 });
 button('rest').addEventListener('click', () => {
-  loading?.then(({ detector }) => detector.recalibrate(), () => {});
+  loading?.then(
+    ({ detector }) => detector.recalibrate(),
+    () => {},
+  );
   say(live() ? 'Rest is what the face does in this second.' : 'Nothing runs: start the camera first.');
 });
 button('open-net').addEventListener('click', () => file.click());
@@ -550,7 +603,8 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showTheme)
 
 document.addEventListener('keydown', (event) => {
   const target = /** @type {Element} */ (event.target);
-  const elsewhere = event.ctrlKey || event.metaKey || event.altKey || target.closest('select, dialog, input[type="range"]');
+  const elsewhere =
+    event.ctrlKey || event.metaKey || event.altKey || target.closest('select, dialog, input[type="range"]');
   if (!settings.shortcuts || elsewhere || event.repeat) return;
   const key = event.key.toLowerCase();
   if (key in KEYS) KEYS[key]();
@@ -589,10 +643,13 @@ function apply(name) {
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
   if (name === 'faces' && !source) showReadings([]);
   if (name === 'faces' || name === 'smoothing') {
-    loading?.then(({ detector }) => {
-      detector.configure({ maxFaces: settings.faces, smoothing: SMOOTHING[settings.smoothing].strength });
-      source?.again?.();
-    }, () => {});
+    loading?.then(
+      ({ detector }) => {
+        detector.configure({ maxFaces: settings.faces, smoothing: SMOOTHING[settings.smoothing].strength });
+        source?.again?.();
+      },
+      () => {},
+    );
   }
   stage.redraw();
 }

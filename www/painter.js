@@ -34,7 +34,8 @@ export class Painter {
     const { canvas } = context;
     const size = drawing?.options.view.canvas ?? canvas;
     // Another size clears it all.
-    if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, { width: size.width, height: size.height });
+    if (canvas.width !== size.width || canvas.height !== size.height)
+      Object.assign(canvas, { width: size.width, height: size.height });
     else if (this.#inked) context.clearRect(this.#inked.x, this.#inked.y, this.#inked.width, this.#inked.height);
     this.#inked = drawing && extent(drawing.faces, drawing.options);
     if (drawing && this.#inked) drawFaces(context, drawing.faces, drawing.options);

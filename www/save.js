@@ -48,7 +48,10 @@ export class Recording {
     const format = globalThis.MediaRecorder && FORMATS.find((type) => MediaRecorder.isTypeSupported(type));
     if (!format) throw new Error('This browser cannot record; snapshots work.');
     compose(this.#context, true);
-    this.#recorder = new MediaRecorder(this.#canvas.captureStream(), { mimeType: format, videoBitsPerSecond: BITS_PER_SECOND });
+    this.#recorder = new MediaRecorder(this.#canvas.captureStream(), {
+      mimeType: format,
+      videoBitsPerSecond: BITS_PER_SECOND,
+    });
     this.#recorder.addEventListener('dataavailable', ({ data }) => this.#chunks.push(data));
     this.#recorder.start(1000);
   }

@@ -52,7 +52,8 @@ function load() {
   const all = { ...defaults };
   for (const [name, value] of Object.entries(defaults)) if (typeof kept[name] === typeof value) all[name] = kept[name];
   const settings = /** @type {Settings} */ (all);
-  if (!(Number.isInteger(settings.faces) && settings.faces >= 1 && settings.faces <= MAX_FACES)) settings.faces = defaults.faces;
+  if (!(Number.isInteger(settings.faces) && settings.faces >= 1 && settings.faces <= MAX_FACES))
+    settings.faces = defaults.faces;
   if (!(settings.smoothing in SMOOTHING)) settings.smoothing = defaults.smoothing;
   return settings;
 }

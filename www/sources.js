@@ -25,7 +25,11 @@ import { context2d } from './dom.js';
 
 /** Width and height of a frame. @param {Picture} p */
 export const sizeOf = (p) =>
-  'displayWidth' in p ? [p.displayWidth, p.displayHeight] : 'videoWidth' in p ? [p.videoWidth, p.videoHeight] : [p.width, p.height];
+  'displayWidth' in p
+    ? [p.displayWidth, p.displayHeight]
+    : 'videoWidth' in p
+      ? [p.videoWidth, p.videoHeight]
+      : [p.width, p.height];
 
 /** Gives a frame's memory back. @param {Picture | null} picture */
 export function release(picture) {
@@ -84,7 +88,10 @@ export const MAX_SIDE = 1600;
  */
 function fit(canvas, width, height) {
   const scale = Math.max(1, Math.max(width, height) / MAX_SIDE);
-  Object.assign(canvas, { width: Math.max(1, Math.round(width / scale)), height: Math.max(1, Math.round(height / scale)) });
+  Object.assign(canvas, {
+    width: Math.max(1, Math.round(width / scale)),
+    height: Math.max(1, Math.round(height / scale)),
+  });
   return scale;
 }
 
@@ -212,7 +219,9 @@ export const kindOfFile = (file) => (typeOf(file).startsWith('video/') ? 'video'
 /** @param {File} file @param {AbortSignal} signal @returns {Promise<Source>} */
 async function openPicture(file, signal) {
   if (file.size > MAX_PICTURE_BYTES) {
-    throw new Error(`${file.name} has ${Math.round(file.size / 1e6)} MB; a picture may have ${MAX_PICTURE_BYTES / 1e6}.`);
+    throw new Error(
+      `${file.name} has ${Math.round(file.size / 1e6)} MB; a picture may have ${MAX_PICTURE_BYTES / 1e6}.`,
+    );
   }
   const url = URL.createObjectURL(file);
   const image = new Image();
@@ -233,7 +242,9 @@ async function openPicture(file, signal) {
     // Its size is known before it is decoded; an SVG may have none.
     const [width, height] = [image.naturalWidth || 512, image.naturalHeight || 512];
     if (width * height > MAX_PICTURE_PIXELS) {
-      throw new Error(`${file.name} has ${width} × ${height} pixels; a picture may have ${MAX_PICTURE_PIXELS / 1e6} million.`);
+      throw new Error(
+        `${file.name} has ${width} × ${height} pixels; a picture may have ${MAX_PICTURE_PIXELS / 1e6} million.`,
+      );
     }
     const shrunk = document.createElement('canvas');
     const scale = fit(shrunk, width, height);
@@ -261,11 +272,15 @@ async function openVideo(file, video, signal) {
   const url = URL.createObjectURL(file);
   const gate = new FrameGate(signal);
   const broken = () => new Error(`${file.name} is damaged, or a kind of video that this browser cannot play.`);
-  video.addEventListener('ended', () => {
-    // It stays on the stage, and may have come while the one before was looked at.
-    gate.give({ timestamp: video.currentTime * 1000 });
-    gate.end(null);
-  }, { signal });
+  video.addEventListener(
+    'ended',
+    () => {
+      // It stays on the stage, and may have come while the one before was looked at.
+      gate.give({ timestamp: video.currentTime * 1000 });
+      gate.end(null);
+    },
+    { signal },
+  );
   video.addEventListener('error', () => gate.end(broken()), { signal });
   signal.addEventListener('abort', () => {
     video.pause();
@@ -274,7 +289,9 @@ async function openVideo(file, video, signal) {
     URL.revokeObjectURL(url);
   });
   // A hidden page computes nothing, so the video waits for it.
-  document.addEventListener('visibilitychange', () => void (document.hidden ? video.pause() : video.play()), { signal });
+  document.addEventListener('visibilitychange', () => void (document.hidden ? video.pause() : video.play()), {
+    signal,
+  });
   video.src = url;
   try {
     await video.play();

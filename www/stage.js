@@ -33,7 +33,9 @@ let mirrored = false;
 const screen = { width: 1, height: 1 };
 
 // As long as there is no face, one of them is there, empty.
-const crops = Array.from({ length: MAX_FACES }, (_, n) => Object.assign(document.createElement('canvas'), { hidden: n > 0 }));
+const crops = Array.from({ length: MAX_FACES }, (_, n) =>
+  Object.assign(document.createElement('canvas'), { hidden: n > 0 }),
+);
 html('crop-list').replaceChildren(...crops);
 /** @type {Awaited<ReturnType<typeof startPainter>> | null} */
 let painter = null;
@@ -100,14 +102,27 @@ export function redraw() {
   drawn = !empty;
   const ratio = devicePixelRatio || 1;
   const view = fit({ width, height }, screen, { mirrored, pixel: ratio });
-  wear(empty || !settings.glasses ? [] : faces, { ...view, x: view.x / ratio, y: view.y / ratio, scale: view.scale / ratio });
+  wear(empty || !settings.glasses ? [] : faces, {
+    ...view,
+    x: view.x / ratio,
+    y: view.y / ratio,
+    scale: view.scale / ratio,
+  });
   painter?.draw(empty ? null : { faces, options: drawOptions(view) });
 }
 
 /** What the visitor has chosen to see. @param {import('./pkg/draw.js').View} view */
 function drawOptions(view) {
   const { points, lines, labels, boxes, colours } = settings;
-  return { view, edges, points, lines, labels, boxes, confidence: colours ? /** @type {const} */ ('colour') : undefined };
+  return {
+    view,
+    edges,
+    points,
+    lines,
+    labels,
+    boxes,
+    confidence: colours ? /** @type {const} */ ('colour') : undefined,
+  };
 }
 
 /** Takes everything off the stage. */
@@ -164,6 +179,9 @@ export function showCrops() {
 
 new ResizeObserver(() => {
   const ratio = devicePixelRatio || 1;
-  Object.assign(screen, { width: Math.round(stage.clientWidth * ratio), height: Math.round(stage.clientHeight * ratio) });
+  Object.assign(screen, {
+    width: Math.round(stage.clientWidth * ratio),
+    height: Math.round(stage.clientHeight * ratio),
+  });
   redraw();
 }).observe(stage);

@@ -23,7 +23,11 @@ export const own = {
   finder: unpack(finder),
   // A policy may allow one of the two.
   workers: [
-    () => new Worker((blobUrl ??= URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))), { type: 'module', name: 'face96' }),
+    () =>
+      new Worker((blobUrl ??= URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))), {
+        type: 'module',
+        name: 'face96',
+      }),
     () => new Worker(`data:text/javascript,${encodeURIComponent(worker)}`, { type: 'module', name: 'face96' }),
   ],
 };

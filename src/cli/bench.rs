@@ -28,6 +28,9 @@ pub(super) struct BenchArgs {
     /// Time training alone on this device (see `train`) and print it as JSON
     #[arg(long, value_name = "DEVICE")]
     training: Option<Device>,
+    /// Time training alone with so many threads, in turns, and print the share of a step that more threads do not shorten
+    #[arg(long, value_name = "COUNT,COUNT,...", value_delimiter = ',')]
+    threads: Vec<usize>,
     /// Write what other runtimes need to do the same to this folder: weights, ONNX, steps of the net, a training task
     #[arg(long)]
     files: Option<PathBuf>,
@@ -42,6 +45,9 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
             println!("{}", serde_json::to_string(&Task::new(net)?.run(device, args.seconds)?)?);
         }
         return Ok(());
+    }
+    if !args.threads.is_empty() {
+        return args.nets.iter().try_for_each(|net| threads(net, &args));
     }
     if !args.json {
         println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
@@ -76,6 +82,65 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
+/// Rounds in which the thread counts of `--threads` take turns: a machine's speed drifts.
+const ROUNDS: usize = 3;
+
+/// Training steps of a net with each number of threads, and Amdahl's law fitted to them.
+fn threads(net: &str, args: &BenchArgs) -> Result<()> {
+    anyhow::ensure!(args.threads.iter().all(|n| (1..=1024).contains(n)), "--threads: expected counts from 1 to 1024");
+    let mut times: Vec<(usize, Vec<f64>)> = args.threads.iter().map(|n| (*n, vec![])).collect();
+    let mut batch = 0.;
+    for _ in 0..ROUNDS {
+        for (count, seconds) in &mut times {
+            let task = Task::new(net)?;
+            batch = task.config().batch as f64;
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(*count).build()?;
+            seconds.extend(pool.install(|| task.run(&Device::Cpu, args.seconds / ROUNDS as f64))?.seconds);
+        }
+    }
+    let steps: Vec<(usize, f64)> = times.iter_mut().map(|(n, seconds)| (*n, median(seconds))).collect();
+    let law = amdahl(&steps);
+    if args.json {
+        let rates: Vec<_> =
+            steps.iter().map(|(n, s)| json!({ "threads": n, "samples_per_second": batch / s })).collect();
+        let law = law.map(|[serial, parallel]| json!({ "serial_ms": serial * 1e3, "parallel_ms": parallel * 1e3 }));
+        println!("{}", json!({ "net": net, "threads": rates, "model": law }));
+        return Ok(());
+    }
+    for (n, seconds) in &steps {
+        let times = steps[0].1 / seconds;
+        println!("{net:10} {n:4} threads {:9.1} samples/s  {times:.2} times as with {}", batch / seconds, steps[0].0);
+    }
+    if let Some([serial, parallel]) = law {
+        let of = |n: f64| batch / (serial + parallel / n);
+        println!(
+            "{net:10} a step is {:.1} ms + {:.1} ms / threads ({:.1} % of one thread's time is not shared); 16 threads by this: {:.0} samples/s, {:.1} times those of 2",
+            serial * 1e3,
+            parallel * 1e3,
+            100. * serial / (serial + parallel),
+            of(16.),
+            of(16.) / of(2.)
+        );
+    }
+    Ok(())
+}
+
+/// The serial and the parallel seconds of a step, `serial + parallel / threads`, by least squares of relative errors; needs two counts.
+fn amdahl(steps: &[(usize, f64)]) -> Option<[f64; 2]> {
+    // Each equation over its time: serial / t + parallel / (n t) = 1.
+    let rows: Vec<[f64; 2]> = steps.iter().map(|(n, t)| [1. / t, 1. / (*n as f64 * t)]).collect();
+    let sum = |f: &dyn Fn(&[f64; 2]) -> f64| rows.iter().map(f).sum::<f64>();
+    let (aa, ab, bb) = (sum(&|r| r[0] * r[0]), sum(&|r| r[0] * r[1]), sum(&|r| r[1] * r[1]));
+    let (a, b) = (sum(&|r| r[0]), sum(&|r| r[1]));
+    let determinant = aa * bb - ab * ab;
+    if determinant.abs() < 1e-9 * aa * bb {
+        return None;
+    }
+    // Noise may say less than nothing.
+    let serial = ((a * bb - b * ab) / determinant).max(0.);
+    Some(if serial > 0. { [serial, (b * aa - a * ab) / determinant] } else { [0., b / bb] })
+}
+
 /// `NET.safetensors` (f32), `NET.onnx`, `NET.graph.json` and `NET.task.safetensors`.
 fn files(net: &str, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -108,4 +173,18 @@ fn product_rate() -> f64 {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::amdahl;
+
+    #[test]
+    fn the_serial_share_by_hand() {
+        let [serial, parallel] = amdahl(&[(1, 0.11), (2, 0.06), (4, 0.035)]).unwrap();
+        assert!((serial - 0.01).abs() < 1e-9 && (parallel - 0.1).abs() < 1e-9);
+        assert_eq!(amdahl(&[(2, 0.06), (2, 0.05)]), None);
+        // Faster than it could be: nothing is serial.
+        assert_eq!(amdahl(&[(1, 0.1), (2, 0.04)]).unwrap()[0], 0.);
+    }
 }

@@ -227,7 +227,7 @@ impl Shown {
 }
 
 impl Progress for Shown {
-    fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64) {
+    fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64, waiting: f64) {
         let steps = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
         if self.bar.is_hidden() {
             return;
@@ -242,17 +242,19 @@ impl Progress for Shown {
         let left = ((self.epochs - epoch) * of - done) as f64 * spent / steps as f64;
         let left = if self.seconds > 0. { left.min((self.seconds - spent).max(0.)) } else { left };
         let left = HumanDuration(Duration::from_secs_f64(left));
-        self.bar.set_message(format!("loss {loss:.5}, {rate:.0} samples/s, at most {left} left"));
+        let bound = train::bound(waiting);
+        self.bar.set_message(format!("loss {loss:.5}, {rate:.0} samples/s, bound by {bound}, at most {left} left"));
     }
 
     fn epoch(&self, e: &Epoch, best: bool) {
         let line = format!(
-            "epoch {:4}  train {:.6}  valid RMSE {:.3} px  NME {:.2} %  {:.0} samples/s{}",
+            "epoch {:4}  train {:.6}  valid RMSE {:.3} px  NME {:.2} %  {:.0} samples/s, bound by {}{}",
             e.epoch,
             e.train_loss,
             e.valid_rmse_px,
             e.valid_nme_pct,
             e.samples_per_second,
+            train::bound(e.waiting),
             if best { "  best" } else { "" }
         );
         match (self.tell, self.bar.is_hidden()) {

@@ -59,7 +59,7 @@ fn pixels(loss: f64) -> f64 {
 struct Quiet;
 
 impl Progress for Quiet {
-    fn step(&self, _: usize, _: usize, _: usize, _: f64, _: f64) {}
+    fn step(&self, _: usize, _: usize, _: usize, _: f64, _: f64, _: f64) {}
     fn epoch(&self, _: &Epoch, _: bool) {}
 }
 
@@ -224,6 +224,7 @@ mod tests {
                 valid_nme_pct: 1.,
                 learning_rate: 0.1,
                 samples_per_second: 1.,
+                waiting: 0.,
                 seconds: 1.,
             };
             (net.to_string(), vec![epoch])

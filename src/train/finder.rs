@@ -119,4 +119,23 @@ mod tests {
         };
         assert!(value(4.) < value(1.) && value(1.) < value(-1.));
     }
+
+    #[test]
+    fn the_loss_by_hand() {
+        let values = |of: &dyn Fn(usize) -> [f32; TARGET]| (0..PLACES * PLACES).flat_map(of).collect::<Vec<f32>>();
+        // A face at one place; at the next, half its heat.
+        let targets = values(&|i| match i {
+            7 => [1., 1., 0.2, -0.1, 0., 0.],
+            8 => [0.5, 0., 0., 0., 0., 0.],
+            _ => [0.; TARGET],
+        });
+        let targets = Tensor::from_vec(targets, (1, PLACES * PLACES, TARGET), &Device::Cpu).unwrap();
+        let logit = |i| if i == 7 { 1. } else { -f32::from(i != 8) * 30. };
+        let output = (0..PLACES * PLACES).flat_map(|i| [logit(i), 0., 0., 0., 0.]).collect();
+        let output = Tensor::from_vec(output, (1, PLACES, PLACES, FINDER_VALUES), &Device::Cpu).unwrap();
+        // The face: p = 0.731059, (1 - p)^2 (-log p) = 0.022658. Its neighbour: p = 1/2, p^2 log 2 (1 - 0.5)^4 = 0.010830.
+        // The box: 0.1 (0.2 - 0.05) + 0.1 (0.1 - 0.05) = 0.02, times 20.
+        let got = loss(&output, &targets).unwrap().to_scalar::<f32>().unwrap();
+        assert!((got - (0.022658 + 0.010830 + 0.4)).abs() < 1e-5, "{got}");
+    }
 }

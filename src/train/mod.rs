@@ -396,6 +396,18 @@ pub struct Epoch {
     /// Since the run began, without pauses.
     #[serde(deserialize_with = "number")]
     pub seconds: f64,
+    /// The share of the training's time in which the step waited for its batch; 0 in runs of older versions.
+    #[serde(default, deserialize_with = "number")]
+    pub waiting: f64,
+}
+
+/// What a run's speed is bound by: see [`Epoch::waiting`]. Waiting for the first batch of an epoch is in it, so a little is none.
+pub fn bound(waiting: f64) -> &'static str {
+    if waiting > 0.1 {
+        "making batches"
+    } else {
+        "the step"
+    }
 }
 
 /// JSON writes what is not a number as null; nothing that was computed may become unreadable for it.
@@ -405,8 +417,9 @@ fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Res
 
 /// What the run tells while it goes on.
 pub trait Progress: Sync {
-    /// A step is done: epoch from 0, steps done of all, the loss so far in this epoch, samples a second.
-    fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64);
+    /// A step is done: epoch from 0, steps done of all; of this epoch so far the loss, samples a second and the share of time in which
+    /// steps waited for their batches.
+    fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64, waiting: f64);
     /// An epoch is done.
     fn epoch(&self, epoch: &Epoch, best: bool);
     /// True where the run shall stop after the epoch's last saved state.
@@ -511,7 +524,7 @@ pub fn run(
         let steps = batches.len();
         let (offset, start) = (config.net.unit_offset(), std::time::Instant::now());
         let mut total = 0f64;
-        let mut seen = 0;
+        let (mut seen, mut waited) = (0, 0f64);
         // Batches are made beside the step, at most two ahead.
         let (send, receive) = std::sync::mpsc::sync_channel(2);
         let finished = std::thread::scope(|scope| -> Result<bool> {
@@ -527,7 +540,11 @@ pub fn run(
                 }
             });
             // Taken here, so that it is dropped with an error and the thread above ends.
-            for (i, (batch, mut rng)) in receive.into_iter().enumerate() {
+            let receive = receive;
+            for i in 0..steps {
+                let asked = std::time::Instant::now();
+                let Ok((batch, mut rng)) = receive.recv() else { break };
+                waited += asked.elapsed().as_secs_f64();
                 let batch = Tensors::new(batch, keypoints, config.normalisation, offset)?;
                 let at = (epoch as f32 + i as f32 / steps as f32) / config.epochs as f32;
                 // The tutorial moves its schedules once an epoch, from the first value to the last.
@@ -545,7 +562,8 @@ pub fn run(
                 state.move_average(config.average)?;
                 total += value;
                 seen += batch.presence.dim(0)?;
-                progress.step(epoch, i + 1, steps, total / (i + 1) as f64, seen as f64 / start.elapsed().as_secs_f64());
+                let seconds = start.elapsed().as_secs_f64();
+                progress.step(epoch, i + 1, steps, total / (i + 1) as f64, seen as f64 / seconds, waited / seconds);
                 if progress.stopped() {
                     return Ok(false);
                 }
@@ -555,7 +573,7 @@ pub fn run(
         if !finished {
             return Ok(false);
         }
-        let samples_per_second = seen as f64 / start.elapsed().as_secs_f64();
+        let trained = start.elapsed().as_secs_f64();
         let score = validate(&state.averaged(config.average)?.inference()?, config, data, &valid)?;
         let line = Epoch {
             epoch: epoch + 1,
@@ -563,8 +581,9 @@ pub fn run(
             valid_rmse_px: score.rmse_px,
             valid_nme_pct: score.nme_pct,
             learning_rate: config.optimizer.learning_rate((epoch + 1) as f32 / config.epochs as f32),
-            samples_per_second,
+            samples_per_second: seen as f64 / trained,
             seconds: state.history.last().map_or(0., |e| e.seconds) + start.elapsed().as_secs_f64(),
+            waiting: waited / trained,
         };
         state.history.push(line.clone());
         let best = best_epoch(&state.history, config.loss).is_some_and(|e| e.epoch == line.epoch);
@@ -657,10 +676,52 @@ mod tests {
     use super::*;
     use crate::data::{load, Options};
 
+    /// One face of two keypoints, the second of them unknown, and what a net with heatmaps says of it: the known point is 2.4 px too
+    /// far right, its variance 8 px^2 above what is free.
+    fn a_face_by_hand() -> (Output, Tensors) {
+        let tensor =
+            |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &candle_core::Device::Cpu).unwrap();
+        let free = 2. * (FREE_SPREAD as f32) * HEATMAP_CELL * HEATMAP_CELL;
+        let variance = (free + 8.) / (48. * 48.);
+        let output = Output::Heatmaps {
+            places: tensor(&[0.1, -0.05, variance, 0.7, 0.7, 0.5], &[1, 2, 3]),
+            logits: tensor(&[2., 1., 3.], &[1, 3]),
+        };
+        let batch = Tensors {
+            pictures: tensor(&[0.], &[1, 1, 1, 1]),
+            targets: tensor(&[0.05, -0.05, 0., 0.], &[1, 2, 2]),
+            mask: tensor(&[1., 1., 0., 0.], &[1, 2, 2]),
+            presence: tensor(&[1.], &[1, 1]),
+            unit: tensor(&[40. / 48.], &[1, 1]),
+            boxes: None,
+        };
+        (output, batch)
+    }
+
+    #[test]
+    fn losses_by_hand() {
+        let (output, mut batch) = a_face_by_hand();
+        let value = |batch: &Tensors, kind| loss(&output, batch, kind).unwrap().to_scalar::<f32>().unwrap();
+        let near = |got: f32, by_hand: f32| assert!((got - by_hand).abs() < 2e-5, "{got}, by hand {by_hand}");
+        // Presence: logit 2 of a face, log(1 + exp(-2)) = 0.126928. Confidence: 2.4 px are more than 5 % of 40 px, so logit 1 is
+        // wrong, 1 + log(1 + exp(-1)) = 1.313262; the unknown point says nothing.
+        let said = 0.126928 + 0.4 * 1.313262;
+        near(value(&batch, Loss::Mse), 0.05 * 0.05 / 2.);
+        near(value(&batch, Loss::SmoothL1), (2.4 - 0.5) / 2. + said);
+        // Scale sqrt(8 / 4 + 0.36) = 1.536229, its logarithm 0.429331; x 2.4 / 1.536229 + 0.429331, y 0.429331.
+        near(value(&batch, Loss::Laplace), (1.991598 + 0.429331) / 2. + said);
+        // Of a unit of 50 px the error is less than 5 %: logit 1 is right, log(1 + exp(-1)) = 0.313262.
+        batch.unit = (batch.unit * 1.25).unwrap();
+        near(value(&batch, Loss::Laplace), (1.991598 + 0.429331) / 2. + 0.126928 + 0.4 * 0.313262);
+        // A label of less weight counts less beside others, not by itself.
+        batch.mask = (batch.mask * 0.3).unwrap();
+        near(value(&batch, Loss::Mse), 0.3 * 0.05 * 0.05);
+    }
+
     struct Quiet;
 
     impl Progress for Quiet {
-        fn step(&self, _: usize, _: usize, _: usize, _: f64, _: f64) {}
+        fn step(&self, _: usize, _: usize, _: usize, _: f64, _: f64, _: f64) {}
         fn epoch(&self, _: &Epoch, _: bool) {}
     }
 
@@ -700,6 +761,7 @@ mod tests {
                 valid_nme_pct: *valid_rmse_px,
                 learning_rate: 0.,
                 samples_per_second: 0.,
+                waiting: 0.,
                 seconds: 10. * (i + 1) as f64,
             };
             rmse.iter().enumerate().map(epoch).collect::<Vec<_>>()

@@ -71,13 +71,13 @@ fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: Vec<
     charts(&[(Axes { title, names: [x, y], x: range, y: (0., top) }, lines)])
 }
 
-/// `metrics.csv`: a line an epoch. The last two columns are the machine's speed, the others are the same on every run.
+/// `metrics.csv`: a line an epoch. The last three columns are the machine's speed, the others are the same on every run.
 pub fn metrics_csv(history: &[Epoch]) -> String {
     let mut csv =
-        String::from("epoch,train_loss,valid_rmse_px,valid_nme_pct,learning_rate,samples_per_second,seconds\n");
+        String::from("epoch,train_loss,valid_rmse_px,valid_nme_pct,learning_rate,samples_per_second,seconds,waiting\n");
     for e in history {
         let figures = format!("{},{},{},{}", e.train_loss, e.valid_rmse_px, e.valid_nme_pct, e.learning_rate);
-        csv += &format!("{},{figures},{:.1},{:.1}\n", e.epoch, e.samples_per_second, e.seconds);
+        csv += &format!("{},{figures},{:.1},{:.1},{:.3}\n", e.epoch, e.samples_per_second, e.seconds, e.waiting);
     }
     csv
 }
@@ -357,6 +357,7 @@ mod tests {
             valid_nme_pct: if i == 2 { f64::NAN } else { 4. },
             learning_rate: 0.,
             samples_per_second: 1.,
+            waiting: 0.,
             seconds: 1.,
         };
         let history: Vec<Epoch> = (1..6).map(epoch).collect();

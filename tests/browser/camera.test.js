@@ -38,16 +38,23 @@ function assertFound(met) {
 test('synthetic faces from the camera land on their exact keypoints', { timeout: 120_000 }, async (t) => {
   const found = assertFound(await playClip(t, writeSyntheticClip));
   const error = mean(found.map((f) => f.error));
-  t.diagnostic(`synthetic: mean error ${error.toFixed(2)} px of 96 over ${found.length} frames (bound ${SYNTHETIC_BOUND})`);
+  t.diagnostic(
+    `synthetic: mean error ${error.toFixed(2)} px of 96 over ${found.length} frames (bound ${SYNTHETIC_BOUND})`,
+  );
   assert.ok(error <= SYNTHETIC_BOUND, `mean error ${error.toFixed(2)} px of 96`);
 });
 
-test('real faces from the camera land on their labels', { timeout: 180_000, skip: existsSync(data) ? false : 'no ../shared/data' }, async (t) => {
+test('real faces from the camera land on their labels', {
+  timeout: 180_000,
+  skip: existsSync(data) ? false : 'no ../shared/data',
+}, async (t) => {
   const crops = ['helen_afw', 'lfw', 'ytf_p1'].flatMap((source) => {
     const rows = readCsv(join(data, source, 'labels.csv')).filter((row) => row.split === 'val');
     return Array.from({ length: PER_SOURCE }, (_, i) => {
       const row = rows[Math.floor((i * rows.length) / PER_SOURCE)];
-      const names = Object.keys(row).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
+      const names = Object.keys(row)
+        .filter((name) => name.endsWith('_x'))
+        .map((name) => name.slice(0, -2));
       return {
         source,
         jpeg: readFileSync(join(data, source, row.file)).toString('base64'),

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 /** @typedef {{ x: number, y: number }} Point */
 
 /** Runs in the page: defines what the functions below and the reader of the clip need there. */
-export function installClipTools() {
+function installClipTools() {
   const [width, height, bits, block] = [640, 480, 10, 24];
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', { willReadFrequently: true });
@@ -75,7 +75,9 @@ export async function writeSyntheticClip(page, path) {
         const seconds = moment * 0.7;
         const picture = await createImageBitmap(face.draw(seconds));
         const box = face.box(seconds);
-        frames.push(await globalThis.clip.frame(frames.length, picture, box, face.keypoints(seconds), guideBox(width, height)));
+        frames.push(
+          await globalThis.clip.frame(frames.length, picture, box, face.keypoints(seconds), guideBox(width, height)),
+        );
       }
       face.close();
     }
@@ -99,7 +101,9 @@ export async function writeMovingClip(page, path) {
     const jpegs = [];
     for (let i = 0; i < 90; i++) {
       canvas.getContext('2d').putImageData(face.draw(i / 30), 0, 0);
-      const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/jpeg', quality: 0.9 })).arrayBuffer());
+      const bytes = new Uint8Array(
+        await (await canvas.convertToBlob({ type: 'image/jpeg', quality: 0.9 })).arrayBuffer(),
+      );
       jpegs.push(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
     }
     face.close();

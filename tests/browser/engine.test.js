@@ -81,7 +81,8 @@ test('both wasm files find the same keypoints, and 10,000 frames leave their mem
   let apart = 0;
   plain.first.forEach((frame, i) => {
     for (let k = 0; k < (frame.length - 1) / 3; k++) {
-      for (const axis of [1, 2]) apart = Math.max(apart, Math.abs(frame[3 * k + axis] - relaxed.first[i][3 * k + axis]));
+      for (const axis of [1, 2])
+        apart = Math.max(apart, Math.abs(frame[3 * k + axis] - relaxed.first[i][3 * k + axis]));
     }
   });
   assert.ok(apart < 96e-3, `the two wasm files are ${apart} px apart`);

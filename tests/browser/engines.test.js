@@ -35,7 +35,9 @@ async function runs({ file, frames }) {
 
 const engines = Object.keys(executables);
 
-test(`a clip of ${FRAMES} frames gives the same keypoints in ${engines.join(' and ')}`, { timeout: 600_000 }, async (t) => {
+test(`a clip of ${FRAMES} frames gives the same keypoints in ${engines.join(' and ')}`, {
+  timeout: 600_000,
+}, async (t) => {
   const url = await serve(t);
   /** @type {[string, number[][]][]} */
   const all = [];
@@ -59,7 +61,9 @@ test(`a clip of ${FRAMES} frames gives the same keypoints in ${engines.join(' an
     let [worst, at] = [0, 0];
     rows.forEach((row, i) => {
       assert.equal(row.length, want[i].length, `${way}: another count of faces in frame ${i}`);
-      row.forEach((value, k) => Math.abs(value - want[i][k]) > worst && ([worst, at] = [Math.abs(value - want[i][k]), i]));
+      row.forEach(
+        (value, k) => Math.abs(value - want[i][k]) > worst && ([worst, at] = [Math.abs(value - want[i][k]), i]),
+      );
     });
     t.diagnostic(`${way}: at most ${worst.toExponential(1)} px from ${first}, in frame ${at}`);
     assert.ok(worst <= LIMIT, `${way} is ${worst} px from ${first} in frame ${at}`);

@@ -7,7 +7,14 @@ const POLL = 50;
 
 /** A pattern of playwright's, in which ** is anything. @param {string | RegExp} pattern */
 const matcher = (pattern) =>
-  pattern instanceof RegExp ? pattern : new RegExp(`^${pattern.split('**').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '[^/]*')).join('.*')}$`);
+  pattern instanceof RegExp
+    ? pattern
+    : new RegExp(
+        `^${pattern
+          .split('**')
+          .map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '[^/]*'))
+          .join('.*')}$`,
+      );
 
 /** In the page: the element of a selector, which may end in :has-text("...") or :visible. @param {string} selector */
 function find(selector) {
@@ -15,7 +22,10 @@ function find(selector) {
   const visible = plain.endsWith(':visible');
   const all = [...document.querySelectorAll(plain.replace(/:visible$/, ''))];
   const shown = (element) => element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible';
-  return all.find((element) => (text === undefined || element.textContent.includes(text)) && (!visible || shown(element))) ?? null;
+  return (
+    all.find((element) => (text === undefined || element.textContent.includes(text)) && (!visible || shown(element))) ??
+    null
+  );
 }
 
 /** What a page and a frame have in common. */
@@ -29,13 +39,15 @@ class Frame {
   evaluate = (f, arg) => this.inner.evaluate(f, arg);
   evaluateHandle = (f, arg) => this.inner.evaluateHandle(f, arg);
   waitForTimeout = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  waitForFunction = (f, arg, { timeout = 30_000 } = {}) => this.inner.waitForFunction(f, { polling: POLL, timeout }, arg);
+  waitForFunction = (f, arg, { timeout = 30_000 } = {}) =>
+    this.inner.waitForFunction(f, { polling: POLL, timeout }, arg);
 
   /** The element of a selector, once it is there and as it is wanted. */
   async waitForSelector(selector, { state = 'visible', timeout = 30_000 } = {}) {
     const there = (selector, state, find) => {
       const element = new Function(`return ${find}`)()(selector);
-      const shown = element && element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible';
+      const shown =
+        element && element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible';
       return state === 'hidden' ? !shown && true : (state === 'attached' || shown) && element;
     };
     return this.inner.waitForFunction(there, { polling: POLL, timeout }, selector, state, find.toString());
@@ -48,7 +60,10 @@ class Frame {
 
   async isVisible(selector) {
     const handle = await this.inner.evaluateHandle(find, selector);
-    return handle.evaluate((element) => Boolean(element) && element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible');
+    return handle.evaluate(
+      (element) =>
+        Boolean(element) && element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible',
+    );
   }
 
   textContent = (selector) => this.#one(selector, (element) => element.textContent);
@@ -75,13 +90,17 @@ class Frame {
 
   /** Without the picker: as a script of the page would fill it. */
   async setInputFiles(selector, { name, mimeType, buffer }) {
-    await this.#one(selector, (input, [name, type, base64]) => {
-      const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-      const files = new DataTransfer();
-      files.items.add(new File([bytes], name, { type }));
-      input.files = files.files;
-      for (const type of ['input', 'change']) input.dispatchEvent(new Event(type, { bubbles: true }));
-    }, [name, mimeType, Buffer.from(buffer).toString('base64')]);
+    await this.#one(
+      selector,
+      (input, [name, type, base64]) => {
+        const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+        const files = new DataTransfer();
+        files.items.add(new File([bytes], name, { type }));
+        input.files = files.files;
+        for (const type of ['input', 'change']) input.dispatchEvent(new Event(type, { bubbles: true }));
+      },
+      [name, mimeType, Buffer.from(buffer).toString('base64')],
+    );
   }
 
   selectOption = async (selector, value) => (await this.waitForSelector(selector)).select(value);
@@ -112,7 +131,8 @@ class Page extends Frame {
   bringToFront = () => this.inner.bringToFront();
   frames = () => this.inner.frames().map((frame) => new Frame(frame));
   workers = () => this.inner.workers();
-  addInitScript = (script, arg) => this.inner.evaluateOnNewDocument(typeof script === 'string' ? script : `(${script})(${JSON.stringify(arg)})`);
+  addInitScript = (script, arg) =>
+    this.inner.evaluateOnNewDocument(typeof script === 'string' ? script : `(${script})(${JSON.stringify(arg)})`);
 
   on(type, listener) {
     this.inner.on(type, listener);
@@ -131,7 +151,9 @@ class Page extends Frame {
           fallback: pass,
           abort: () => request.abort().catch(() => {}),
           fulfill: ({ status = 200, body = '', contentType, headers = {} } = {}) =>
-            request.respond({ status, body: Buffer.from(body), headers, ...(contentType ? { contentType } : {}) }).catch(() => {}),
+            request
+              .respond({ status, body: Buffer.from(body), headers, ...(contentType ? { contentType } : {}) })
+              .catch(() => {}),
         });
       });
     }

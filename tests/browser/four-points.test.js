@@ -25,7 +25,12 @@ test('four points on pictures of any size train, are exported and run in the bro
       pen.fillStyle = '#888';
       pen.fillRect(0, 0, side, side);
       const [x, y] = [side * (0.5 + 0.1 * Math.sin(i)), side * (0.5 + 0.1 * Math.cos(2 * i))];
-      const points = [[0.25, 0], [-0.25, 0], [0, 0.05], [0, 0.3]].map(([dx, dy]) => [x + side * dx, y + side * dy]);
+      const points = [
+        [0.25, 0],
+        [-0.25, 0],
+        [0, 0.05],
+        [0, 0.3],
+      ].map(([dx, dy]) => [x + side * dx, y + side * dy]);
       ['#fff', '#ccc', '#000', '#444'].forEach((colour, k) => {
         pen.fillStyle = colour;
         pen.beginPath();
@@ -52,19 +57,27 @@ test('four points on pictures of any size train, are exported and run in the bro
   run('predict', '--weights', at('four.safetensors'), '--data', at('40.png'), '--crop', '--csv', at('found.csv'));
   const [native] = readCsv(at('found.csv'));
 
-  await page.context().route('**/four.safetensors', (route) => route.fulfill({ body: readFileSync(at('four.safetensors')) }));
+  await page
+    .context()
+    .route('**/four.safetensors', (route) => route.fulfill({ body: readFileSync(at('four.safetensors')) }));
   const { side, png } = pictures[40];
-  const faces = await page.evaluate(async ([side, png]) => {
-    const { createDetector } = await import('/pkg/index.js');
-    const detector = await createDetector({ weightsUrl: '/four.safetensors', worker: false });
-    const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))]));
-    const box = { x: (side - 1) / 2, y: (side - 1) / 2, size: side, roll: 0 };
-    const { faces } = await detector.detect(bitmap, { box });
-    detector.close();
-    return faces;
-  }, [side, png]);
+  const faces = await page.evaluate(
+    async ([side, png]) => {
+      const { createDetector } = await import('/pkg/index.js');
+      const detector = await createDetector({ weightsUrl: '/four.safetensors', worker: false });
+      const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))]));
+      const box = { x: (side - 1) / 2, y: (side - 1) / 2, size: side, roll: 0 };
+      const { faces } = await detector.detect(bitmap, { box });
+      detector.close();
+      return faces;
+    },
+    [side, png],
+  );
   assert.equal(faces.length, 1);
-  assert.deepEqual(faces[0].keypoints.map((k) => k.name), NAMES);
+  assert.deepEqual(
+    faces[0].keypoints.map((k) => k.name),
+    NAMES,
+  );
   faces[0].keypoints.forEach((keypoint) => {
     // Two ways of resampling: within a pixel of the 96-pixel crop.
     const [x, y] = [Number(native[`${keypoint.name}_x`]), Number(native[`${keypoint.name}_y`])];

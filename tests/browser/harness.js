@@ -16,7 +16,7 @@ export const weightsPath = join(root, 'pkg/weights/compact.safetensors');
 export const finderPath = join(root, 'pkg/weights/finder.safetensors');
 
 /** The browser that the tests run in: ENGINE=firefox, ENGINE=webkit, or Chromium. */
-export const engine = process.env.ENGINE ?? 'chromium';
+const engine = process.env.ENGINE ?? 'chromium';
 export const executables = {
   chromium: process.env.CHROMIUM ?? '/usr/bin/chromium',
   firefox: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
@@ -72,7 +72,15 @@ export async function serve(t, folder = root) {
   });
 }
 
-const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm', '.css': 'text/css', '.png': 'image/png', '.json': 'application/json' };
+const TYPES = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
+  '.wasm': 'application/wasm',
+  '.css': 'text/css',
+  '.png': 'image/png',
+  '.json': 'application/json',
+};
 
 /**
  * Serves a folder as any plain host does.
@@ -106,7 +114,9 @@ export async function host(t, folder, headers = {}) {
  */
 export async function launch(t, { clip, engine: own = engine } = {}) {
   if (own !== 'chromium') {
-    const other = await (own === 'firefox' ? launchFirefox : launchWebKit)(executables[own], { face: clip !== undefined });
+    const other = await (own === 'firefox' ? launchFirefox : launchWebKit)(executables[own], {
+      face: clip !== undefined,
+    });
     t.after(() => other.close());
     return other;
   }
@@ -181,7 +191,10 @@ export function temporaryFolder(t) {
  * @returns {Record<string, string>[]}
  */
 export function readCsv(path) {
-  const [header, ...rows] = readFileSync(path, 'utf8').trimEnd().split(/\r?\n/).map((line) => line.split(','));
+  const [header, ...rows] = readFileSync(path, 'utf8')
+    .trimEnd()
+    .split(/\r?\n/)
+    .map((line) => line.split(','));
   return rows.map((row) => Object.fromEntries(row.map((value, i) => [header[i], value])));
 }
 
@@ -219,7 +232,8 @@ export function fewerKeypoints(count, renamed) {
     let part = bytes.subarray(...tensor.data_offsets.map((offset) => 8 + length + offset));
     // What has a row a keypoint, and perhaps one before them.
     const rows = tensor.shape[0];
-    const kept = /^(heatmaps|presence)\./.test(name) && rows >= keypoints.length ? rows - keypoints.length + count : rows;
+    const kept =
+      /^(heatmaps|presence)\./.test(name) && rows >= keypoints.length ? rows - keypoints.length + count : rows;
     part = part.subarray(0, (part.length / rows) * kept);
     tensor.shape[0] = kept;
     tensor.data_offsets = [at, at + part.length];

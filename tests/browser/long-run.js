@@ -68,7 +68,13 @@ export async function longRun(t, { frames, faces = 1, readings = 10, onReading =
         found += Number(faces.length > 0);
       }
       const at = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];
-      return { frames: done, median: at(times, 0.5), p95: at(times, 0.95), around: at(around, 0.5), found: found / count };
+      return {
+        frames: done,
+        median: at(times, 0.5),
+        p95: at(times, 0.95),
+        around: at(around, 0.5),
+        found: found / count,
+      };
     };
   }, faces);
   const [worker] = page.workers();
@@ -104,7 +110,10 @@ export async function longRun(t, { frames, faces = 1, readings = 10, onReading =
 async function workerSession(browser) {
   const session = await browser.newBrowserCDPSession();
   const { targetInfos } = await session.send('Target.getTargets', { filter: [{ type: 'worker' }] });
-  const { sessionId } = await session.send('Target.attachToTarget', { targetId: targetInfos[0].targetId, flatten: false });
+  const { sessionId } = await session.send('Target.attachToTarget', {
+    targetId: targetInfos[0].targetId,
+    flatten: false,
+  });
   let last = 0;
   const waiting = new Map();
   session.on('Target.receivedMessageFromTarget', ({ message }) => {
@@ -129,21 +138,28 @@ export function complaints({ readings, warnings }) {
   const mb = (bytes) => `${(bytes / 1e6).toFixed(2)} MB`;
   const found = [...warnings];
   // A megabyte: caches of the browser itself. A handle that is not given back costs one in some tens of frames.
-  for (const [name, what] of [['heap', "the page's heap"], ['workerHeap', "the worker's heap"], ['wasm', 'wasm memory']]) {
+  for (const [name, what] of [
+    ['heap', "the page's heap"],
+    ['workerHeap', "the worker's heap"],
+    ['wasm', 'wasm memory'],
+  ]) {
     if (last[name] - first[name] > 1e6) found.push(`${what} grew from ${mb(first[name])} to ${mb(last[name])}`);
   }
   const medians = readings.map((r) => r.median).sort((a, b) => a - b);
   const median = medians[Math.floor(medians.length / 2)];
   const p95s = readings.map((r) => r.p95).sort((a, b) => a - b);
   const p95 = p95s[Math.floor(p95s.length / 2)];
-  if (p95 > 2 * median) found.push(`p95 is ${p95.toFixed(1)} ms, more than twice the median of ${median.toFixed(1)} ms`);
+  if (p95 > 2 * median)
+    found.push(`p95 is ${p95.toFixed(1)} ms, more than twice the median of ${median.toFixed(1)} ms`);
   const around = readings.map((r) => r.around).sort((a, b) => a - b)[Math.floor(readings.length / 2)];
   if (around > 2) found.push(`what is around the nets takes ${around.toFixed(1)} ms, more than 2 ms`);
   return found;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { frames: { type: 'string', default: '20000' }, faces: { type: 'string', default: '1' } } });
+  const { values } = parseArgs({
+    options: { frames: { type: 'string', default: '20000' }, faces: { type: 'string', default: '1' } },
+  });
   const endings = [];
   const t = { after: (/** @type {() => unknown} */ f) => endings.push(f) };
   try {
@@ -155,14 +171,23 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       faces: Number(values.faces),
       onReading: (r) =>
         console.log(
-          String(r.frames).padStart(8) + mb(r.heap, 12) + mb(r.workerHeap, 13) + mb(r.wasm, 14) + ms(r.median) + ms(r.p95) + ms(r.around).padStart(12) +
+          String(r.frames).padStart(8) +
+            mb(r.heap, 12) +
+            mb(r.workerHeap, 13) +
+            mb(r.wasm, 14) +
+            ms(r.median) +
+            ms(r.p95) +
+            ms(r.around).padStart(12) +
             `${(100 * r.found).toFixed(1)} %`.padStart(14),
         ),
     });
     const found = complaints(run);
     for (const complaint of found) console.error(complaint);
     process.exitCode = found.length ? 1 : 0;
-    if (!found.length) console.log('flat: nothing grew, no handle was dropped; p95 is within twice the median, and what is around the nets within 2 ms');
+    if (!found.length)
+      console.log(
+        'flat: nothing grew, no handle was dropped; p95 is within twice the median, and what is around the nets within 2 ms',
+      );
   } finally {
     for (const end of endings.reverse()) await end();
   }

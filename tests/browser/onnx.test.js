@@ -12,7 +12,9 @@ const SIDE = 96;
 
 /** Luma in whole levels. */
 const greyBytes = (rgba) =>
-  Uint8Array.from({ length: SIDE * SIDE }, (_, i) => Math.floor(0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2] + 0.5));
+  Uint8Array.from({ length: SIDE * SIDE }, (_, i) =>
+    Math.floor(0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2] + 0.5),
+  );
 
 /** The net's input by its definition, for the ONNX file, which begins there. */
 function normalised(rgba, how) {
@@ -40,7 +42,9 @@ test('onnxruntime finds the face that our finder finds', async (t) => {
   execFileSync(program, ['export', '--weights', finderPath, '--onnx', onnx]);
   const detector = new Detector(readFileSync(weightsPath));
   detector.addFinder(readFileSync(finderPath));
-  const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(onnx)), { executionProviders: ['wasm'] });
+  const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(onnx)), {
+    executionProviders: ['wasm'],
+  });
   for (const seed of [5, 6, 7]) {
     const rgba = new SyntheticFace(seed, SIDE, SIDE).draw(0);
     const grey = normalised(rgba, 'standard');
@@ -49,7 +53,9 @@ test('onnxruntime finds the face that our finder finds', async (t) => {
     const at = (value, place) => boxes.data[576 * value + place];
     const best = Array.from({ length: 576 }, (_, place) => place).reduce((a, b) => (at(0, b) > at(0, a) ? b : a));
     assert.ok(at(0, best) > 0, `face ${seed}: a logit of ${at(0, best)}`);
-    const expected = [(best % 24) + 0.5 + at(1, best), Math.floor(best / 24) + 0.5 + at(2, best)].map((v) => 4 * v - 0.5);
+    const expected = [(best % 24) + 0.5 + at(1, best), Math.floor(best / 24) + 0.5 + at(2, best)].map(
+      (v) => 4 * v - 0.5,
+    );
     expected.push(24 * Math.exp(at(3, best)), at(4, best));
 
     const tracker = new Tracker(detector, 1, 0.5, 0, 0, 1);
@@ -57,7 +63,9 @@ test('onnxruntime finds the face that our finder finds', async (t) => {
     tracker.takeLuma(greyBytes(rgba), SIDE, SIDE, SIDE, true);
     const found = tracker.look(detector);
     assert.equal(found[4], 0, 'the crop that is needed next is for the keypoints');
-    expected.forEach((value, i) => assert.ok(Math.abs(found[i] - value) < 0.05, `face ${seed}: ${[...found]}, ${expected} by onnxruntime`));
+    expected.forEach((value, i) =>
+      assert.ok(Math.abs(found[i] - value) < 0.05, `face ${seed}: ${[...found]}, ${expected} by onnxruntime`),
+    );
     tracker.free();
   }
   detector.free();
@@ -81,11 +89,15 @@ test('onnxruntime gives the keypoints that we give, for every kind of net', asyn
     const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString());
     const how = JSON.parse(header.__metadata__.normalisation);
     const detector = new Detector(bytes);
-    const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(onnx)), { executionProviders: ['wasm'] });
+    const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(onnx)), {
+      executionProviders: ['wasm'],
+    });
     // Both pictures at once: the batch is free.
     const input = new Float32Array(2 * SIDE * SIDE);
     pictures.forEach((rgba, i) => input.set(normalised(rgba, how), i * SIDE * SIDE));
-    const { keypoints, variance, presence, confidence } = await session.run({ input: new ort.Tensor('float32', input, [2, 1, SIDE, SIDE]) });
+    const { keypoints, variance, presence, confidence } = await session.run({
+      input: new ort.Tensor('float32', input, [2, 1, SIDE, SIDE]),
+    });
     assert.deepEqual(keypoints.dims, [2, 15, 2], onnx);
     const heatmaps = onnx.includes('compact') || onnx === shipped.onnx;
     assert.deepEqual(variance?.dims, heatmaps ? [2, 15] : undefined);
@@ -103,7 +115,8 @@ test('onnxruntime gives the keypoints that we give, for every kind of net', asyn
         const [a, b] = [ours[3 + 3 * k], confidence.data[15 * i + k]];
         assert.ok(Math.abs(a - b) < 1e-3, `${onnx}: confidence ${k}: ${a} here, ${b} by onnxruntime`);
       }
-      if (presence) assert.ok(Math.abs(ours[0] - presence.data[i]) < 1e-3, `${onnx}: ${ours[0]} and ${presence.data[i]}`);
+      if (presence)
+        assert.ok(Math.abs(ours[0] - presence.data[i]) < 1e-3, `${onnx}: ${ours[0]} and ${presence.data[i]}`);
     });
     detector.free();
     await session.release();

@@ -16,7 +16,11 @@ const shared = suite({
       const { createSyntheticFace } = await import('/pkg/synthetic.js');
       const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
       /** How a promise ends, as something that leaves the page. */
-      const outcome = (promise) => promise.then(() => 'done', (error) => error.code ?? String(error));
+      const outcome = (promise) =>
+        promise.then(
+          () => 'done',
+          (error) => error.code ?? String(error),
+        );
       Object.assign(globalThis, { createDetector, guideBox, face, outcome });
     });
   },
@@ -38,7 +42,10 @@ test('every kind of source gives the same keypoints, in the worker and without',
     const image = new Image();
     image.src = URL.createObjectURL(await canvas.convertToBlob({ type: 'image/png' }));
     // A policy without img-src blob: leaves images out; they are then tested as a bitmap, like the rest.
-    const decoded = await image.decode().then(() => true, () => false);
+    const decoded = await image.decode().then(
+      () => true,
+      () => false,
+    );
     const sources = [data, canvas, await createImageBitmap(data), ...(decoded ? [image] : [])];
     const results = [];
     for (const worker of [true, false]) {
@@ -71,9 +78,20 @@ test('a camera frame, read as luma, gives the keypoints of the same picture in c
         planes[p] = Math.round(fullRange ? luma : 16 + (luma * 219) / 255);
       }
       const colorSpace = { fullRange, matrix: 'smpte170m', primaries: 'smpte170m', transfer: 'smpte170m' };
-      return new VideoFrame(planes, { format, codedWidth: width, codedHeight: height, timestamp: 0, colorSpace, ...options });
+      return new VideoFrame(planes, {
+        format,
+        codedWidth: width,
+        codedHeight: height,
+        timestamp: 0,
+        colorSpace,
+        ...options,
+      });
     };
-    for (const [seconds, roll] of [[0, 0], [1, 0.3], [2, -0.5]]) {
+    for (const [seconds, roll] of [
+      [0, 0],
+      [1, 0.3],
+      [2, -0.5],
+    ]) {
       const picture = face.draw(seconds);
       const box = { ...face.box(seconds), roll };
       const want = (await detector.detect(picture, { box })).faces[0].keypoints;
@@ -82,7 +100,9 @@ test('a camera frame, read as luma, gives the keypoints of the same picture in c
           const frame = frameOf(picture, fullRange, format);
           const got = (await detector.detect(frame, { box })).faces[0].keypoints;
           frame.close();
-          got.forEach((p, k) => (worst = Math.max(worst, (96 / box.size) * Math.hypot(p.x - want[k].x, p.y - want[k].y))));
+          got.forEach(
+            (p, k) => (worst = Math.max(worst, (96 / box.size) * Math.hypot(p.x - want[k].x, p.y - want[k].y))),
+          );
         }
       }
     }
@@ -94,7 +114,10 @@ test('a camera frame, read as luma, gives the keypoints of the same picture in c
     frame.close();
     const want = face.keypoints(0);
     detector.close();
-    return { worst, stretched: Math.max(...small.keypoints.map((p, k) => Math.hypot(p.x - half(want[k].x), p.y - half(want[k].y)))) };
+    return {
+      worst,
+      stretched: Math.max(...small.keypoints.map((p, k) => Math.hypot(p.x - half(want[k].x), p.y - half(want[k].y)))),
+    };
   });
   assert.ok(worst < 0.7, `they differ by ${worst} px of 96`);
   assert.ok(stretched < 6, `a stretched frame is off by ${stretched} px`);
@@ -111,10 +134,25 @@ test('the result has the documented shape', async () => {
   assert.equal(info.inputSize, 96);
   const [face] = detection.faces;
   const { score, box, keypoints, pose, mouthOpen, eyes, mouth, brows, events, trackId } = face;
-  assert.deepEqual(Object.keys(face), ['score', 'box', 'keypoints', 'pose', 'mouthOpen', 'eyes', 'mouth', 'brows', 'events', 'trackId']);
+  assert.deepEqual(Object.keys(face), [
+    'score',
+    'box',
+    'keypoints',
+    'pose',
+    'mouthOpen',
+    'eyes',
+    'mouth',
+    'brows',
+    'events',
+    'trackId',
+  ]);
   assert.deepEqual(Object.keys(pose), ['yaw', 'pitch', 'roll', 'matrix', 'distance']);
   assert.deepEqual([eyes, events], [{ left: null, right: null }, []], '15 points tell nothing of the lids');
-  for (const [part, names] of [[mouth, ['open', 'wide', 'confidence']], [brows.left, ['raise', 'confidence']], [brows.right, ['raise', 'confidence']]]) {
+  for (const [part, names] of [
+    [mouth, ['open', 'wide', 'confidence']],
+    [brows.left, ['raise', 'confidence']],
+    [brows.right, ['raise', 'confidence']],
+  ]) {
     assert.deepEqual(Object.keys(part), names);
     for (const name of names) assert.ok(part[name] >= 0 && part[name] <= 1, `${name} is ${part[name]}`);
   }
@@ -122,7 +160,10 @@ test('the result has the documented shape', async () => {
   assert.equal(trackId, null, 'a given box is one look');
   assert.ok(score >= 0 && score <= 1);
   assert.deepEqual(Object.keys(box), ['x', 'y', 'size', 'roll']);
-  assert.deepEqual(keypoints.map((k) => k.name), info.schema.keypoints);
+  assert.deepEqual(
+    keypoints.map((k) => k.name),
+    info.schema.keypoints,
+  );
   for (const k of keypoints) assert.deepEqual(Object.keys(k), ['name', 'x', 'y', 'confidence']);
   assert.deepEqual(Object.keys(detection), ['faces', 'frame', 'timings']);
   assert.deepEqual(Object.keys(detection.timings), ['capture', 'crop', 'find', 'net', 'total']);
@@ -152,9 +193,13 @@ test('the crop that a net looked at comes with the face, where it is asked for',
     both.filter = 'brightness(0.5)';
     both.drawImage(bitmap, 1.2 * picture.width, 0.2 * picture.height, 0.8 * picture.width, 0.8 * picture.height);
     let faces = [];
-    for (let i = 0; i < 12; i++) ({ faces } = await detector.detect(both.canvas, { timestamp: 40 * i, crops: i === 11 }));
+    for (let i = 0; i < 12; i++)
+      ({ faces } = await detector.detect(both.canvas, { timestamp: 40 * i, crops: i === 11 }));
     detector.close();
-    const followed = faces.map(({ box, crop }) => ({ left: box.x < picture.width, mean: crop.reduce((a, b) => a + b) / crop.length }));
+    const followed = faces.map(({ box, crop }) => ({
+      left: box.x < picture.width,
+      mean: crop.reduce((a, b) => a + b) / crop.length,
+    }));
     return { off, plain: [crop.constructor.name, crop.length], unasked: 'crop' in unasked, followed };
   });
   assert.deepEqual(plain, ['Uint8Array', 96 * 96]);
@@ -180,7 +225,12 @@ test('what comes with a timestamp is followed, a picture by itself is not', asyn
     detector.reset();
     const { faces: again } = await detector.detect(face.draw(0.4), { timestamp: 400 });
     detector.close();
-    return { ids, still: still.map((f) => f.trackId), again: again.map((f) => f.trackId), off: distances.reduce((a, b) => a + b) / distances.length };
+    return {
+      ids,
+      still: still.map((f) => f.trackId),
+      again: again.map((f) => f.trackId),
+      off: distances.reduce((a, b) => a + b) / distances.length,
+    };
   });
   assert.deepEqual(ids, Array(10).fill(1));
   assert.deepEqual(still, [null]);
@@ -212,12 +262,20 @@ test('the head matrix puts the head on the picture, and the distance follows the
     return { face: faces[0], want: face.keypoints(1.8) };
   });
   const { matrix, yaw, distance } = face.pose;
-  const place = ([x, y, z]) => [0, 1].map((c) => matrix[c] * x + matrix[4 + c] * y + matrix[8 + c] * z + matrix[12 + c]);
+  const place = ([x, y, z]) =>
+    [0, 1].map((c) => matrix[c] * x + matrix[4 + c] * y + matrix[8 + c] * z + matrix[12 + c]);
   const width = Math.hypot(...matrix.slice(0, 3));
   // In widths of the face: outer corners lie on the x axis, 1 / 1.55 apart, and the nose stands out, below the eyes.
-  for (const [k, point] of [[3, [0.5 / 1.55, 0, 0]], [5, [-0.5 / 1.55, 0, 0]], [10, [0, 0.25, 0.32]]]) {
+  for (const [k, point] of [
+    [3, [0.5 / 1.55, 0, 0]],
+    [5, [-0.5 / 1.55, 0, 0]],
+    [10, [0, 0.25, 0.32]],
+  ]) {
     const [x, y] = place(point);
-    assert.ok(Math.hypot(x - want[k].x, y - want[k].y) < 0.06 * width, `${k}: ${x}, ${y}, not ${JSON.stringify(want[k])}`);
+    assert.ok(
+      Math.hypot(x - want[k].x, y - want[k].y) < 0.06 * width,
+      `${k}: ${x}, ${y}, not ${JSON.stringify(want[k])}`,
+    );
   }
   const axes = [0, 4, 8].map((at) => matrix.slice(at, at + 3));
   for (const [a, axis] of axes.entries()) {
@@ -229,7 +287,10 @@ test('the head matrix puts the head on the picture, and the distance follows the
   // To the subject's left is to the right of the picture: so points the face.
   assert.ok(Math.sign(matrix[8]) === Math.sign(yaw) && Math.abs(yaw) > 0.15, `${matrix[8]} and ${yaw}`);
   assert.ok(Math.abs(distance - 320 / width) < 1e-4);
-  assert.deepEqual([3, 7, 11, 14, 15].map((i) => matrix[i]), [0, 0, 0, 0, 1]);
+  assert.deepEqual(
+    [3, 7, 11, 14, 15].map((i) => matrix[i]),
+    [0, 0, 0, 0, 1],
+  );
 });
 
 test('smoothing can be set, changed and turned off; odd options are refused', async () => {
@@ -259,7 +320,13 @@ test('smoothing can be set, changed and turned off; odd options are refused', as
     const calm = await jitter(detector, 50);
     detector.close();
     const refused = [];
-    for (const options of [{ smoothing: -1 }, { smoothing: { beta: NaN } }, { maxFaces: 0 }, { minScore: 2 }, { maxFaces: 1.5 }]) {
+    for (const options of [
+      { smoothing: -1 },
+      { smoothing: { beta: NaN } },
+      { maxFaces: 0 },
+      { minScore: 2 },
+      { maxFaces: 1.5 },
+    ]) {
       refused.push(await outcome(createDetector(options)));
     }
     return [{ on, off, calm }, refused];
@@ -328,7 +395,14 @@ test('weights of another schema work: names come from the file', async (t) => {
       tracks.push(last.trackId);
     }
     detector.close();
-    return { names: last.keypoints.map((k) => k.name), pose: last.pose, mouthOpen: last.mouthOpen, mouth: last.mouth, brows: last.brows, tracks };
+    return {
+      names: last.keypoints.map((k) => k.name),
+      pose: last.pose,
+      mouthOpen: last.mouthOpen,
+      mouth: last.mouth,
+      brows: last.brows,
+      tracks,
+    };
   });
   assert.deepEqual(names, ['left_eye_center', 'right_eye_center', 'left_eye_inner_corner', 'left_eye_outer_corner']);
   assert.deepEqual([pose, mouthOpen, mouth, brows], [null, null, null, { left: null, right: null }]);
@@ -450,12 +524,21 @@ test('a crashed worker is told and replaced once', { needs: 'workers' }, async (
     const { createDetector } = await import('/pkg/index.js');
     globalThis.detector = await createDetector();
     globalThis.frame = new ImageData(64, 64);
-    globalThis.detect = () => detector.detect(frame).then(() => 'done', (error) => error.code);
+    globalThis.detect = () =>
+      detector.detect(frame).then(
+        () => 'done',
+        (error) => error.code,
+      );
   });
   const crash = async () => {
     const [worker] = own.workers();
     const gone = new Promise((resolve) => worker.once('close', resolve));
-    await worker.evaluate(() => void setTimeout(() => { throw new Error('made by the test'); }));
+    await worker.evaluate(
+      () =>
+        void setTimeout(() => {
+          throw new Error('made by the test');
+        }),
+    );
     await gone;
   };
   await crash();
@@ -474,8 +557,15 @@ test('a wasm trap without a worker is told, forgiven once, and leaves other dete
     const { default: init, Tracker } = await import('/pkg/dist/face96.js');
     const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
     const picture = face.draw(0);
-    const [one, other] = [await createDetector({ worker: false }), await createDetector({ worker: false, finderUrl: false })];
-    const detect = (detector) => detector.detect(picture).then(({ faces }) => faces.length, ({ code, message }) => `${code}: ${message}`);
+    const [one, other] = [
+      await createDetector({ worker: false }),
+      await createDetector({ worker: false, finderUrl: false }),
+    ];
+    const detect = (detector) =>
+      detector.detect(picture).then(
+        ({ faces }) => faces.length,
+        ({ code, message }) => `${code}: ${message}`,
+      );
     const seen = [await detect(one), await detect(other)];
     /** Lets the next frame trap: a real one, by an address outside of the memory. */
     const trap = async () => {
@@ -529,7 +619,12 @@ test('the crop is close to an exact area average at every scale', async (t) => {
       let sum = 0;
       for (let y = 0; y < side; y++) {
         for (let x = 0; x < side; x++) {
-          const want = average(picture, 600 - size / 2 + (x * size) / side, 600 - size / 2 + (y * size) / side, size / side);
+          const want = average(
+            picture,
+            600 - size / 2 + (x * size) / side,
+            600 - size / 2 + (y * size) / side,
+            size / side,
+          );
           sum += (got[(y * side + x) * 4] - want) ** 2;
         }
       }
@@ -576,10 +671,18 @@ test('native and wasm agree on the same crop to 1e-3 of its side', async (t) => 
     const image = join(folder, `${n}.png`);
     const csv = join(folder, `${n}.csv`);
     writeFileSync(image, Buffer.from(png));
-    execFileSync(program, ['predict', '--weights', weightsPath, '--data', image, '--crop', '--csv', csv], { stdio: 'pipe' });
+    execFileSync(program, ['predict', '--weights', weightsPath, '--data', image, '--crop', '--csv', csv], {
+      stdio: 'pipe',
+    });
     const wasm = Array.from({ length: (flat.length - 1) / 3 }, (_, k) => flat.slice(1 + 3 * k, 3 + 3 * k)).flat();
-    const [header, row] = readFileSync(csv, 'utf8').trim().split('\n').map((line) => line.split(',').slice(1, 1 + wasm.length));
-    assert.ok(header.every((name) => /_[xy]$/.test(name)), `columns of points: ${header}`);
+    const [header, row] = readFileSync(csv, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => line.split(',').slice(1, 1 + wasm.length));
+    assert.ok(
+      header.every((name) => /_[xy]$/.test(name)),
+      `columns of points: ${header}`,
+    );
     row.map(Number).forEach((value, i) => (worst = Math.max(worst, Math.abs(value - wasm[i]))));
   }
   t.diagnostic(`largest difference ${worst.toExponential(1)} px of 96`);

@@ -8,7 +8,11 @@ import { WASM, pageFiles, writeOfflineFiles } from '../../tools/offline-files.js
 import { root, serve, suite, temporaryFolder } from './harness.js';
 import { audit, countRequests, open as openPage, playSample, running } from './visitor.js';
 
-const SIZES = { phone: { width: 360, height: 740 }, tablet: { width: 768, height: 1024 }, desktop: { width: 1280, height: 800 } };
+const SIZES = {
+  phone: { width: 360, height: 740 },
+  tablet: { width: 768, height: 1024 },
+  desktop: { width: 1280, height: 800 },
+};
 /** What a visitor downloads, compressed as servers do. */
 const MAX_BYTES = 900_000;
 
@@ -74,11 +78,15 @@ test('the theme follows the system until one is chosen', async (t) => {
 
 test('works with the keyboard alone, and shows where the focus is', async (t) => {
   const { page } = await open(t);
-  const focused = () => page.evaluate(() => {
-    const element = document.activeElement;
-    const shown = element.matches('.chip input, .segments input') ? element.nextElementSibling : element;
-    return { id: element.id || element.dataset.setting || element.textContent.trim(), outline: getComputedStyle(shown).outlineStyle };
-  });
+  const focused = () =>
+    page.evaluate(() => {
+      const element = document.activeElement;
+      const shown = element.matches('.chip input, .segments input') ? element.nextElementSibling : element;
+      return {
+        id: element.id || element.dataset.setting || element.textContent.trim(),
+        outline: getComputedStyle(shown).outlineStyle,
+      };
+    });
   const seen = [];
   for (let n = 0; n < 40; n++) {
     await page.keyboard.press('Tab');
@@ -87,7 +95,19 @@ test('works with the keyboard alone, and shows where the focus is', async (t) =>
     assert.notEqual(outline, 'none', `${id} has no visible focus`);
     seen.push(id);
   }
-  for (const id of ['theme', 'help', 'start', 'play', 'open', 'View', 'points', 'mirror', 'Readings', 'Tracking', 'Save']) {
+  for (const id of [
+    'theme',
+    'help',
+    'start',
+    'play',
+    'open',
+    'View',
+    'points',
+    'mirror',
+    'Readings',
+    'Tracking',
+    'Save',
+  ]) {
     assert.ok(seen.includes(id), `${id} is out of reach: ${seen}`);
   }
   await page.focus('#start');
@@ -131,11 +151,16 @@ test('single keys work, can be switched off, and are left alone in a list', asyn
 
 test('opening a panel moves nothing in the other column', async (t) => {
   const { page } = await open(t, { viewport: SIZES.tablet });
-  const tops = () => page.evaluate(() => Object.fromEntries(['View', 'Readings'].map((name) => {
-    const panel = [...document.querySelectorAll('summary')].find((summary) => summary.textContent === name);
-    const { left, top } = panel.getBoundingClientRect();
-    return [name, [left, top + scrollY]];
-  })));
+  const tops = () =>
+    page.evaluate(() =>
+      Object.fromEntries(
+        ['View', 'Readings'].map((name) => {
+          const panel = [...document.querySelectorAll('summary')].find((summary) => summary.textContent === name);
+          const { left, top } = panel.getBoundingClientRect();
+          return [name, [left, top + scrollY]];
+        }),
+      ),
+    );
   const before = await tops();
   assert.notEqual(before.View[0], before.Readings[0], 'two columns');
   for (const name of ['Tracking', 'Save']) {
@@ -146,14 +171,29 @@ test('opening a panel moves nothing in the other column', async (t) => {
 
 test('at 360 px it says what it is, and Help explains the readings before the keys', async (t) => {
   const { page } = await open(t, { viewport: SIZES.phone });
-  assert.ok(await page.evaluate(() => {
-    const { left, right, height } = document.querySelector('header p').getBoundingClientRect();
-    return document.querySelector('header p').checkVisibility({ visibilityProperty: true }) && left >= 0 && right <= innerWidth && height > 0;
-  }));
+  assert.ok(
+    await page.evaluate(() => {
+      const { left, right, height } = document.querySelector('header p').getBoundingClientRect();
+      return (
+        document.querySelector('header p').checkVisibility({ visibilityProperty: true }) &&
+        left >= 0 &&
+        right <= innerWidth &&
+        height > 0
+      );
+    }),
+  );
   await page.click('#help');
-  const terms = await page.evaluate(() => [...document.querySelectorAll('.terms dt')].map((term) => term.textContent.replaceAll('\u00a0', ' ')));
-  const readings = await page.evaluate(() => [...document.querySelectorAll('#latency dt, thead th')].map((term) => term.textContent.replaceAll('\u00a0', ' ')));
-  for (const reading of readings.filter((name) => name !== 'Face')) assert.ok(terms.some((term) => term.includes(reading) || reading.startsWith(term)), `${reading} is explained nowhere`);
+  const terms = await page.evaluate(() =>
+    [...document.querySelectorAll('.terms dt')].map((term) => term.textContent.replaceAll('\u00a0', ' ')),
+  );
+  const readings = await page.evaluate(() =>
+    [...document.querySelectorAll('#latency dt, thead th')].map((term) => term.textContent.replaceAll('\u00a0', ' ')),
+  );
+  for (const reading of readings.filter((name) => name !== 'Face'))
+    assert.ok(
+      terms.some((term) => term.includes(reading) || reading.startsWith(term)),
+      `${reading} is explained nowhere`,
+    );
   assert.equal(await page.isVisible('.keys'), false, 'keys come when they are asked for');
   await page.click('.shortcuts summary');
   assert.ok(await page.isVisible('.keys'));
@@ -168,7 +208,10 @@ test('fits screens from 320 px up, with every panel open', async (t) => {
   }
 });
 
-for (const [how, viewport] of [['upright', SIZES.phone], ['on its side', { width: 740, height: 360 }]]) {
+for (const [how, viewport] of [
+  ['upright', SIZES.phone],
+  ['on its side', { width: 740, height: 360 }],
+]) {
   test(`on a phone ${how} the buttons are in sight and large enough for a thumb`, async (t) => {
     const { page } = await open(t, { viewport });
     for (const id of ['start', 'play', 'open', 'theme', 'help']) {
@@ -187,7 +230,9 @@ test('nothing moves when the page loads, starts and stops', async (t) => {
       // Shifts just after a press count here too, though browsers forgive them.
       new PerformanceObserver((list) => {
         for (const { value, sources } of list.getEntries()) {
-          globalThis.shifts.push(`${value.toFixed(4)} ${sources.map(({ node }) => node?.id || node?.className || node?.nodeName)}`);
+          globalThis.shifts.push(
+            `${value.toFixed(4)} ${sources.map(({ node }) => node?.id || node?.className || node?.nodeName)}`,
+          );
         }
       }).observe({ type: 'layout-shift', buffered: true });
     });
@@ -208,7 +253,9 @@ test('reduced motion and forced colours are honoured', async (t) => {
   await page.waitForTimeout(300);
   assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
   const [on, off] = await page.evaluate(() =>
-    ['points', 'labels'].map((name) => getComputedStyle(document.querySelector(`[data-setting="${name}"] + span`)).backgroundColor),
+    ['points', 'labels'].map(
+      (name) => getComputedStyle(document.querySelector(`[data-setting="${name}"] + span`)).backgroundColor,
+    ),
   );
   assert.notEqual(on, off, 'what is chosen can be told without our colours');
 });
@@ -218,16 +265,30 @@ test('search engines and browsers are told what the page is', async (t) => {
   const head = await page.evaluate(async () => {
     const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? '';
     const manifest = await (await fetch(document.querySelector('link[rel="manifest"]').href)).json();
-    const icons = await Promise.all(manifest.icons.map(async ({ src, sizes }) => {
-      const image = new Image();
-      image.src = src;
-      await image.decode();
-      return sizes === 'any' || sizes === `${image.naturalWidth}x${image.naturalHeight}`;
-    }));
+    const icons = await Promise.all(
+      manifest.icons.map(async ({ src, sizes }) => {
+        const image = new Image();
+        image.src = src;
+        await image.decode();
+        return sizes === 'any' || sizes === `${image.naturalWidth}x${image.naturalHeight}`;
+      }),
+    );
     const { lang } = document.documentElement;
     const { doctype, characterSet, title } = document;
-    const order = [...document.querySelectorAll('h1, h2, h3')].filter((h) => h.checkVisibility()).map((h) => h.nodeName);
-    return { lang, title, doctype: doctype.name, characterSet, description: meta('description'), viewport: meta('viewport'), manifest, icons, order };
+    const order = [...document.querySelectorAll('h1, h2, h3')]
+      .filter((h) => h.checkVisibility())
+      .map((h) => h.nodeName);
+    return {
+      lang,
+      title,
+      doctype: doctype.name,
+      characterSet,
+      description: meta('description'),
+      viewport: meta('viewport'),
+      manifest,
+      icons,
+      order,
+    };
   });
   assert.equal(head.lang, 'en');
   assert.equal(head.doctype, 'html');
@@ -253,7 +314,10 @@ test('Chromium itself finds the page fit to be installed', async (t) => {
   const { installabilityErrors } = await session.send('Page.getInstallabilityErrors');
   assert.deepEqual(errors, []);
   // A test's window is a private one, which cannot keep an installed page.
-  assert.deepEqual(installabilityErrors.map(({ errorId }) => errorId), ['in-incognito']);
+  assert.deepEqual(
+    installabilityErrors.map(({ errorId }) => errorId),
+    ['in-incognito'],
+  );
 });
 
 test('the whole page, net and all, is small', (t) => {
@@ -274,7 +338,10 @@ test('works offline after the first visit, in a folder of a site too', async (t)
   const { page, faults } = await openPage(t, shared.browser, counted.url);
   await page.waitForFunction(() => document.querySelector('#offline').textContent.includes('offline'));
   assert.match(await page.textContent('#offline'), /also works offline/);
-  assert.deepEqual(counted.requests.filter((path) => !path.startsWith('/demos/face/')), []);
+  assert.deepEqual(
+    counted.requests.filter((path) => !path.startsWith('/demos/face/')),
+    [],
+  );
   counted.close();
   await page.reload();
   await playSample(page);

@@ -91,13 +91,18 @@ export async function pageCost(t, { clip, seconds, folder = root }) {
  * @param {{ type: string, id: number }[]} processes of the browser
  */
 function painterTime(processes) {
-  const tasks = processes.filter(({ type }) => type === 'renderer').flatMap(({ id }) => {
-    try {
-      return readdirSync(`/proc/${id}/task`).map((task) => ({ task: Number(task), path: `/proc/${id}/task/${task}` }));
-    } catch {
-      return []; // no Linux
-    }
-  });
+  const tasks = processes
+    .filter(({ type }) => type === 'renderer')
+    .flatMap(({ id }) => {
+      try {
+        return readdirSync(`/proc/${id}/task`).map((task) => ({
+          task: Number(task),
+          path: `/proc/${id}/task/${task}`,
+        }));
+      } catch {
+        return []; // no Linux
+      }
+    });
   const workers = tasks.filter(({ path }) => readFileSync(`${path}/comm`, 'utf8').startsWith('DedicatedWorker'));
   const [painter] = workers.sort((a, b) => a.task - b.task);
   return workers.length === 2 ? Number(readFileSync(`${painter.path}/schedstat`, 'utf8').split(' ')[0]) / 1e6 : NaN;
@@ -107,7 +112,10 @@ function painterTime(processes) {
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values, positionals } = parseArgs({ options: { seconds: { type: 'string', default: '20' }, rounds: { type: 'string', default: '1' } }, allowPositionals: true });
+  const { values, positionals } = parseArgs({
+    options: { seconds: { type: 'string', default: '20' }, rounds: { type: 'string', default: '1' } },
+    allowPositionals: true,
+  });
   const folders = positionals.length ? positionals : [root];
   const endings = [];
   const t = { after: (f) => endings.push(f) };
@@ -125,7 +133,17 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       for (const folder of folders) {
         const c = await pageCost(t, { clip, folder, seconds: Number(values.seconds) });
         if (!c.frames) console.log(`  the machine was too busy   ${folder}`);
-        else console.log(String(c.frames).padStart(8) + ms(c.page, 7) + ms(c.worker, 9) + ms(c.page + c.worker, 11) + ms(c.painter, 10) + ms(c.detector, 11) + ms(c.nets, 7) + `   ${folder}`);
+        else
+          console.log(
+            String(c.frames).padStart(8) +
+              ms(c.page, 7) +
+              ms(c.worker, 9) +
+              ms(c.page + c.worker, 11) +
+              ms(c.painter, 10) +
+              ms(c.detector, 11) +
+              ms(c.nets, 7) +
+              `   ${folder}`,
+          );
         await end();
       }
     }

@@ -18,7 +18,11 @@ test('a camera frame costs the page at most 2 ms over the nets', { timeout: 120_
   if (!frames) return t.skip('the machine was too busy: in no second came 24 of the 30 frames');
   const busy = Math.max(1, nets / NETS);
   const cost = page + worker;
-  t.diagnostic(`${frames} frames: page ${page.toFixed(2)} ms, worker ${worker.toFixed(2)} ms, together ${cost.toFixed(2)} ms over nets of ${nets.toFixed(2)} ms; the painter's thread ${painter.toFixed(2)} ms`);
-  t.diagnostic(`the package by itself, from call to result: ${detector.toFixed(2)} ms over its nets; the machine is taken to be ${busy.toFixed(2)} times as slow as at rest`);
+  t.diagnostic(
+    `${frames} frames: page ${page.toFixed(2)} ms, worker ${worker.toFixed(2)} ms, together ${cost.toFixed(2)} ms over nets of ${nets.toFixed(2)} ms; the painter's thread ${painter.toFixed(2)} ms`,
+  );
+  t.diagnostic(
+    `the package by itself, from call to result: ${detector.toFixed(2)} ms over its nets; the machine is taken to be ${busy.toFixed(2)} times as slow as at rest`,
+  );
   assert.ok(cost <= BOUND * busy, `${cost.toFixed(2)} ms over the nets, more than ${(BOUND * busy).toFixed(2)}`);
 });

@@ -19,9 +19,17 @@ test('the site works as plain files under a path, with camera, offline and every
   const { page, faults } = await open(t, shared.browser, `${counted.url}some/path/`);
   await page.waitForFunction(() => document.querySelector('#offline').textContent.includes('offline'));
   const paths = [...new Set(counted.requests)];
-  assert.deepEqual(paths.filter((path) => !path.startsWith('/some/path/')), []);
-  const named = paths.map((path) => path.slice('/some/path/'.length).split('?')[0]).filter((path) => !/^(|sw\.js|offline-files\.js|manifest\.webmanifest)$/.test(path));
-  assert.deepEqual(named.filter((path) => !/^assets\/[\w.-]+\.[0-9a-f]{10}\.\w+$/.test(path)), []);
+  assert.deepEqual(
+    paths.filter((path) => !path.startsWith('/some/path/')),
+    [],
+  );
+  const named = paths
+    .map((path) => path.slice('/some/path/'.length).split('?')[0])
+    .filter((path) => !/^(|sw\.js|offline-files\.js|manifest\.webmanifest)$/.test(path));
+  assert.deepEqual(
+    named.filter((path) => !/^assets\/[\w.-]+\.[0-9a-f]{10}\.\w+$/.test(path)),
+    [],
+  );
   for (const path of [...named, 'index.html']) {
     if (path.endsWith('.png')) continue;
     const content = readFileSync(join(site, path));
@@ -31,7 +39,9 @@ test('the site works as plain files under a path, with camera, offline and every
   const policy = await page.getAttribute('meta[http-equiv="Content-Security-Policy"]', 'content');
   assert.match(policy, /^default-src 'none'; script-src 'self' 'wasm-unsafe-eval';/);
   assert.ok(readFileSync(join(site, '_headers'), 'utf8').includes(policy));
-  for (const net of await page.evaluate(() => [...document.querySelectorAll('#net-choice option')].map(({ value }) => value))) {
+  for (const net of await page.evaluate(() =>
+    [...document.querySelectorAll('#net-choice option')].map(({ value }) => value),
+  )) {
     await page.evaluate((net) => {
       const picker = document.querySelector('#net-choice');
       picker.value = net;

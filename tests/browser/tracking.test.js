@@ -18,7 +18,9 @@ const shared = suite({
     await page.evaluate(async () => {
       const { createDetector } = await import('/pkg/index.js');
       const { createSyntheticFace } = await import('/pkg/synthetic.js');
-      const faces = await Promise.all([3, 7, 12, 21].map((seed) => createSyntheticFace({ seed, width: 320, height: 240 })));
+      const faces = await Promise.all(
+        [3, 7, 12, 21].map((seed) => createSyntheticFace({ seed, width: 320, height: 240 })),
+      );
       const canvas = new OffscreenCanvas(640, 480);
       const context = canvas.getContext('2d', { willReadFrequently: true });
       /** Draws some of the faces, each in its quarter, at a time; returns the picture and where their points are. */
@@ -77,7 +79,15 @@ test('faces come, go and come back within 5 frames, each with a number of its ow
       }
       return ids;
     };
-    const seen = [await show([1], 1), await show([1, 2], 5), await show([1, 2], 20), await show([1], 5), await show([1, 2], 5), await show([], 5), await show([0], 5)];
+    const seen = [
+      await show([1], 1),
+      await show([1, 2], 5),
+      await show([1, 2], 20),
+      await show([1], 5),
+      await show([1, 2], 5),
+      await show([], 5),
+      await show([0], 5),
+    ];
     detector.close();
     return seen;
   });
@@ -101,25 +111,33 @@ test('while a face is followed the finder rests', async () => {
 
 test('photographs with one face', { skip: existsSync(scenes) ? false : 'no ../shared/data' }, async (t) => {
   const rows = readCsv(join(scenes, 'scenes.csv')).filter((row) => row.split === 'val' && row.n_faces === '1');
-  const names = Object.keys(rows[0]).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
+  const names = Object.keys(rows[0])
+    .filter((name) => name.endsWith('_x'))
+    .map((name) => name.slice(0, -2));
   for (const source of new Set(rows.map((row) => row.source))) {
     const own = rows.filter((row) => row.source === source);
-    const chosen = Array.from({ length: Math.min(PER_SOURCE, own.length) }, (_, i) => own[Math.floor((i * own.length) / Math.min(PER_SOURCE, own.length))]);
+    const chosen = Array.from(
+      { length: Math.min(PER_SOURCE, own.length) },
+      (_, i) => own[Math.floor((i * own.length) / Math.min(PER_SOURCE, own.length))],
+    );
     const pictures = chosen.map((row) => ({
       jpeg: readFileSync(join(scenes, row.file)).toString('base64'),
       points: names.map((name) => ({ x: Number(row[`${name}_x`]), y: Number(row[`${name}_y`]) })),
     }));
-    const errors = await page.evaluate(async ({ pictures }) => {
-      const detector = await createDetector();
-      const errors = [];
-      for (const { jpeg, points } of pictures) {
-        const bytes = Uint8Array.from(atob(jpeg), (c) => c.charCodeAt(0));
-        const { faces } = await detector.detect(await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' })));
-        errors.push(faces.length ? off(faces[0], [points]) : null);
-      }
-      detector.close();
-      return errors;
-    }, { pictures });
+    const errors = await page.evaluate(
+      async ({ pictures }) => {
+        const detector = await createDetector();
+        const errors = [];
+        for (const { jpeg, points } of pictures) {
+          const bytes = Uint8Array.from(atob(jpeg), (c) => c.charCodeAt(0));
+          const { faces } = await detector.detect(await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' })));
+          errors.push(faces.length ? off(faces[0], [points]) : null);
+        }
+        detector.close();
+        return errors;
+      },
+      { pictures },
+    );
     const found = errors.filter((error) => error !== null && error < 0.1);
     const mean = found.reduce((a, b) => a + b, 0) / found.length;
     t.diagnostic(`${source}: found ${found.length} of ${errors.length}, mean error ${(96 * mean).toFixed(2)} px of 96`);
@@ -178,7 +196,15 @@ async function film(t, pictures) {
         detector.close();
         return played;
       };
-      const each = (played, f) => points.flatMap((_, k) => [0, 1].map((c) => f(played.map(({ got }) => got[k][c]), played.map(({ want }) => want[k][c]))));
+      const each = (played, f) =>
+        points.flatMap((_, k) =>
+          [0, 1].map((c) =>
+            f(
+              played.map(({ got }) => got[k][c]),
+              played.map(({ want }) => want[k][c]),
+            ),
+          ),
+        );
       const still = await play(0, 60);
       const squares = each(still, (got) => mean(got.map((v) => (v - mean(got)) ** 2)));
       const [left, right] = [still[0].want[3], still[0].want[5]];
@@ -203,7 +229,9 @@ async function film(t, pictures) {
     return measured;
   }, pictures);
   for (const { jitter, fast, slow } of measured) {
-    t.diagnostic(`still: ${(100 * jitter).toFixed(3)} % of the eye distance; lag in frames: fast ${fast.toFixed(2)}, slow ${slow.toFixed(2)}`);
+    t.diagnostic(
+      `still: ${(100 * jitter).toFixed(3)} % of the eye distance; lag in frames: fast ${fast.toFixed(2)}, slow ${slow.toFixed(2)}`,
+    );
     assert.ok(jitter < 0.003, `jitter ${jitter}`);
     assert.ok(fast < 1 && slow < 1, `lag ${fast}, ${slow}`);
   }
@@ -217,7 +245,10 @@ test('drawn faces held still and moved: jitter and lag', { timeout: 120_000 }, a
       const canvas = new OffscreenCanvas(160, 160);
       canvas.getContext('2d').putImageData(face.draw(0), 0, 0);
       const bytes = new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
-      pictures.push({ picture: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')), points: face.keypoints(0) });
+      pictures.push({
+        picture: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')),
+        points: face.keypoints(0),
+      });
       face.close();
     }
     return pictures;
@@ -227,12 +258,24 @@ test('drawn faces held still and moved: jitter and lag', { timeout: 120_000 }, a
 
 const photographs = join(root, '../shared/data/helen_afw');
 
-test('photographs held still and moved: jitter and lag', { skip: existsSync(photographs) ? false : 'no ../shared/data', timeout: 120_000 }, async (t) => {
+test('photographs held still and moved: jitter and lag', {
+  skip: existsSync(photographs) ? false : 'no ../shared/data',
+  timeout: 120_000,
+}, async (t) => {
   // Faces of people not trained on, large enough that the picture is sharp.
-  const rows = readCsv(join(photographs, 'labels.csv')).filter((row) => row.split === 'val' && Number(row.src_box_px) > 120);
-  const names = Object.keys(rows[0]).filter((name) => name.endsWith('_x')).map((name) => name.slice(0, -2));
-  await film(t, [1, 4, 7, 10].map((n) => rows[Math.floor((n * rows.length) / 12)]).map((row) => ({
-    picture: readFileSync(join(photographs, row.file)).toString('base64'),
-    points: names.map((name) => ({ x: Number(row[`${name}_x`]), y: Number(row[`${name}_y`]) })),
-  })));
+  const rows = readCsv(join(photographs, 'labels.csv')).filter(
+    (row) => row.split === 'val' && Number(row.src_box_px) > 120,
+  );
+  const names = Object.keys(rows[0])
+    .filter((name) => name.endsWith('_x'))
+    .map((name) => name.slice(0, -2));
+  await film(
+    t,
+    [1, 4, 7, 10]
+      .map((n) => rows[Math.floor((n * rows.length) / 12)])
+      .map((row) => ({
+        picture: readFileSync(join(photographs, row.file)).toString('base64'),
+        points: names.map((name) => ({ x: Number(row[`${name}_x`]), y: Number(row[`${name}_y`]) })),
+      })),
+  );
 });

@@ -13,7 +13,11 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
  * @param {import('playwright-core').BrowserContextOptions} [options]
  */
 export async function open(t, browser, url, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true, ...options });
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 800 },
+    acceptDownloads: true,
+    ...options,
+  });
   t.after(() => context.close());
   const page = await context.newPage();
   const faults = [];
@@ -25,7 +29,9 @@ export async function open(t, browser, url, options = {}) {
 
 /** Until the status line holds this text. */
 export const status = (page, text) =>
-  page.waitForFunction((text) => document.querySelector('#status').textContent.includes(text), text, { timeout: 20_000 });
+  page.waitForFunction((text) => document.querySelector('#status').textContent.includes(text), text, {
+    timeout: 20_000,
+  });
 
 /** Until frames are computed. */
 export const running = (page) =>
@@ -84,11 +90,38 @@ export async function countRequests(t, url, folder = '/', extra = {}) {
  */
 export async function audit(page, selector) {
   // A transition half-way has other colours.
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished.catch(() => {}))));
+  await page.evaluate(() =>
+    Promise.all(
+      document
+        .getAnimations()
+        .filter((a) => a instanceof CSSTransition)
+        .map((a) => a.finished.catch(() => {})),
+    ),
+  );
   await page.evaluate(axe);
   return page.evaluate(async (selector) => {
     const run = { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] };
     const { violations } = await globalThis.axe.run(selector ?? document, run);
-    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.target.join(' ')).join(', ')}`);
+    return violations.map(
+      ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.target.join(' ')).join(', ')}`,
+    );
   }, selector);
+}
+
+/** Reading a frame takes the worker 120 ms from here on: a camera gives two to three in that time. It counts them. */
+export async function slowReads(page) {
+  await page.workers()[0].evaluate(() => {
+    globalThis.slowed = 0;
+    for (const [{ prototype }, name] of [
+      [VideoFrame, 'copyTo'],
+      [OffscreenCanvasRenderingContext2D, 'getImageData'],
+    ]) {
+      const read = prototype[name];
+      prototype[name] = function (...args) {
+        globalThis.slowed++;
+        for (const end = performance.now() + 120; performance.now() < end; );
+        return read.apply(this, args);
+      };
+    }
+  });
 }

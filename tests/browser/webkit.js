@@ -10,7 +10,11 @@ import { Context } from './firefox.js';
 /** The smallest of WebKit's browsers, which comes with the library. */
 const BROWSER = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu']
   .filter((folder) => existsSync(folder))
-  .flatMap((folder) => readdirSync(folder).filter((name) => name.startsWith('webkit2gtk-')).map((name) => `${folder}/${name}/MiniBrowser`))
+  .flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => name.startsWith('webkit2gtk-'))
+      .map((name) => `${folder}/${name}/MiniBrowser`),
+  )
   .find((path) => existsSync(path));
 
 /** What {@link Context} needs of a page, as puppeteer has it. */
@@ -39,7 +43,12 @@ class Page {
   async waitForFunction(f, { polling, timeout }, ...args) {
     for (const end = Date.now() + timeout; ; await new Promise((resolve) => setTimeout(resolve, polling))) {
       const value = await this.evaluate(f, ...args);
-      if (value) return { evaluate: (f, arg) => this.evaluate(f, value, arg), click: () => value.click(), select: (option) => value.sendKeys(option) };
+      if (value)
+        return {
+          evaluate: (f, arg) => this.evaluate(f, value, arg),
+          click: () => value.click(),
+          select: (option) => value.sendKeys(option),
+        };
       if (Date.now() > end) throw new Error(`waited ${timeout} ms in vain for ${f}`);
     }
   }
@@ -63,13 +72,21 @@ export async function launchWebKit(driverPath) {
   const display = `:${100 + (port % 400)}`;
   const screen = spawn('Xvfb', [display, '-screen', '0', '1400x1000x24', '-nolisten', 'tcp'], { stdio: 'ignore' });
   // Its sandbox needs name spaces, which a container does not give.
-  const env = { ...process.env, DISPLAY: display, WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1', LIBGL_ALWAYS_SOFTWARE: '1' };
+  const env = {
+    ...process.env,
+    DISPLAY: display,
+    WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1',
+    LIBGL_ALWAYS_SOFTWARE: '1',
+  };
   const server = spawn(driverPath, [`--port=${port}`], { stdio: 'ignore', env });
   const options = { binary: BROWSER, args: ['--automation'] };
   let driver;
   for (const end = Date.now() + 20_000; !driver; ) {
     try {
-      driver = await new Builder().usingServer(`http://127.0.0.1:${port}`).withCapabilities({ browserName: 'MiniBrowser', 'webkitgtk:browserOptions': options }).build();
+      driver = await new Builder()
+        .usingServer(`http://127.0.0.1:${port}`)
+        .withCapabilities({ browserName: 'MiniBrowser', 'webkitgtk:browserOptions': options })
+        .build();
     } catch (error) {
       if (Date.now() > end) throw error;
       await pause(200);

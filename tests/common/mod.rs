@@ -25,10 +25,10 @@ pub fn fails(args: &[&str], part: &str) {
     assert!(text(&output).contains(part), "{args:?}: expected '{part}' in: {}", text(&output));
 }
 
-/// The metrics without the last two columns, which are the speed.
+/// The metrics without the last three columns, which are the speed.
 pub fn metrics(run: &Path) -> Vec<String> {
     let csv = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
-    csv.lines().map(|l| l.rsplitn(3, ',').last().unwrap().to_string()).collect()
+    csv.lines().map(|l| l.rsplitn(4, ',').last().unwrap().to_string()).collect()
 }
 
 /// A net small enough for tests.

@@ -10,7 +10,8 @@ import { writeSyntheticClip } from '../browser/clip.js';
 import * as projects from './project.js';
 
 const vite = join(root, 'node_modules/vite/bin/vite.js');
-const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'";
+const POLICY =
+  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'";
 const withPolicy = (policy) => ({ 'Content-Security-Policy': policy });
 
 const shared = suite({ clip: writeSyntheticClip });
@@ -19,22 +20,55 @@ const install = (name) => projects.install(pack, name);
 const expectOutput = (t, url, beginning) => projects.expectOutput(t, shared.browser, url, beginning);
 
 test('the tarball holds what the package needs and nothing else', () => {
-  const names = execFileSync('tar', ['tzf', pack.tarball]).toString().trim().split('\n').map((name) => name.replace('package/', ''));
-  for (const name of ['index.js', 'define.js', 'worker.js', 'dist/face96_bg.wasm', 'dist/types/index.d.ts', 'weights/compact.safetensors', 'README.md', 'LICENSE-MIT']) {
+  const names = execFileSync('tar', ['tzf', pack.tarball])
+    .toString()
+    .trim()
+    .split('\n')
+    .map((name) => name.replace('package/', ''));
+  for (const name of [
+    'index.js',
+    'define.js',
+    'worker.js',
+    'dist/face96_bg.wasm',
+    'dist/types/index.d.ts',
+    'weights/compact.safetensors',
+    'README.md',
+    'LICENSE-MIT',
+  ]) {
     assert.ok(names.includes(name), `${name} is missing`);
   }
-  const odd = names.filter((name) => !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|inline\.js|[\w-]+\.json)|dist\/types\/[\w/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(name));
+  const odd = names.filter(
+    (name) =>
+      !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|inline\.js|[\w-]+\.json)|dist\/types\/[\w/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(
+        name,
+      ),
+  );
   assert.deepEqual(odd, []);
 });
 
 test('publint and arethetypeswrong find nothing', () => {
   const run = (tool, ...args) => {
-    const { status, stdout } = spawnSync(process.execPath, [join(root, 'node_modules', tool), ...args], { encoding: 'utf8' });
+    const { status, stdout } = spawnSync(process.execPath, [join(root, 'node_modules', tool), ...args], {
+      encoding: 'utf8',
+    });
     assert.equal(status, 0, stdout);
   };
   run('publint/src/cli.js', pack.tarball, '--strict');
   // The package is ESM: what old CommonJS resolution makes of it is not its business.
-  run('@arethetypeswrong/cli/dist/index.js', pack.tarball, '--profile', 'esm-only', '--exclude-entrypoints', './dist/face96_bg.wasm', './dist/face96_relaxed_bg.wasm', './weights/*', './custom-elements.json', './vscode-html.json', './vscode-css.json', './web-types.json');
+  run(
+    '@arethetypeswrong/cli/dist/index.js',
+    pack.tarball,
+    '--profile',
+    'esm-only',
+    '--exclude-entrypoints',
+    './dist/face96_bg.wasm',
+    './dist/face96_relaxed_bg.wasm',
+    './weights/*',
+    './custom-elements.json',
+    './vscode-html.json',
+    './vscode-css.json',
+    './web-types.json',
+  );
 });
 
 test('plain HTML with an import map', async (t) => {
@@ -76,7 +110,13 @@ test('the background of an extension finds faces, in itself', async (t) => {
   const project = install('extension');
   const context = await chromium.launchPersistentContext(temporaryFolder(t), {
     executablePath: executables.chromium,
-    args: ['--no-sandbox', '--disable-gpu', `--load-extension=${project}`, `--disable-extensions-except=${project}`, '--disable-features=DisableLoadExtensionCommandLineSwitch'],
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      `--load-extension=${project}`,
+      `--disable-extensions-except=${project}`,
+      '--disable-features=DisableLoadExtensionCommandLineSwitch',
+    ],
     ignoreDefaultArgs: ['--disable-extensions'],
   });
   t.after(() => context.close());
@@ -85,12 +125,15 @@ test('the background of an extension finds faces, in itself', async (t) => {
   const { createSyntheticFace } = await import('../../pkg/synthetic.js');
   const face = await createSyntheticFace({ seed: 3, width: 320, height: 240 });
   const want = face.keypoints(0);
-  const got = await background.evaluate(async (pixels) => {
-    const canvas = new OffscreenCanvas(320, 240);
-    canvas.getContext('2d').putImageData(new ImageData(Uint8ClampedArray.from(pixels), 320, 240), 0, 0);
-    const faces = await globalThis.facesOf(await canvas.convertToBlob());
-    return faces.map(({ keypoints }) => keypoints);
-  }, [...face.draw(0).data]);
+  const got = await background.evaluate(
+    async (pixels) => {
+      const canvas = new OffscreenCanvas(320, 240);
+      canvas.getContext('2d').putImageData(new ImageData(Uint8ClampedArray.from(pixels), 320, 240), 0, 0);
+      const faces = await globalThis.facesOf(await canvas.convertToBlob());
+      return faces.map(({ keypoints }) => keypoints);
+    },
+    [...face.draw(0).data],
+  );
   assert.equal(got.length, 1);
   const off = got[0].map(({ x, y }, k) => Math.hypot(x - want[k].x, y - want[k].y));
   assert.ok(off.reduce((a, b) => a + b) / off.length < 4, `off by ${off}`);
@@ -103,5 +146,9 @@ test('a strict content security policy; without wasm-unsafe-eval a sentence; wit
   const blocked = await host(t, project, withPolicy(POLICY.replace(" 'wasm-unsafe-eval'", '')));
   const { page } = await expectOutput(t, blocked, 'wasm-compile');
   assert.match(await page.textContent('output'), /wasm-unsafe-eval/);
-  await expectOutput(t, await host(t, project, withPolicy(POLICY.replace("worker-src 'self'", "worker-src 'none'"))), '15 keypoints');
+  await expectOutput(
+    t,
+    await host(t, project, withPolicy(POLICY.replace("worker-src 'self'", "worker-src 'none'"))),
+    '15 keypoints',
+  );
 });

@@ -11,12 +11,25 @@ import { install, packed } from './project.js';
 const pack = packed();
 const tsc = join(root, 'node_modules/typescript/bin/tsc');
 
-for (const [name, checker] of [['react-18'], ['react-19'], ['preact'], ['solid'], ['vue', 'vue-tsc/bin/vue-tsc.js'], ['svelte', 'svelte-check/bin/svelte-check']]) {
+for (const [name, checker] of [
+  ['react-18'],
+  ['react-19'],
+  ['preact'],
+  ['solid'],
+  ['vue', 'vue-tsc/bin/vue-tsc.js'],
+  ['svelte', 'svelte-check/bin/svelte-check'],
+]) {
   test(`a component of ${name} compiles, and one with a wrong attribute does not`, () => {
     const project = install(pack, `frameworks/${name}`, name);
     const script = checker ? join(project, 'node_modules', checker) : tsc;
-    const flags = name === 'svelte' ? ['--tsconfig', './tsconfig.json', '--fail-on-warnings', '--output', 'machine'] : ['-p', project];
-    const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...flags], { cwd: project, encoding: 'utf8' });
+    const flags =
+      name === 'svelte'
+        ? ['--tsconfig', './tsconfig.json', '--fail-on-warnings', '--output', 'machine']
+        : ['-p', project];
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...flags], {
+      cwd: project,
+      encoding: 'utf8',
+    });
     assert.equal(status, 0, stdout + stderr);
   });
 }
@@ -27,7 +40,9 @@ test('the manifest, and the data for VS Code and JetBrains, know each attribute,
   const [declaration] = read('custom-elements.json').modules[0].declarations;
   const names = (list) => list.map(({ name }) => name).sort();
   // What the class observes, sends and names, not what its comment says.
-  const attributes = [...source.matchAll(/^const (?:BOOLEANS|STRINGS|NUMBERS) = \{(.*)\};$/gm)].flatMap(([, group]) => [...group.matchAll(/: '([\w-]+)'/g)].map(([, name]) => name));
+  const attributes = [...source.matchAll(/^const (?:BOOLEANS|STRINGS|NUMBERS) = \{(.*)\};$/gm)].flatMap(([, group]) =>
+    [...group.matchAll(/: '([\w-]+)'/g)].map(([, name]) => name),
+  );
   assert.deepEqual(names(declaration.attributes), attributes.sort());
   const events = [...source.matchAll(/^ \* @property \{CustomEvent<.*>\} (\w+)/gm)].map(([, name]) => name);
   assert.ok(events.includes('blink'));

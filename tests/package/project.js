@@ -10,7 +10,10 @@ import { root, temporaryFolder } from '../browser/harness.js';
 export function packed() {
   const shared = { folder: temporaryFolder({ after }), tarball: '' };
   before(() => {
-    const printed = execFileSync('npm', ['pack', '--json', '--pack-destination', shared.folder], { cwd: join(root, 'pkg'), stdio: 'pipe' });
+    const printed = execFileSync('npm', ['pack', '--json', '--pack-destination', shared.folder], {
+      cwd: join(root, 'pkg'),
+      stdio: 'pipe',
+    });
     shared.tarball = join(shared.folder, JSON.parse(printed.toString())[0].filename);
   });
   return shared;
@@ -71,7 +74,8 @@ export async function expectOutput(t, browser, url, beginning) {
   const said = () => page.evaluate(() => document.querySelector('output')?.textContent);
   const end = Date.now() + 15_000;
   while (!(await said())?.startsWith(beginning)) {
-    if (Date.now() > end) assert.fail(`the page says '${await said()}', not '${beginning}'; faults: ${faults.join('; ')}`);
+    if (Date.now() > end)
+      assert.fail(`the page says '${await said()}', not '${beginning}'; faults: ${faults.join('; ')}`);
     await page.waitForTimeout(100);
   }
   return { page, faults: faults.filter((fault) => !fault.includes('favicon')) };

@@ -34,7 +34,13 @@ const write = (name, value) => writeFileSync(join(folder, name), JSON.stringify(
 
 /** The repository over HTTP, isolated so that the page's clock is exact to 5 microseconds. */
 function serve() {
-  const types = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
+  const types = {
+    '.html': 'text/html',
+    '.js': 'text/javascript',
+    '.mjs': 'text/javascript',
+    '.json': 'application/json',
+    '.wasm': 'application/wasm',
+  };
   const server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname));
     const file = join(root, path);
@@ -61,7 +67,14 @@ async function inChromium(measure) {
   const server = await serve();
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
   });
   try {
     const page = await browser.newPage();
@@ -72,7 +85,10 @@ async function inChromium(measure) {
     return await measure(
       page,
       relaxed
-        ? { face96: { glue: '/pkg/dist/face96.js?relaxed', wasm: '/pkg/dist/face96_relaxed_bg.wasm' }, 'face96-simd128': plain }
+        ? {
+            face96: { glue: '/pkg/dist/face96.js?relaxed', wasm: '/pkg/dist/face96_relaxed_bg.wasm' },
+            'face96-simd128': plain,
+          }
         : { face96: plain },
     );
   } finally {
@@ -83,7 +99,10 @@ async function inChromium(measure) {
 
 const browserPart = () =>
   inChromium(async (page, ours) => {
-    const builds = { ...ours, candle: { glue: '/target/bench/candle/candle.js', wasm: '/target/bench/candle/candle_bg.wasm' } };
+    const builds = {
+      ...ours,
+      candle: { glue: '/target/bench/candle/candle.js', wasm: '/target/bench/candle/candle_bg.wasm' },
+    };
     const figures = {};
     const limits = {};
     for (const net of nets) {
@@ -97,7 +116,8 @@ const browserPart = () =>
         [net, builds, quick ? 4 : 20, quick ? 3 : 10],
       );
       figures[net] = {};
-      for (const [name, times] of Object.entries(result.times)) figures[net][name] = { median: median(times), p95: quantile(times, 0.95) };
+      for (const [name, times] of Object.entries(result.times))
+        figures[net][name] = { median: median(times), p95: quantile(times, 0.95) };
       limits[net] = { multiplyAdds: result.multiplyAdds, outputsApartPx: result.worst, profile: result.profile };
       for (const [name, rates] of Object.entries(result.rates)) {
         const limit = median(rates);
@@ -131,7 +151,8 @@ async function trainingPart() {
   const contestants = {
     face96: ours('cpu'),
     candle: ours('candle'),
-    pytorch: (net, seconds) => run(python, [script, join(folder, `${net}.task.safetensors`), '--seconds', seconds], options),
+    pytorch: (net, seconds) =>
+      run(python, [script, join(folder, `${net}.task.safetensors`), '--seconds', seconds], options),
   };
   const figures = {};
   for (const net of nets) {
@@ -155,7 +176,8 @@ async function trainingPart() {
       }
     }
     figures[net] = {};
-    for (const [name, values] of Object.entries(rates)) figures[net][name] = { median: median(values), p95: quantile(values, 0.05) };
+    for (const [name, values] of Object.entries(rates))
+      figures[net][name] = { median: median(values), p95: quantile(values, 0.05) };
   }
   return figures;
 }
@@ -163,7 +185,9 @@ async function trainingPart() {
 /** Columns of text; the first to the left, the others to the right. @param {string[][]} rows */
 function table(rows) {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  return rows.map((row) => row.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ')).join('\n');
+  return rows
+    .map((row) => row.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  '))
+    .join('\n');
 }
 
 // Weights, ONNX, steps and training task of each net, as it begins to train.
@@ -174,9 +198,18 @@ const show = (title, unit, figures) => {
   const rows = [[title, 'median', 'p95', 'face96 by it']];
   for (const net of nets) {
     for (const [name, { median, p95 }] of Object.entries(figures[net])) {
-      rows.push([`${net} ${name}`, median.toFixed(2), p95.toFixed(2), (figures[net].face96.median / median).toFixed(2)]);
+      rows.push([
+        `${net} ${name}`,
+        median.toFixed(2),
+        p95.toFixed(2),
+        (figures[net].face96.median / median).toFixed(2),
+      ]);
     }
-    charts.push({ title: `${net}, ${title}`, unit, bars: Object.entries(figures[net]).map(([name, { median }]) => [name, median]) });
+    charts.push({
+      title: `${net}, ${title}`,
+      unit,
+      bars: Object.entries(figures[net]).map(([name, { median }]) => [name, median]),
+    });
   }
   console.log(`\n${table(rows)}`);
 };
@@ -191,18 +224,29 @@ if (wanted('browser')) {
       rows.push([`${net} ${name}`, (limitPerSecond / 1e9).toFixed(1), percent(share), percent(shareMade)]);
     }
   }
-  console.log(`\n${table(rows)}\nMultiply-adds counted as those of the plain sums, or as made: Winograd's way makes fewer, so the first can pass 100 %.`);
+  console.log(
+    `\n${table(rows)}\nMultiply-adds counted as those of the plain sums, or as made: Winograd's way makes fewer, so the first can pass 100 %.`,
+  );
   for (const net of nets) {
     const limit = limits[net]['face96-simd128']?.limitPerSecond ?? limits[net].face96.limitPerSecond;
-    const steps = limits[net].profile.map(([name, ms, n]) => [name, ms.toFixed(3), (n / 1e6).toFixed(2), n && ms ? percent(n / (ms / 1000) / limit) : '']);
-    console.log(`\n${table([[`${net}: where a frame goes (simd128)`, 'ms', 'million multiply-adds made', 'of the limit'], ...steps])}`);
+    const steps = limits[net].profile.map(([name, ms, n]) => [
+      name,
+      ms.toFixed(3),
+      (n / 1e6).toFixed(2),
+      n && ms ? percent(n / (ms / 1000) / limit) : '',
+    ]);
+    console.log(
+      `\n${table([[`${net}: where a frame goes (simd128)`, 'ms', 'million multiply-adds made', 'of the limit'], ...steps])}`,
+    );
   }
 }
 if (wanted('ratio')) {
   const ratio = await ratioPart();
   write('ratio.json', ratio);
   const { net2, compact, compactByNet2 } = ratio;
-  console.log(`\nface96's nets in turns: net2 ${net2.toFixed(2)} ms, compact ${compact.toFixed(2)} ms, compact by net2 ${compactByNet2.toFixed(2)}`);
+  console.log(
+    `\nface96's nets in turns: net2 ${net2.toFixed(2)} ms, compact ${compact.toFixed(2)} ms, compact by net2 ${compactByNet2.toFixed(2)}`,
+  );
 }
 if (wanted('training')) {
   const figures = await trainingPart();

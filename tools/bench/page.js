@@ -13,7 +13,13 @@ function readSafetensors(bytes) {
   const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const { __metadata__: metadata, ...entries } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
   const tensors = {};
-  for (const [name, { shape, data_offsets: [from, to] }] of Object.entries(entries)) {
+  for (const [
+    name,
+    {
+      shape,
+      data_offsets: [from, to],
+    },
+  ] of Object.entries(entries)) {
     tensors[name] = { shape, values: new Float32Array(bytes.slice(8 + length + from, 8 + length + to).buffer) };
   }
   return { metadata, tensors };
@@ -36,7 +42,10 @@ async function onnxruntime(net, input) {
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = '/tools/bench/node_modules/onnxruntime-web/dist/';
   const bytes = await fetchBytes(`/target/bench/${net}.onnx`);
-  const session = await ort.InferenceSession.create(bytes, { executionProviders: ['wasm'], graphOptimizationLevel: 'all' });
+  const session = await ort.InferenceSession.create(bytes, {
+    executionProviders: ['wasm'],
+    graphOptimizationLevel: 'all',
+  });
   const feeds = { input: new ort.Tensor('float32', input, [1, 1, SIDE, SIDE]) };
   return async () => (await session.run(feeds)).keypoints.data;
 }
@@ -53,13 +62,24 @@ async function tfjs(graph, tensors, input) {
     if (!weight) continue;
     const w = tf.tensor(weight.values, weight.shape);
     // To tfjs's order: height, width, in, out; and inputs, units.
-    weights[node.name] = [tf.transpose(w, node.op === 'conv' ? [2, 3, 1, 0] : [1, 0]), tf.tensor(tensors[`${node.name}.bias`].values)];
+    weights[node.name] = [
+      tf.transpose(w, node.op === 'conv' ? [2, 3, 1, 0] : [1, 0]),
+      tf.tensor(tensors[`${node.name}.bias`].values),
+    ];
   }
   const steps = {
     conv: (node, x) => {
       const [filter, bias] = weights[node.name];
       const { stride: strides, padding: pad, relu } = node;
-      return tf.fused.conv2d({ x, filter, strides, pad, dimRoundingMode: 'floor', bias, activation: relu ? 'relu' : 'linear' });
+      return tf.fused.conv2d({
+        x,
+        filter,
+        strides,
+        pad,
+        dimRoundingMode: 'floor',
+        bias,
+        activation: relu ? 'relu' : 'linear',
+      });
     },
     max_pool: (node, x) => tf.maxPool(x, node.size, node.size, 'valid'),
     dense: (node, x) => {
@@ -75,7 +95,9 @@ async function tfjs(graph, tensors, input) {
       const [, h, w, c] = x.shape;
       const p = tf.softmax(tf.transpose(tf.reshape(x, [h * w, c])));
       const at = (i, n) => (2 * i + 1) / n - 1;
-      places ??= tf.keep(tf.tensor2d(Array.from({ length: h * w }, (_, i) => [at(i % w, w), at(Math.floor(i / w), h)])));
+      places ??= tf.keep(
+        tf.tensor2d(Array.from({ length: h * w }, (_, i) => [at(i % w, w), at(Math.floor(i / w), h)])),
+      );
       return tf.matMul(p, places);
     },
   };
@@ -166,7 +188,9 @@ export async function load(net, builds) {
     const apart = Math.max(...expected.map((v, i) => Math.abs(v - found[i])));
     // 1e-3 of half the crop's side, the net's unit.
     if (!(apart < 1e-3 * (SIDE / 2)) || found.length !== expected.length) {
-      throw new Error(`${net}: ${name} is ${apart} px from face96; its first keypoint is ${found.slice(0, 2)}, ours ${expected.slice(0, 2)}`);
+      throw new Error(
+        `${net}: ${name} is ${apart} px from face96; its first keypoint is ${found.slice(0, 2)}, ours ${expected.slice(0, 2)}`,
+      );
     }
     worst = Math.max(worst, apart);
   }
