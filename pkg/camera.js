@@ -83,20 +83,23 @@ export async function openCamera(video, { deviceId, width = 640, height = 480, s
   } catch (error) {
     throw signal?.aborted ? aborted() : named(error);
   }
+  const closed = new AbortController();
   const close = () => {
-    signal?.removeEventListener('abort', close);
+    closed.abort();
     for (const track of stream.getTracks()) track.stop();
     if (video.srcObject === stream) video.srcObject = null;
   };
-  signal?.addEventListener('abort', close);
+  signal?.addEventListener('abort', close, { signal: closed.signal });
   /** @type {Promise<never>} */
   const ended = new Promise((_, reject) => {
-    for (const track of stream.getTracks()) {
-      track.addEventListener('ended', () => {
-        close();
-        reject(fault('camera-unplugged'));
-      });
-    }
+    const unplugged = () => {
+      // A track says it, and so does the video; neither does in every browser. The video may still tell of the camera before.
+      if (stream.active) return;
+      close();
+      reject(fault('camera-unplugged'));
+    };
+    for (const target of [...stream.getTracks(), video])
+      target.addEventListener('ended', unplugged, { signal: closed.signal });
   });
   ended.catch(() => {}); // it may go before anyone waits for it
   try {

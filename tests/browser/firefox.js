@@ -4,6 +4,8 @@ import puppeteer from 'puppeteer-core';
 
 /** As short as a person's glance: what is waited for is looked for this often. */
 const POLL = 50;
+/** It starts and draws more slowly than Chromium without a GPU, for which the tests' patience is meant. */
+const SLOWER = 3;
 
 /** A pattern of playwright's, in which ** is anything. @param {string | RegExp} pattern */
 const matcher = (pattern) =>
@@ -40,7 +42,7 @@ class Frame {
   evaluateHandle = (f, arg) => this.inner.evaluateHandle(f, arg);
   waitForTimeout = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   waitForFunction = (f, arg, { timeout = 30_000 } = {}) =>
-    this.inner.waitForFunction(f, { polling: POLL, timeout }, arg);
+    this.inner.waitForFunction(f, { polling: POLL, timeout: SLOWER * timeout }, arg);
 
   /** The element of a selector, once it is there and as it is wanted. */
   async waitForSelector(selector, { state = 'visible', timeout = 30_000 } = {}) {
@@ -50,7 +52,13 @@ class Frame {
         element && element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible';
       return state === 'hidden' ? !shown && true : (state === 'attached' || shown) && element;
     };
-    return this.inner.waitForFunction(there, { polling: POLL, timeout }, selector, state, find.toString());
+    return this.inner.waitForFunction(
+      there,
+      { polling: POLL, timeout: SLOWER * timeout },
+      selector,
+      state,
+      find.toString(),
+    );
   }
 
   async #one(selector, f, arg) {
@@ -236,13 +244,16 @@ function drawnCamera() {
     const { createSyntheticFace } = await import(`${location.origin}/pkg/synthetic.js`);
     const [width, height] = [640, 480];
     const face = await createSyntheticFace({ seed: 4, width, height });
-    const canvas = Object.assign(document.createElement('canvas'), { width, height });
-    const context = canvas.getContext('2d');
+    const [canvas, drawn] = [0, 1].map(() => Object.assign(document.createElement('canvas'), { width, height }));
+    const [context, own] = [canvas, drawn].map((canvas) => canvas.getContext('2d'));
     const stream = canvas.captureStream();
     const [track] = stream.getVideoTracks();
+    // A canvas has no other sizes to choose from: this camera has any.
+    track.applyConstraints = async (size) => void Object.assign(canvas, size);
     const draw = () => {
       if (track.readyState === 'ended') return face.close();
-      context.putImageData(face.draw(performance.now() / 1000), 0, 0);
+      own.putImageData(face.draw(performance.now() / 1000), 0, 0);
+      context.drawImage(drawn, 0, 0, canvas.width, canvas.height);
       setTimeout(draw, 33);
     };
     draw();
