@@ -460,6 +460,9 @@ fn figures_come_as_json_alone_where_that_is_asked_for() {
         bench["nets"][0]["train_samples_per_second"].as_f64() > Some(0.)
             && bench["multiply_adds_per_second"].is_number()
     );
+    let threads = &json(&["bench", "--nets", "net1", "--seconds", "0", "--threads", "1,2"])[0];
+    assert_eq!(threads["threads"].as_array().unwrap().len(), 2);
+    assert!(threads["model"]["parallel_ms"].is_number(), "{threads}");
 }
 
 #[test]

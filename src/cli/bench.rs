@@ -136,9 +136,12 @@ fn amdahl(steps: &[(usize, f64)]) -> Option<[f64; 2]> {
     if determinant.abs() < 1e-9 * aa * bb {
         return None;
     }
-    // Noise may say less than nothing.
-    let serial = ((a * bb - b * ab) / determinant).max(0.);
-    Some(if serial > 0. { [serial, (b * aa - a * ab) / determinant] } else { [0., b / bb] })
+    // Noise may say less than nothing of either.
+    Some(match [(a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant] {
+        [..0., _] => [0., b / bb],
+        [_, ..0.] => [a / aa, 0.],
+        both => both,
+    })
 }
 
 /// `NET.safetensors` (f32), `NET.onnx`, `NET.graph.json` and `NET.task.safetensors`.
@@ -184,7 +187,8 @@ mod tests {
         let [serial, parallel] = amdahl(&[(1, 0.11), (2, 0.06), (4, 0.035)]).unwrap();
         assert!((serial - 0.01).abs() < 1e-9 && (parallel - 0.1).abs() < 1e-9);
         assert_eq!(amdahl(&[(2, 0.06), (2, 0.05)]), None);
-        // Faster than it could be: nothing is serial.
+        // Faster than it could be: nothing is serial. Slower with more: all is.
         assert_eq!(amdahl(&[(1, 0.1), (2, 0.04)]).unwrap()[0], 0.);
+        assert_eq!(amdahl(&[(1, 0.1), (2, 0.2)]).unwrap()[1], 0.);
     }
 }

@@ -611,11 +611,11 @@ test('a video of the page that is paused, or has ended, is told; its points stay
   ]);
 });
 
-for (const [where, enter] of [
-  ['a frame', () => document.body.appendChild(document.createElement('iframe')).contentWindow],
-  ['another window', () => window.open('/pkg/package.json')],
+for (const [where, enter, options] of [
+  ['a frame', () => document.body.appendChild(document.createElement('iframe')).contentWindow, {}],
+  ['another window', () => window.open('/pkg/package.json'), { needs: 'camera' }],
 ]) {
-  test(`moved to ${where} it looks the same and goes on; with that gone, the camera is off`, async (t) => {
+  test(`moved to ${where} it looks the same and goes on; with that gone, the camera is off`, options, async (t) => {
     const { page } = await open(t);
     await define(page);
     await page.evaluate(`globalThis.enter = ${enter}; undefined`);

@@ -41,24 +41,31 @@ class Frame {
   evaluate = (f, arg) => this.inner.evaluate(f, arg);
   evaluateHandle = (f, arg) => this.inner.evaluateHandle(f, arg);
   waitForTimeout = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  waitForFunction = (f, arg, { timeout = 30_000 } = {}) =>
-    this.inner.waitForFunction(f, { polling: POLL, timeout: SLOWER * timeout }, arg);
+  /**
+   * The handle of what a function gives in the page, once that is something. Asked for from here: what puppeteer leaves in a page to look
+   * again falls silent in a Firefox that is busy starting workers.
+   */
+  async #until(f, args, timeout) {
+    for (const end = performance.now() + SLOWER * timeout; performance.now() < end; ) {
+      const handle = await this.inner.evaluateHandle(f, ...args);
+      if (await handle.evaluate((value) => Boolean(value))) return handle;
+      await handle.dispose();
+      await this.waitForTimeout(POLL);
+    }
+    throw new Error(`waited ${SLOWER * timeout} ms for ${args[0] ?? f}`);
+  }
+
+  waitForFunction = (f, arg, { timeout = 30_000 } = {}) => this.#until(f, [arg], timeout);
 
   /** The element of a selector, once it is there and as it is wanted. */
-  async waitForSelector(selector, { state = 'visible', timeout = 30_000 } = {}) {
+  waitForSelector(selector, { state = 'visible', timeout = 30_000 } = {}) {
     const there = (selector, state, find) => {
       const element = new Function(`return ${find}`)()(selector);
       const shown =
         element && element.getClientRects().length > 0 && getComputedStyle(element).visibility === 'visible';
       return state === 'hidden' ? !shown && true : (state === 'attached' || shown) && element;
     };
-    return this.inner.waitForFunction(
-      there,
-      { polling: POLL, timeout: SLOWER * timeout },
-      selector,
-      state,
-      find.toString(),
-    );
+    return this.#until(there, [selector, state, find.toString()], timeout);
   }
 
   async #one(selector, f, arg) {
@@ -83,7 +90,20 @@ class Frame {
 
   async click(selector) {
     const handle = await this.waitForSelector(selector);
-    await handle.evaluate((element) => element.scrollIntoView({ block: 'nearest' }));
+    // Where it will still be when it is pressed: a page that is just being put together moves.
+    await handle.evaluate(async (element) => {
+      element.scrollIntoView({ block: 'nearest' });
+      const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+      for (let before = '', tries = 0; tries < 100; tries++) {
+        const { x, y, width, height } = element.getBoundingClientRect();
+        const place = [x, y, width, height].join();
+        const there = document.elementFromPoint(x + width / 2, y + height / 2);
+        if (place === before && (element.contains(there) || there?.contains(element))) return;
+        before = place;
+        await frame();
+        await frame();
+      }
+    });
     await handle.click();
   }
 

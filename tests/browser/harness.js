@@ -27,8 +27,10 @@ const executable = executables[engine];
 /** What Firefox, or the way in which the tests drive it, lacks, with the reason that a skipped test gives. */
 const LACKS = {
   workers: 'puppeteer runs nothing in the workers of Firefox, and sees none of them end',
+  camera: 'the camera that the tests draw has no lasting name, and stands still in a page behind another window',
   tracks: 'a script cannot send events to the tracks of Firefox',
   requests: 'requests are told of each page alone',
+  settings: 'JavaScript cannot be switched off',
   media: 'themes and the like cannot be emulated',
   files: 'the file picker is not driven',
   chromium: 'it tests what only Chromium has',

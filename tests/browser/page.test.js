@@ -177,7 +177,7 @@ test('the camera starts, stops and starts again; Stop switches it off', async (t
   assert.deepEqual(faults, []);
 });
 
-test('the camera is chosen from a list, and the choice is remembered', async (t) => {
+test('the camera is chosen from a list, and the choice is remembered', { needs: 'camera' }, async (t) => {
   const { page, context } = await open(t);
   await page.evaluate(() => {
     const real = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
@@ -663,7 +663,7 @@ test('opened as a file, or without a part of itself, it says what to do', async 
   await status(broken, 'did not arrive');
 });
 
-test('without JavaScript it says that it needs it', async (t) => {
+test('without JavaScript it says that it needs it', { needs: 'settings' }, async (t) => {
   const { page } = await open(t, { javaScriptEnabled: false });
   assert.match(await page.innerText('main'), /needs JavaScript/);
 });
