@@ -102,7 +102,14 @@ struct OpenConv {
 #[derive(Clone)]
 enum Shift {
     Bias(Tensor),
-    Norm { gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor },
+    // Inference only says that it cannot do with it.
+    #[cfg_attr(not(any(feature = "native", feature = "bench-candle")), expect(dead_code))]
+    Norm {
+        gamma: Tensor,
+        beta: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+    },
 }
 
 /// What follows a convolution, before the ReLU unless it is a pool.

@@ -16,7 +16,9 @@
 
 use super::buffer::{self, copy_line, zero_line, Lines, Unwritten};
 use super::product::{runs_product, Panels, Runs, Then};
-use super::vector::{for_vectors, Vector, Vectors};
+#[cfg(feature = "native")]
+use super::vector::Vector;
+use super::vector::{for_vectors, Vectors};
 use super::winograd::{kernel_points, Squares};
 use super::{floats, made};
 use candle_core::{bail, CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape};

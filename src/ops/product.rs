@@ -59,6 +59,7 @@ macro_rules! tiles {
         }
     };
 }
+#[cfg(feature = "native")]
 pub(super) use tiles;
 
 /// The micro-kernel: adds to the sums of `M` rows by `N` vectors in each of `C` panels the product of the rows, `depth` values
