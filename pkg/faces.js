@@ -159,7 +159,7 @@ function matrixOf(yaw, pitch, roll, x, y, width) {
 }
 
 /**
- * A face is looked at in one crop, or in a second one where the first was off: the last of equals.
+ * A face whose first crop was off is looked at again in a second one; only the last one counts.
  * @param {Crop[]} crops at least one
  * @param {number} x
  * @param {number} y

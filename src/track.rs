@@ -21,47 +21,50 @@ use std::collections::VecDeque;
 /// The most faces that are followed at once: as many as the finder gives.
 pub const MAX_FACES: usize = MOST_FOUND;
 
-/// Numbers that stand before the keypoints of a face in [`Tracker::faces`].
+/// Number of values in front of the keypoints of each face in [`Tracker::faces`].
 pub const FACE_HEADER: usize = 14 + EXPRESSION;
 
-/// A track is given up when its presence score falls below this share of the score that it needed to begin...
+/// A track is dropped when its presence score stays below this fraction of the score that it needed to begin, for more than
+/// [`LOST_AFTER`] frames in a row.
 const LOST_SHARE: f32 = 0.6;
 
-/// ...for more than so many frames in a row: a hand that passes, a blurred frame.
+/// Frames that a track survives below [`LOST_SHARE`]: a hand that passes, a blurred frame.
 const LOST_AFTER: u32 = 3;
 
-/// A first look whose score is below this share of the needed one gets no second look.
+/// A crop that scores below this fraction of the score that a new track needs is not looked at a second time.
 const HOPELESS_SHARE: f32 = 0.2;
 
-/// While there is room for more faces, the finder runs once in so many frames: a face that comes back is on the screen
-/// again within 5.
+/// While there is room for more faces, the finder runs every `FIND_EVERY` frames, so that a returning face is on the screen
+/// again within 5 frames.
 const FIND_EVERY: u32 = 4;
 
-/// A second kind of search looks closer, at squares of this share of the frame's short side, half of which overlaps with the
-/// next: a face of an eighth of the short side, which has 9 of the 96 pixels of a whole 4:3 frame, has 17 of a square's.
+/// Side of the squares of a closer search, as a fraction of the frame's short side. Neighbouring squares overlap by half. A face
+/// of an eighth of the short side is 9 pixels wide when a whole 4:3 frame is scaled to 96 pixels, and 17 when a square is.
 const CLOSER: f32 = 2. / 3.;
 
-/// In a square, only boxes of at most this share of its side are faces: a larger one is found in the whole frame, or is part of
-/// a face that goes on beyond the square.
+/// In a square, boxes larger than this fraction of its side are ignored: such a face is found in the whole frame, or extends
+/// beyond the square.
 const CLOSER_MOST: f32 = 0.5;
 
-/// Its least side in pixels of the frame: with fewer for a crop of 96, a badge or some letters look like a face.
+/// The smallest box, in pixels of the frame, that a closer search accepts: enlarged to 96 pixels, a smaller badge or some
+/// letters look like a face.
 const CLOSER_LEAST: f32 = 24.;
 
-/// A frame longer than this many short sides is a strip.
+/// Frames whose long side is more than this many times the short side count as strips.
 const LONG: f32 = 2.5;
 
-/// A stream goes through all its squares in so many searches, a few a search: no frame should cost many times another.
+/// Searches in which a stream goes through all its squares, a few squares in each, so that no frame costs many times more than
+/// another.
 const SEARCHES: usize = 15;
 
-/// The least distance of such a box's middle from the square's edge, in sides of the box: what is nearer to the edge lies further
-/// inside of the next square.
+/// Least distance of a box's centre from the square's edge, in sides of the box: what is nearer to the edge lies well inside the
+/// next square.
 const CLOSER_EDGE: f32 = 0.3;
 
-/// The finder's score that a face in a square needs: there are many squares, so each must be wrong less often.
+/// Score that a face in a square needs. There are many squares in a frame, so each of them must give fewer false faces.
 const CLOSER_SCORE: f32 = 0.6;
 
-/// A net without a presence output cannot say that its face is gone: the finder must confirm its tracks once in so many
+/// A net without a presence output cannot tell that its face is gone, so the finder confirms its tracks every `CONFIRM_EVERY`
 /// frames.
 const CONFIRM_EVERY: u32 = 15;
 
@@ -161,7 +164,7 @@ pub fn guide_box(width: f32, height: f32) -> CropBox {
 
 /// Squares of a side that cover a frame, row by row, each half over the next.
 fn cover(width: f32, height: f32, side: f32) -> impl Iterator<Item = CropBox> {
-    // A strip a hundred times as long as it is high does not take forever.
+    // Caps the number of squares, so that a very wide picture does not take forever.
     let places = move |length: f32| {
         let steps = ((length - side) / (0.5 * side)).ceil().clamp(0., 200.);
         (0..=steps as usize).map(move |i| 0.5 * (side - 1.) + (length - side) * i as f32 / steps.max(1.))

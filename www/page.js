@@ -85,7 +85,7 @@ async function begin(kind, open, waiting) {
   repeat = () => void begin(kind, open, waiting);
   const mine = (session = new AbortController());
   const { signal } = mine;
-  awaited.length = 0; // a snapshot of what ran before
+  awaited.length = 0; // drops snapshots that were still to be taken of the previous source
   await endRecording();
   stage.clear();
   setRunning(kind);

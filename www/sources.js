@@ -36,7 +36,7 @@ export function release(picture) {
   if (picture && 'close' in picture) picture.close();
 }
 
-/** Hands frames to the one who waits, until the source ends, fails or is stopped. */
+/** A queue of at most one frame between a source and its reader, until the source ends, fails or is stopped. */
 export class FrameGate {
   /** @type {{ resolve: (frame: Frame | null) => void, reject: (reason: unknown) => void } | null} */
   #reader = null;

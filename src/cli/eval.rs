@@ -67,7 +67,7 @@ pub(super) struct Evaluation<'a> {
 /// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.
 pub(super) fn evaluate<'a>(nets: &Nets, schema: &'a Schema, faces: &[&'a Face]) -> Result<Evaluation<'a>> {
     let places = schema.find(&nets.schema.keypoints)?;
-    // A face without a label for any of them says nothing.
+    // Skip faces that have no label for any of these keypoints.
     let labelled = |f: &&Face| f.is_face() && places.iter().any(|k| f.points[*k][0].is_finite());
     let faces: Vec<&Face> = faces.iter().copied().filter(labelled).collect();
     let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
@@ -187,7 +187,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
             print!("{}", shifted(&nets, &evaluation)?);
         }
     }
-    // Only a net that says something of its keypoints says something of presence for certain.
+    // Presence is only meaningful where the net was trained with confidences.
     if !said.is_empty() {
         let all = data.split(args.split, nets.seed());
         let (labelled, others): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|i| data.faces[*i].is_face());

@@ -279,7 +279,7 @@ fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
         Some(cover) => cover[i],
         None => (level + slope * ((i % SIDE) as f32 - SIDE as f32 / 2.)).clamp(0., 255.),
     };
-    // A little less than half is half for whoever looks.
+    // Hide at least 45 % of the crop: with less, the face would still count as visible.
     let far = rng.random_range(SIDE * 9 / 20..SIDE * 4 / 5);
     let (moves, side) = (rng.random::<bool>(), rng.random_range(0..4));
     let old = pixels.to_vec();
@@ -301,7 +301,7 @@ fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// How many of the spoiled samples show nothing at all.
+/// Fraction of the spoiled samples that are plain grey.
 const EVEN: f32 = 0.15;
 
 /// A wall, a covered camera, what lies beyond the frame: grey that hardly changes, with grain. No picture without a face is as

@@ -193,7 +193,7 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
     if !options.pairs.is_empty() {
         data.schema = data.schema.with_pairs(&options.pairs)?;
     }
-    // A weight tells how often beside others: the only source of a data set is shown once an epoch.
+    // Weights are relative: where all are equal, every picture is shown once an epoch.
     if data.faces.windows(2).all(|f| f[0].weight == f[1].weight) {
         data.faces.iter_mut().for_each(|f| f.weight = 1.);
     }

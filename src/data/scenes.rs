@@ -193,7 +193,7 @@ pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>,
     let background = other(rng, false);
     scene.cover(background, rng);
     let face = &data.faces[index];
-    // Where there is no face, what looks a little like one is what there is to learn.
+    // On backgrounds without a face, paste more face-like cut-outs (hair, ears): those are the hard negatives.
     for chance in if face.is_face() { [0.4, 0.3, 0.] } else { [0.6, 0.8, 0.5] } {
         if rng.random::<f32>() < chance {
             let hard = rng.random::<f32>() < 0.6;

@@ -304,7 +304,7 @@ fn places(output: &Output, keypoints: usize) -> Result<Option<Tensor>> {
     })
 }
 
-/// What the losses of presence and of confidence are worth against that of the keypoints.
+/// Weights of the presence and confidence losses, relative to the keypoint loss.
 const PRESENCE_WEIGHT: f64 = 1.;
 const CONFIDENCE_WEIGHT: f64 = 0.4;
 

@@ -333,7 +333,7 @@ pub fn reliability(said: &[(f32, bool)]) -> String {
     lines + &format!("said and right confidence differ by {:.3} on average\n", confidence_gap(said))
 }
 
-/// The same as a chart, with the line on which confidences are what they say.
+/// A reliability diagram of the same figures: the diagonal is perfect calibration.
 ///
 /// # Errors
 /// Only from the plotting library.
