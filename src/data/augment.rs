@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How far samples stray from their picture. Zero switches a part off.
+/// Strength and frequency of the augmentations. Zero switches one off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
@@ -27,19 +27,20 @@ pub struct Augment {
     pub brightness: f32,
     /// Standard deviation of the logarithm of gamma.
     pub gamma: f32,
-    /// Most standard deviation of the noise, grey levels.
+    /// Largest standard deviation of the noise, grey levels.
     pub noise: f32,
     /// Probability that the crop is out of focus.
     pub blur: f32,
-    /// Probability that the crop is seen at a lower resolution (a small face in the frame).
+    /// Probability that the crop is scaled down and up again, as a small face in a frame is.
     pub downscale: f32,
-    /// Probability of a patch that covers part of the face.
+    /// Probability of a grey rectangle over part of the face.
     pub occlusion: f32,
-    /// Probability that the crop went through a JPEG file.
+    /// Probability of JPEG compression.
     pub jpeg: f32,
-    /// Probability that the crop sticks out of the frame, where the browser's crop is black.
+    /// Probability that the crop extends beyond the frame; the browser fills that part with black.
     pub edge: f32,
-    /// Probability that a face is spoiled, half covered, mostly out of the crop or gone altogether, and counts as none.
+    /// Probability that a face is spoiled: half covered, mostly outside the crop, or replaced by plain grey. A spoiled face is a
+    /// negative, a sample without a face.
     pub spoil: f32,
 }
 
@@ -83,10 +84,10 @@ impl Augment {
         spoil: 0.,
     };
 
-    /// The tutorial's: the mirror image or nothing.
+    /// The tutorial's augmentation: mirror images only.
     pub const FLIP: Augment = Augment { flip: 0.5, ..Self::NONE };
 
-    /// Whether a sample shows other parts of the picture than the crop does.
+    /// Whether samples move the crop, and so need the picture around it.
     pub fn moves(&self) -> bool {
         self.roll > 0. || self.scale > 0. || self.shift > 0.
     }
@@ -104,7 +105,7 @@ impl Augment {
         if mirrored {
             map = map.then(Affine::mirror(SIDE));
         }
-        // `map` moves the crop's content; pixels are looked up the other way round.
+        // `map` takes source places to sample places; resampling looks up the source of each sample pixel, hence the inverse.
         let inverse = map.inverse().expect("a similarity");
         let mut pixels = Vec::new();
         face.picture.warp(inverse.then(face.to_picture), SIDE, &mut pixels);
@@ -114,8 +115,8 @@ impl Augment {
         (pixels, points)
     }
 
-    /// What lies between the face and the net, in the order of nature: something in front of it, the lens, the sensor, the
-    /// file, the crop.
+    /// Photometric augmentations in the order in which a camera would cause them: an object in front of the face, the lens, the
+    /// sensor, the file, the edge of the frame.
     fn light(&self, pixels: &mut Vec<f32>, rng: &mut ChaCha8Rng) {
         if rng.random::<f32>() < self.occlusion {
             let (w, h) = (rng.random_range(10..45), rng.random_range(10..45));
@@ -151,35 +152,35 @@ impl Augment {
     }
 }
 
-/// Gamma, contrast about the middle grey, and brightness as one curve, drawn once a sample: a power a pixel would take half
-/// of a sample's time.
+/// Gamma, contrast about the middle grey and brightness as a lookup table, made once a sample: a power for each pixel would take
+/// half of a sample's time.
 struct Curve([f32; 257]);
 
 impl Curve {
     fn new(gamma: f32, contrast: f32, brightness: f32) -> Self {
-        // One past 255, so that every grey has a neighbour above.
+        // One entry past 255, so that interpolation always has an upper neighbour.
         Self(std::array::from_fn(|i| {
             let bent = 255. * (i as f32 / 255.).powf(gamma);
             ((bent - 128.) * contrast + 128. + brightness).clamp(0., 255.)
         }))
     }
 
-    /// The new value of a grey in 0 to 255.
+    /// The new value of a grey level from 0 to 255, interpolated.
     fn at(&self, grey: f32) -> f32 {
         let i = grey as usize;
         self.0[i] + (self.0[i + 1] - self.0[i]) * grey.fract()
     }
 }
 
-/// The sum of four uniform bytes as a number of mean 0 and deviation 1: close enough to normal for grain, and many times
-/// quicker.
+/// An approximately normal number of mean 0 and standard deviation 1: the sum of four uniform bytes, which is good enough for
+/// grain and many times faster.
 fn grain(rng: &mut ChaCha8Rng) -> f32 {
     let sum: u32 = rng.random::<u32>().to_le_bytes().into_iter().map(u32::from).sum();
-    // Four variances of (256^2 - 1) / 12.
+    // The mean is 4 * 127.5, the variance 4 * (256^2 - 1) / 12.
     (sum as f32 - 510.) / 147.8
 }
 
-/// Gaussian of the given deviation in pixels, reaching three of them; the border is repeated.
+/// Gaussian blur of the given standard deviation in pixels, cut off at three standard deviations; the border is repeated.
 fn blur(pixels: &mut [f32], deviation: f32) {
     let reach = (3. * deviation).ceil() as usize;
     let mut kernel: Vec<f32> =
@@ -187,7 +188,7 @@ fn blur(pixels: &mut [f32], deviation: f32) {
     let sum: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= sum);
     let mut line = vec![0f32; SIDE + 2 * reach];
-    // First along the rows, then along the columns.
+    // The kernel is separable: first along the rows, then along the columns.
     for (step, across) in [(1, SIDE), (SIDE, 1)] {
         for start in (0..SIDE).map(|i| i * across) {
             for (i, v) in line.iter_mut().enumerate() {
@@ -200,7 +201,7 @@ fn blur(pixels: &mut [f32], deviation: f32) {
     }
 }
 
-/// Writes and reads the crop as JPEG of a quality from 1 to 100.
+/// Compresses the crop as JPEG of a quality from 1 to 100, and decodes it.
 fn through_jpeg(pixels: &mut [f32], quality: u8) {
     let bytes: Vec<u8> = pixels.iter().map(|p| p.round() as u8).collect();
     let side = SIDE as u32;
@@ -213,8 +214,8 @@ fn through_jpeg(pixels: &mut [f32], quality: u8) {
     }
 }
 
-/// Blackens what lies beyond an edge of the frame: a straight line, nearly along the crop's sides, that leaves more than
-/// half of the crop.
+/// Blackens the crop beyond a straight line, nearly parallel to one of its sides, as beyond the edge of a frame. More than half of
+/// the crop stays visible.
 fn frame_edge(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
     let side = rng.random_range(0..4) as f32 * 90. + 12. * normal(rng);
     let (ny, nx) = side.to_radians().sin_cos();
@@ -222,12 +223,12 @@ fn frame_edge(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
     let reach = rng.random_range(16f32..48.);
     for (i, p) in pixels.iter_mut().enumerate() {
         let beyond = (i % SIDE) as f32 * nx + (i / SIDE) as f32 * ny - middle * (nx + ny) - reach;
-        // The line is as soft as resampling makes it: a pixel wide.
+        // Resampling makes the edge one pixel wide.
         *p *= (0.5 - beyond).clamp(0., 1.);
     }
 }
 
-/// Bilinear, after averaging where it shrinks.
+/// Bilinear interpolation; area average where it shrinks.
 fn resize(pixels: &[f32], from: usize, to: usize) -> Vec<f32> {
     let scale = from as f32 / to as f32;
     let taps = scale.ceil() as usize;
@@ -256,12 +257,13 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (-2. * (1. - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
-/// How deep a pixel of a crop lies from its left, right, upper or lower side, in this order.
+/// Distance of a pixel from a side of the crop: left, right, top and bottom are sides 0 to 3.
 pub fn depth(x: usize, y: usize, side: usize) -> usize {
     [x, SIDE - 1 - x, y, SIDE - 1 - y][side]
 }
 
-/// A piece of another sample's picture, as large as its crop or enlarged: a face, parts of one, hair, clothes, a background.
+/// A random square of another sample's picture, of its crop's size or smaller, enlarged to a crop: a face or part of one, hair,
+/// clothes, background.
 fn piece(other: &Face, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let (share, reach) = (rng.random_range(0.3f32..1.), SIDE as f32 / 2.);
     let mut place = || SIDE as f32 / 2. + rng.random_range(-reach..reach);
@@ -271,8 +273,8 @@ fn piece(other: &Face, rng: &mut ChaCha8Rng) -> Vec<f32> {
     pixels
 }
 
-/// Hides one half of the face behind even grey or `cover`, or moves most of it out of the crop: what is left must not pass for
-/// a face.
+/// Covers one half of the face with plain grey or `cover`, or moves most of it out of the crop. The result is a negative: the net
+/// learns that a keypoint needs more of a face than this.
 fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     let (level, slope) = (rng.random_range(0f32..255.), rng.random_range(-2f32..2.));
     let filler = |i: usize| match cover {
@@ -284,7 +286,7 @@ fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     let (moves, side) = (rng.random::<bool>(), rng.random_range(0..4));
     let old = pixels.to_vec();
     for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
-        // How deep the pixel lies from the side that is covered or that the face comes in from.
+        // Distance from the side that is covered, or from which the face is moved in.
         let depth = depth(x, y, side);
         let from = match side {
             0 => (y, x.wrapping_sub(far)),
@@ -304,8 +306,8 @@ fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
 /// Fraction of the spoiled samples that are plain grey.
 const EVEN: f32 = 0.15;
 
-/// A wall, a covered camera, what lies beyond the frame: grey that hardly changes, with grain. No picture without a face is as
-/// empty as this, and a net that has never seen it may take it for anything.
+/// Fills the crop with grey of a slight gradient, with grain: a wall, a covered camera, the area beyond the frame. No negative of
+/// the data sets is as empty as this, and the presence score of a net that has never seen it may be anything.
 fn even(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
     let (level, noise) = (rng.random_range(0f32..255.), rng.random_range(-4f32..8.).max(0.));
     let mut slope = || rng.random_range(-1.5f32..1.5) * f32::from(rng.random::<bool>());
@@ -317,11 +319,11 @@ fn even(pixels: &mut [f32], rng: &mut ChaCha8Rng) {
     }
 }
 
-/// What a point of the jaw's outline counts in the loss, beside 1 of the others, where a model set it: a model that is unsure along
-/// an outline answers with the mean of its places, which is no place that a net should learn to hit.
+/// Loss weight of a jaw point that a model labelled (other points have 1). A model that is unsure along an outline answers with the
+/// mean of the candidates, which is not a place that a net should learn to hit.
 const JAW_BY_MODEL: f32 = 0.3;
 
-/// What the keypoints of a face count in the loss.
+/// Loss weights of a face's keypoints.
 fn weights<'a>(face: &Face, schema: &'a Schema) -> impl Iterator<Item = f32> + 'a {
     let jaw = if face.by_model && schema.is_ibug() { IBUG_JAW } else { 0..0 };
     (0..schema.len()).map(move |i| if jaw.contains(&i) { JAW_BY_MODEL } else { 1. })
@@ -334,18 +336,18 @@ pub struct Batch {
     pub pixels: Vec<f32>,
     /// (B, K, 2), pixels of the crop; NaN where missing or where there is no face.
     pub points: Vec<f32>,
-    /// (B, K): what each keypoint counts in the loss; see [`JAW_BY_MODEL`].
+    /// (B, K): loss weight of each keypoint; see [`JAW_BY_MODEL`].
     pub weights: Vec<f32>,
     /// (B): 1 for a face, 0 for a negative.
     pub presence: Vec<f32>,
-    /// (B): what an error is measured by, pixels of the crop: the distance of the outer eye corners, or the crop's side.
+    /// (B): the distance that normalises errors (NME), in pixels of the crop: that of the outer eye corners, else the crop's side.
     pub unit: Vec<f32>,
-    /// Of scenes, for the finder: the faces of each; otherwise empty.
+    /// For the finder: the face boxes of each scene; empty for keypoint nets.
     pub boxes: Vec<Vec<CropBox>>,
 }
 
 impl Batch {
-    /// Scenes for the finder, made of the given pictures.
+    /// A batch for the finder: one scene composed from each of the given pictures.
     pub fn scenes(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
         let mut batch = Batch::default();
         let seeded: Vec<(usize, ChaCha8Rng)> = indices.iter().map(|i| (*i, ChaCha8Rng::from_rng(rng))).collect();
@@ -353,7 +355,7 @@ impl Batch {
             let (mut pixels, boxes) = super::scenes::compose(data, i, &mut rng);
             let black: Vec<bool> = pixels.iter().map(|p| *p == 0.).collect();
             augment.light(&mut pixels, &mut rng);
-            // What the frame does not fill stays black.
+            // Letterboxing: what the frame does not fill stays black.
             pixels.iter_mut().zip(black).filter(|(_, black)| *black).for_each(|(p, _)| *p = 0.);
             (pixels, boxes)
         };
@@ -365,7 +367,7 @@ impl Batch {
         batch
     }
 
-    /// Samples of the given faces.
+    /// A batch for a keypoint net: one augmented sample of each of the given faces.
     pub fn make(data: &Dataset, indices: &[usize], augment: &Augment, rng: &mut ChaCha8Rng) -> Self {
         let mut batch = Batch::default();
         for i in indices {
