@@ -1,4 +1,4 @@
-//! A net on one picture: the browser and the command line both come through here.
+//! Inference on one picture, used by the browser and the command line alike.
 //!
 //! In: a grey or RGBA crop of 96 x 96. Out: face presence, and for each keypoint its place in pixels of the crop and a
 //! confidence; or, of a finder, boxes of faces.
@@ -11,8 +11,8 @@ use crate::picture::{grey_from_rgba, Normalisation};
 use crate::weights::{Calibration, Weights};
 use candle_core::{Device, Tensor};
 
-/// The variance of a heatmap, in squares of half the crop's side, at which a keypoint's confidence is 1/2 where the net
-/// does not say it itself: a standard deviation of a tenth of the side (about 10 pixels) in both directions.
+/// The heatmap variance, in units of half the crop's side squared, at which a keypoint's confidence is 1/2 for a net without a
+/// confidence output: a standard deviation of a tenth of the side (about 10 pixels) along both axes.
 const HALF_CONFIDENCE: f32 = 2. * 0.2 * 0.2;
 
 fn sigmoid(logit: f32) -> f32 {
@@ -28,7 +28,7 @@ struct Runner {
 }
 
 impl Runner {
-    /// Lays the weights out for the processor, by a pass on an empty picture.
+    /// Packs the weights for the processor, by a forward pass on an empty picture.
     fn new(weights: &Weights) -> Result<(Self, Output)> {
         let net = weights.net()?;
         let runner = Self { net, normalisation: weights.meta.normalisation, input: vec![0.; SIDE * SIDE] };
@@ -41,7 +41,7 @@ impl Runner {
         Ok(self.net.forward_t(&picture, mode)?)
     }
 
-    /// Takes grey values in 0 to 255.
+    /// Sets the picture: grey values from 0 to 255.
     fn take_grey(&mut self, grey: &[f32]) -> Result<()> {
         if grey.len() != self.input.len() {
             let expected = self.input.len();
@@ -64,13 +64,13 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 pub struct Detector {
     runner: Runner,
     calibration: Calibration,
-    /// How many logits it gives: none, that of presence, or that and one a keypoint.
+    /// Number of logits of the net: 0, 1 (presence), or 1 + K (presence and the confidence of each keypoint).
     logits: usize,
     result: Vec<f32>,
 }
 
 impl Detector {
-    /// Lays out the weights.
+    /// Builds the net and packs its weights.
     ///
     /// # Errors
     /// Weights that do not fit their own net, or of a finder.
@@ -88,12 +88,12 @@ impl Detector {
         Ok(Self { runner, calibration, logits, result: vec![0.; 1 + 3 * weights.meta.schema.len()] })
     }
 
-    /// Whether it tells faces from other things.
+    /// Whether the net has a presence output.
     pub fn has_presence(&self) -> bool {
         self.logits > 0
     }
 
-    /// Whether it says of each keypoint how likely it is right.
+    /// Whether the net has a confidence output for each keypoint.
     pub fn has_confidences(&self) -> bool {
         self.logits > 1
     }
@@ -101,8 +101,8 @@ impl Detector {
     /// Keypoints of a crop of 96 x 96 grey values in 0 to 255: `[presence, x0, y0, confidence0, x1, y1, confidence1, ...]`.
     ///
     /// Presence is in 0 to 1, and 1 for a net that has no such output. x and y are pixels of the crop, the centre of
-    /// its first pixel at (0, 0). Confidence is in 0 to 1: how likely the keypoint is right, by the net's own word, or how
-    /// narrow its heatmap is; a regression net, which has neither, repeats its presence.
+    /// its first pixel at (0, 0). Confidence is in 0 to 1: the net's own estimate that the keypoint is right, or else a measure of how
+    /// narrow its heatmap is; for a regression net, which has neither, the presence again.
     ///
     /// # Errors
     /// A buffer of another length.
@@ -111,7 +111,7 @@ impl Detector {
         self.detect()
     }
 
-    /// The same for 96 x 96 RGBA pixels, `4 * 96 * 96` bytes. Alpha is passed over.
+    /// The same for 96 x 96 RGBA pixels, `4 * 96 * 96` bytes. Alpha is ignored.
     ///
     /// # Errors
     /// A buffer of another length.
@@ -121,7 +121,7 @@ impl Detector {
         self.detect()
     }
 
-    /// Runs the net alone on its last input: for benchmarks, and for whoever watches.
+    /// Runs the forward pass on the last input again, without pre- and post-processing: for benchmarks and traces.
     ///
     /// # Errors
     /// Only from the tensor library.
@@ -160,11 +160,11 @@ impl Detector {
 /// A face that a [`Finder`] found, in pixels of the 96 x 96 frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// In 0 to 1.
+    /// Score, 0 to 1.
     pub score: f32,
-    /// Middle, x.
+    /// Centre, x.
     pub x: f32,
-    /// Middle, y.
+    /// Centre, y.
     pub y: f32,
     /// Side of the box.
     pub size: f32,
@@ -179,10 +179,10 @@ impl Found {
     }
 }
 
-/// The most faces of a frame.
+/// Most faces that are found in a frame.
 pub const MOST_FOUND: usize = 8;
 
-/// Boxes that share more of their union are the same face.
+/// Intersection over union above which two boxes are the same face.
 const SAME_BOX: f32 = 0.3;
 
 /// Faces in a finder's output of `side` x `side` places of `stride` values, in pixels of a frame of `pixels` x `pixels`: the
@@ -218,19 +218,19 @@ pub fn decode(out: &[f32], side: usize, stride: usize, pixels: usize, least: f32
 /// the rest black.
 pub struct Finder {
     runner: Runner,
-    /// Places of a side.
+    /// Places along a side of the output.
     side: usize,
-    /// The score from which on there is a face; [`FOUND_SCORE`] unless changed.
+    /// Least score of a face; [`FOUND_SCORE`] unless changed.
     pub least_score: f32,
     found: Vec<Found>,
 }
 
-/// A finder's score from which on there is a face: of 0.3 to 0.7 the lowest that takes no picture without a face for one, on the
-/// validation people and pictures (`face96 eval` on a finder prints them all).
+/// Default of the least score of a face: the lowest of 0.3 to 0.7 that gives no false face on the validation people and pictures
+/// (`face96 eval` on a finder prints all of them).
 pub const FOUND_SCORE: f32 = 0.5;
 
 impl Finder {
-    /// Lays out the weights.
+    /// Builds the net and packs its weights.
     ///
     /// # Errors
     /// Weights of another net.

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 /// The corners of a box, in the order of its keypoints.
 pub const CORNERS: [&str; 4] = ["top_left", "top_right", "bottom_right", "bottom_left"];
 
-/// How often an epoch shows a picture without a face: they are few, and each becomes another scene every time.
+/// Weight of a picture without a face in an epoch. There are few of them, and each becomes a different scene every time.
 const EMPTY_WEIGHT: f32 = 5.;
 
 const MIDDLE: f32 = (SIDE as f32 - 1.) / 2.;
@@ -42,15 +42,15 @@ pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
     }
     let schema = Schema::from_names(&CORNERS)?;
     let mut data = Dataset { schema, faces, skipped, warnings: vec![], format: "whole pictures with boxes" };
-    // The page's sample must be found too, and drawn pictures at large are not far from it.
+    // The page's sample is drawn, and must be found too.
     data.faces.extend_from_slice(drawn_faces()?);
     Ok(data)
 }
 
-/// Faces that the program draws itself, added to train on.
+/// Number of drawn faces that are added to the training scenes.
 const DRAWN: u64 = 300;
 
-/// They are the same for every folder, so they are drawn once.
+/// The drawn faces. They are the same for every folder, so they are drawn once a process.
 fn drawn_faces() -> Result<&'static [Face]> {
     static FACES: OnceLock<Vec<Face>> = OnceLock::new();
     if let Some(faces) = FACES.get() {
@@ -83,13 +83,13 @@ fn drawn(seed: u64) -> Result<Face> {
     })
 }
 
-/// How often an epoch of scenes shows the face of a crop: there are several times as many crops as scenes.
+/// Weight of a crop's face in an epoch of scenes: there are several times as many crops as whole pictures.
 const CROP_WEIGHT: f32 = 0.25;
 
-/// One of so many people of crops is kept aside to test on.
+/// One in `TESTED` people of the crops is kept aside for testing.
 const TESTED: u64 = 10;
 
-/// Adds the faces of crops, to be laid into scenes. Those that validate keypoint nets are left out: the scenes' own validate.
+/// Adds faces of crops to the training scenes. Crops of validation people are left out: the finder is validated on whole pictures.
 pub(super) fn add_crops(scenes: &mut Dataset, crops: Dataset) {
     scenes.skipped.extend(crops.skipped);
     scenes.warnings.extend(crops.warnings);
@@ -123,7 +123,7 @@ struct Listed {
 }
 
 impl Listed {
-    /// Nothing for a picture with more faces than one.
+    /// `None` for a picture with several faces.
     fn read(row: &Named, folder: &Path) -> std::result::Result<Option<Self>, String> {
         let faces = row.number("n_faces")?.ok_or("column 'n_faces': expected a number, found none")?;
         if faces > 1. {
@@ -166,10 +166,11 @@ impl Listed {
     }
 }
 
-/// The least side of a face's box in a scene, pixels: an eighth of the short side of a 4:3 frame. Smaller ones are grains.
+/// Least side of a face's box in a scene, in pixels: an eighth of the short side of a 4:3 frame. Smaller faces have no features
+/// left.
 const SMALLEST: f32 = 8.;
 
-/// A scene that is being painted: the frame's part that has content, and the faces in it.
+/// A scene under construction: the part of the frame that has content, and the faces in it.
 struct Scene {
     pixels: Vec<f32>,
     /// Half the width and half the height of the content.
@@ -177,15 +178,16 @@ struct Scene {
     boxes: Vec<CropBox>,
 }
 
-/// Draws a scene to train on: `(96 x 96 grey values, boxes of the faces)`. The face of `data.faces[index]` (if it has one),
-/// sometimes others, 8 pixels to 100 % of the short side, turned by up to 55 degrees, on a picture without a face; as a whole
-/// picture or cut out with a soft edge. Cut-outs of backgrounds and of what surrounds faces lie about too, so that neither an edge nor hair is a sign of a face.
+/// Composes a training scene: `(96 x 96 grey values, boxes of the faces)`. The face of `data.faces[index]`, if it has one, and
+/// sometimes others are pasted onto a picture without a face, 8 pixels to 100 % of the short side wide, rolled by up to 55 degrees, as
+/// whole pictures or as cut-outs with a soft edge. Cut-outs of backgrounds and of the surroundings of faces are pasted too, so
+/// that neither edges nor hair become evidence of a face.
 pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
     let ratio: f32 = [0.5625, 0.75, 0.75, 1.][rng.random_range(0..4)];
     let half = if rng.random::<f32>() < 0.7 { [48., 48. * ratio] } else { [48. * ratio, 48.] };
     let mut scene = Scene { pixels: vec![0.; SIDE * SIDE], half, boxes: vec![] };
     let other = |rng: &mut ChaCha8Rng, face: bool| {
-        // Some hundreds of tries find one of the few pictures without a face; without any, this very picture serves.
+        // A few hundred tries find one of the few pictures without a face; if there are none, the face's own picture is the background.
         let tries = (0..400).map(|_| rng.random_range(0..data.faces.len())).collect::<Vec<_>>();
         let fits = |i: &usize| data.faces[*i].split == Some(Split::Train) && data.faces[*i].is_face() == face;
         &data.faces[tries.into_iter().find(fits).unwrap_or(index)]
@@ -202,7 +204,7 @@ pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>,
     }
     if face.is_face() {
         let extra = [0, 0, 0, 1, 2][rng.random_range(0..5)];
-        // What lies around a crop's face is its border, repeated.
+        // A crop ends close to its face; beyond it there is only its border, repeated.
         let whole = rng.random::<f32>() < 0.6 && !face.tight;
         scene.face(face, whole, rng);
         for _ in 0..extra {
@@ -217,9 +219,8 @@ pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>,
     (scene.pixels, scene.boxes)
 }
 
-/// The square around which something else than a face is cut out of a picture: anywhere, or beside the face that there is (hair,
-/// ears, clothes: what a finder takes for a face most easily), as far from it as the cut-out reaches. Nothing where twenty tries
-/// find no room.
+/// The square of a cut-out without a face: anywhere in a picture without one, otherwise beside the face (hair, ears, clothes: the
+/// hard negatives), far enough away that the cut-out does not reach it. `None` if twenty tries find no room.
 pub fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
     let (w, h) = (from.picture.width as f32, from.picture.height as f32);
     let corners: Vec<_> = from.points.iter().map(|p| from.to_picture.apply(*p)).collect();
@@ -234,7 +235,7 @@ pub fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
     })
 }
 
-/// How far a cut-out reaches from its middle, in sides of its box, and the least side in pixels.
+/// How far a cut-out reaches from its centre, in sides of its box, and its least side in pixels.
 const CUT_REACH: f32 = 1.1;
 const MIN_CUT: f32 = 10.;
 
@@ -255,16 +256,16 @@ impl Scene {
         self.blend(&from.picture, map, |_| 1.);
     }
 
-    /// Puts a face somewhere in the content.
+    /// Pastes a face at a random place of the content.
     fn face(&mut self, face: &Face, whole: bool, rng: &mut ChaCha8Rng) {
         let short = 2. * self.half[0].min(self.half[1]);
         for _ in 0..10 {
-            // All sizes alike by their logarithm, and the small ones, which are the hardest, once more.
+            // Log-uniform, with the small sizes, which are the hardest, drawn more often.
             let most = if rng.random::<f32>() < 0.35 { 24f32 } else { short };
             let size = rng.random_range(SMALLEST.ln()..most.ln()).exp();
             let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + (half - 0.25 * size) * rng.random_range(-1f32..1.);
             let (x, y) = (at(self.half[0], rng), at(self.half[1], rng));
-            // Most heads are nearly upright, but those that are not must be found too.
+            // Most heads are nearly upright; the others must be found too.
             let tilted = rng.random::<f32>() < 0.5;
             let roll = if tilted { rng.random_range(-55f32..55.) } else { 12. * super::augment::normal(rng) };
             let roll = roll.clamp(-55., 55.).to_radians();
@@ -280,7 +281,7 @@ impl Scene {
         }
     }
 
-    /// Puts a cut-out of something else than a face somewhere, where it covers no face.
+    /// Pastes a cut-out without a face at a random place where it covers no face.
     fn paste(&mut self, from: &Face, rng: &mut ChaCha8Rng) {
         let Some(source) = beside(from, rng) else { return };
         let at = |half: f32, rng: &mut ChaCha8Rng| MIDDLE + half * rng.random_range(-1f32..1.);
@@ -312,7 +313,7 @@ impl Scene {
         self.blend(&from.picture, to_picture, |p| if whole { 1. } else { ellipse(p) });
     }
 
-    /// Blends a picture in where it has pixels, as much as `share` says for its places.
+    /// Blends a picture in where it has pixels, with the opacity `share` of each place.
     fn blend(&mut self, picture: &Gray, to_picture: Affine, share: impl Fn([f32; 2]) -> f32) {
         let taps = Taps::new(to_picture);
         for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
