@@ -565,7 +565,7 @@ mod tests {
             Self { face: SyntheticFace::new(seed), blinks, seconds, talk: rng.random_range(0.7..1.6) }
         }
 
-        fn pose(&self, seconds: f64) -> synthetic::Pose {
+        fn pose(&self, seconds: f64) -> synthetic::DrawnPose {
             let wave = |period: f64| (std::f64::consts::TAU * seconds / period).sin() as f32;
             // Closing takes a third of a blink, opening the rest.
             let shut = |[middle, half]: &[f64; 2]| {
@@ -575,7 +575,7 @@ mod tests {
             };
             let closed = self.blinks.iter().map(shut).fold(0., f32::max);
             let (speech, yawn) = ((wave(7.) * 2.).clamp(0., 1.), ((wave(19.) - 0.8) * 5.).clamp(0., 1.));
-            synthetic::Pose {
+            synthetic::DrawnPose {
                 open: (1. + 0.06 * wave(11.)) * (1. - closed),
                 gap: 4. * speech * (1. - wave(self.talk)) * (1. - yawn) + 14. * yawn,
                 smile: 0.35 + 0.3 * wave(13.),
@@ -719,10 +719,10 @@ mod tests {
     }
 
     /// A face that rests for three seconds, and the next frame's points.
-    fn rested(seed: u64) -> (Expressions, Features, Head, SyntheticFace, synthetic::Pose) {
+    fn rested(seed: u64) -> (Expressions, Features, Head, SyntheticFace, synthetic::DrawnPose) {
         let (features, head, face) =
             (Features::new(&schema68()), Head::new(&schema68()).unwrap(), SyntheticFace::new(seed));
-        let pose = synthetic::Pose {
+        let pose = synthetic::DrawnPose {
             yaw: 0.,
             pitch: 0.,
             roll: 0.,
@@ -740,7 +740,7 @@ mod tests {
         (state, features, head, face, pose)
     }
 
-    fn points_of(face: &SyntheticFace, pose: &synthetic::Pose) -> Vec<[f32; 3]> {
+    fn points_of(face: &SyntheticFace, pose: &synthetic::DrawnPose) -> Vec<[f32; 3]> {
         let at = CropBox { x: 320., y: 240., size: 200., roll: 0. };
         face.posed_landmarks(pose, at).iter().map(|p| [p[0], p[1], 1.]).collect()
     }
@@ -773,7 +773,7 @@ mod tests {
     fn a_far_eye_is_less_sure_and_a_profile_not_at_all() {
         let (mut state, features, head, face, pose) = rested(5);
         let mut look = |yaw: f32, frame: i32| {
-            let points = points_of(&face, &synthetic::Pose { yaw, ..pose });
+            let points = points_of(&face, &synthetic::DrawnPose { yaw, ..pose });
             state.read(&features, &points, &head.pose(&points).unwrap(), 3. + f64::from(frame) / FPS);
             state.last().eyes.map(|eye| eye.confidence)
         };
@@ -790,7 +790,7 @@ mod tests {
     #[test]
     fn what_a_face_does_at_recalibration_becomes_its_rest() {
         let (mut state, features, head, face, pose) = rested(5);
-        let points = points_of(&face, &synthetic::Pose { brows: 2., ..pose });
+        let points = points_of(&face, &synthetic::DrawnPose { brows: 2., ..pose });
         let read = |state: &mut Expressions, frame: i32| {
             state.read(&features, &points, &head.pose(&points).unwrap(), 3. + f64::from(frame) / FPS);
             state.last().brows[0]
@@ -808,7 +808,7 @@ mod tests {
         let (mut state, features, head, face, pose) = rested(5);
         let mut events = 0;
         for i in 0..1800 {
-            let points = points_of(&face, &synthetic::Pose { open: 0., ..pose });
+            let points = points_of(&face, &synthetic::DrawnPose { open: 0., ..pose });
             events |= state.read(&features, &points, &head.pose(&points).unwrap(), 3. + f64::from(i) / FPS);
         }
         assert!(state.last().eyes[0].value < 0.1, "after a minute: {:?}", state.last().eyes);
@@ -825,7 +825,7 @@ mod tests {
         for i in 0..150 {
             let t = i as f32 / FPS as f32;
             let [yaw, pitch] = path(t).map(f32::to_radians);
-            let points = points_of(&face, &synthetic::Pose { yaw, pitch, ..pose });
+            let points = points_of(&face, &synthetic::DrawnPose { yaw, pitch, ..pose });
             let points = errors.add(&points.iter().map(|p| [p[0], p[1]]).collect::<Vec<_>>(), 200. / 96.);
             let events = state.read(&features, &points, &head.pose(&points).unwrap(), 3. + f64::from(t));
             nods += usize::from(events & Event::Nod as u8 != 0);
@@ -870,8 +870,10 @@ mod tests {
         let mut events = Vec::new();
         for i in 0..300 {
             let gap = if i < 200 { OPENED[0] * WIDE_OPEN } else { 0. };
-            let points = face
-                .posed_landmarks(&synthetic::Pose { gap, ..pose }, CropBox { x: 320., y: 240., size: 200., roll: 0. });
+            let points = face.posed_landmarks(
+                &synthetic::DrawnPose { gap, ..pose },
+                CropBox { x: 320., y: 240., size: 200., roll: 0. },
+            );
             let points = errors.add(&points, 200. / 96.);
             events.push(state.read(&features, &points, &head.pose(&points).unwrap(), 3. + f64::from(i) / FPS));
         }

@@ -26,7 +26,7 @@ mod proto {
     use prost::{Message, Oneof};
 
     #[derive(Clone, PartialEq, Message)]
-    pub struct Model {
+    pub struct ModelProto {
         #[prost(int64, tag = "1")]
         pub ir_version: i64,
         #[prost(string, tag = "2")]
@@ -34,7 +34,7 @@ mod proto {
         #[prost(string, tag = "3")]
         pub producer_version: String,
         #[prost(message, optional, tag = "7")]
-        pub graph: Option<Graph>,
+        pub graph: Option<GraphProto>,
         #[prost(message, repeated, tag = "8")]
         pub opset_import: Vec<OperatorSet>,
         #[prost(message, repeated, tag = "14")]
@@ -56,9 +56,9 @@ mod proto {
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub struct Graph {
+    pub struct GraphProto {
         #[prost(message, repeated, tag = "1")]
-        pub node: Vec<Node>,
+        pub node: Vec<NodeProto>,
         #[prost(string, tag = "2")]
         pub name: String,
         #[prost(message, repeated, tag = "5")]
@@ -70,7 +70,7 @@ mod proto {
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub struct Node {
+    pub struct NodeProto {
         #[prost(string, repeated, tag = "1")]
         pub input: Vec<String>,
         #[prost(string, repeated, tag = "2")]
@@ -128,11 +128,11 @@ mod proto {
         #[prost(int32, tag = "1")]
         pub element: i32,
         #[prost(message, optional, tag = "2")]
-        pub shape: Option<Shape>,
+        pub shape: Option<ShapeProto>,
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub struct Shape {
+    pub struct ShapeProto {
         #[prost(message, repeated, tag = "1")]
         pub dim: Vec<Dimension>,
     }
@@ -176,11 +176,11 @@ pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
     let normalisation = serde_json::to_value(meta.normalisation).map_err(|e| Error::Weights(e.to_string()))?;
     let entry = |key: &str, value: &str| proto::Entry { key: key.into(), value: value.into() };
     let side = SIDE as i64;
-    let model = proto::Model {
+    let model = proto::ModelProto {
         ir_version: 8,
         producer_name: "face96".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
-        graph: Some(proto::Graph {
+        graph: Some(proto::GraphProto {
             node: out.nodes,
             name: meta.net.clone(),
             initializer: out.tensors,
@@ -201,7 +201,7 @@ fn value(name: &str, shape: &[i64]) -> proto::Value {
     let batch = proto::Length::Named("batch".into());
     let lengths = std::iter::once(batch).chain(shape.iter().map(|n| proto::Length::Fixed(*n)));
     let dim = lengths.map(|length| proto::Dimension { length: Some(length) }).collect();
-    let tensor = proto::TensorType { element: FLOAT, shape: Some(proto::Shape { dim }) };
+    let tensor = proto::TensorType { element: FLOAT, shape: Some(proto::ShapeProto { dim }) };
     proto::Value { name: name.into(), kind: Some(proto::Type { tensor: Some(tensor) }) }
 }
 
@@ -220,7 +220,7 @@ fn string(name: &str, s: &str) -> proto::Attribute {
 
 #[derive(Default)]
 struct Builder {
-    nodes: Vec<proto::Node>,
+    nodes: Vec<proto::NodeProto>,
     tensors: Vec<proto::Tensor>,
     outputs: Vec<proto::Value>,
 }
@@ -228,7 +228,7 @@ struct Builder {
 impl Builder {
     /// Adds a node with one output, which has the node's name.
     fn node(&mut self, name: &str, op: &str, inputs: &[&str], attribute: Vec<proto::Attribute>) -> String {
-        self.nodes.push(proto::Node {
+        self.nodes.push(proto::NodeProto {
             input: inputs.iter().map(|s| s.to_string()).collect(),
             output: vec![name.into()],
             name: name.into(),

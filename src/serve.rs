@@ -8,11 +8,11 @@ use clap::Parser;
 /// Serves the page on this machine.
 #[derive(Parser)]
 #[command(version)]
-struct Cli {
+struct ServerCli {
     #[command(flatten)]
     args: serve::ServeArgs,
 }
 
 fn main() -> anyhow::Result<()> {
-    serve::serve(Cli::parse().args)
+    serve::serve(ServerCli::parse().args)
 }

@@ -81,8 +81,8 @@ pub struct Scene {
 /// What a face looks like: drawn from a seed.
 #[derive(Clone, Debug)]
 pub struct SyntheticFace {
-    look: Look,
-    pose: Pose,
+    look: Appearance,
+    pose: DrawnPose,
 }
 
 /// A way to wear hair.
@@ -111,7 +111,7 @@ struct Prop {
 
 /// What stays the same while a face moves. Lengths in units, factors about 1.
 #[derive(Clone, Debug)]
-struct Look {
+struct Appearance {
     skin: Rgb,
     hair_colour: Rgb,
     hair: Hair,
@@ -157,7 +157,7 @@ struct Look {
 
 /// What changes while a face moves. Angles in radians, `gap` between the lips in units, the rest about 0 to 1.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pose {
+pub(crate) struct DrawnPose {
     pub(crate) yaw: f32,
     pub(crate) pitch: f32,
     pub(crate) roll: f32,
@@ -256,7 +256,7 @@ fn any_colour(rng: &mut impl Rng, saturation: f32) -> Rgb {
     std::array::from_fn(|i| (value * (1. + saturation * (hue + i as f32 * TAU / 3.).cos())).clamp(0.02, 0.98))
 }
 
-impl Look {
+impl Appearance {
     fn new(rng: &mut ChaCha8Rng) -> Self {
         let tone = rng.random_range(0.0..SKIN.len() as f32 - 1.001);
         let at = tone as usize;
@@ -358,7 +358,7 @@ impl Look {
     }
 }
 
-impl Pose {
+impl DrawnPose {
     /// A still pose: mostly frontal, sometimes turned as far as 30 degrees; one mouth in three is open.
     fn new(rng: &mut ChaCha8Rng) -> Self {
         Self {
@@ -380,10 +380,10 @@ impl SyntheticFace {
     /// The face of a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { look: Look::new(&mut rng), pose: Pose::new(&mut rng) }
+        Self { look: Appearance::new(&mut rng), pose: DrawnPose::new(&mut rng) }
     }
 
-    /// A still picture of `width` x `height` pixels, the face's crop box placed as given. Pose, expression and light come
+    /// A still picture of `width` x `height` pixels, the face's crop box placed as given. DrawnPose, expression and light come
     /// from the seed. A size of 0 gives no pixels, but all keypoints.
     pub fn draw(&self, width: usize, height: usize, crop: CropBox) -> Scene {
         render(&self.look, &self.pose, width, height, crop)
@@ -395,7 +395,7 @@ impl SyntheticFace {
     }
 
     /// The same of another pose.
-    pub(crate) fn posed_landmarks(&self, pose: &Pose, crop: CropBox) -> Vec<[f32; 2]> {
+    pub(crate) fn posed_landmarks(&self, pose: &DrawnPose, crop: CropBox) -> Vec<[f32; 2]> {
         let posed = Posed::new(&self.look, pose);
         let map = posed.map(&crop);
         posed.landmarks().map(|p| map.apply(p)).to_vec()
@@ -403,13 +403,13 @@ impl SyntheticFace {
 
     /// A picture of another pose.
     #[cfg(test)]
-    pub(crate) fn posed(&self, pose: &Pose, width: usize, height: usize, crop: CropBox) -> Scene {
+    pub(crate) fn posed(&self, pose: &DrawnPose, width: usize, height: usize, crop: CropBox) -> Scene {
         render(&self.look, pose, width, height, crop)
     }
 
     /// What its expression is in a pose.
     #[cfg(test)]
-    pub(crate) fn distances(&self, pose: &Pose) -> Distances {
+    pub(crate) fn distances(&self, pose: &DrawnPose) -> Distances {
         let s = shape(&self.look, pose);
         let lids = |t: f32| s.lid(t, -s.lid_low)[1] - s.lid(t, s.lid_up)[1];
         Distances {
@@ -430,14 +430,14 @@ impl SyntheticFace {
     }
 
     /// The pose of the animated sample.
-    pub(crate) fn pose_at(seconds: f64) -> Pose {
+    pub(crate) fn pose_at(seconds: f64) -> DrawnPose {
         let seconds = if seconds.is_finite() { seconds } else { 0. };
         // Periods without a common multiple, so that the motion does not visibly repeat.
         let wave = |period: f64, phase: f64| ((seconds / period + phase).fract() * std::f64::consts::TAU).sin() as f32;
         let since_blink = seconds.rem_euclid(3.7) as f32 - 2.;
         let blink = 1. - smoothstep(0.05, 0.2, since_blink.abs());
         let speech = smoothstep(-0.1, 0.8, wave(6.7, 0.6));
-        Pose {
+        DrawnPose {
             yaw: (16. * wave(7.3, 0.) + 5. * wave(3.1, 0.3)).to_radians(),
             pitch: (4. * wave(5.9, 0.2)).to_radians(),
             roll: (5.5 * wave(8.9, 0.1) + 2.5 * wave(4.7, 0.)).to_radians(),
@@ -489,7 +489,7 @@ pub fn sample(seed: u64, side: usize) -> (Gray, Vec<[f32; 2]>) {
 }
 
 /// The landmarks of half a face, x outwards, on the head and before the pose.
-struct Shape {
+struct FaceShape {
     eye_in: Point,
     eye_out: Point,
     lid_up: f32,
@@ -506,7 +506,7 @@ struct Shape {
 }
 
 /// Deviations of the mean landmarks by the look and the expression.
-fn shape(look: &Look, pose: &Pose) -> Shape {
+fn shape(look: &Appearance, pose: &DrawnPose) -> FaceShape {
     let mean = |i: usize| [MEAN_SHAPE[i][0] - MIDDLE, MEAN_SHAPE[i][1] - MIDDLE];
     let (inner, outer) = (mean(2), mean(3));
     let middle = (inner[0] + outer[0]) / 2. + look.eye_spacing;
@@ -529,7 +529,7 @@ fn shape(look: &Look, pose: &Pose) -> Shape {
     let lip_bottom = mean(14)[1] - look.mouth_lift + 3. * fuller + 0.88 * gap - 0.8 * smile;
     let thin = 1. - 0.12 * pose.smile;
     let inner_top = lip_top + 4.3 * look.lip_fullness * thin;
-    Shape {
+    FaceShape {
         eye_in: [middle - half, inner[1] + look.eye_slant * 0.4],
         eye_out: [middle + half, outer[1] - look.eye_slant],
         lid_up,
@@ -546,7 +546,7 @@ fn shape(look: &Look, pose: &Pose) -> Shape {
     }
 }
 
-impl Shape {
+impl FaceShape {
     /// A point of a lid, `t` of the way from the inner to the outer corner; the lid's height is largest near the middle.
     fn lid(&self, t: f32, height: f32) -> Point {
         let bump = (4. * t * (1. - t)).max(0.).powf(0.75);
@@ -556,9 +556,9 @@ impl Shape {
 
 /// A face turned and tilted, its points fitted to the mean shape: the step between the head and the pixels.
 struct Posed<'a> {
-    look: &'a Look,
-    pose: &'a Pose,
-    shape: Shape,
+    look: &'a Appearance,
+    pose: &'a DrawnPose,
+    shape: FaceShape,
     /// Points after yaw and pitch, before the fit, in units.
     points: Vec<Point>,
     /// Puts turned points where the crop convention wants them, in units from the middle of the crop.
@@ -568,7 +568,7 @@ struct Posed<'a> {
 }
 
 impl<'a> Posed<'a> {
-    fn new(look: &'a Look, pose: &'a Pose) -> Self {
+    fn new(look: &'a Appearance, pose: &'a DrawnPose) -> Self {
         let identity = Affine::IDENTITY;
         let mut posed =
             Self { look, pose, shape: shape(look, pose), points: Vec::new(), fit: identity, upright: identity };
@@ -941,7 +941,7 @@ struct Painter<'a> {
     rows: Vec<[f32; 2]>,
 }
 
-fn render(look: &Look, pose: &Pose, width: usize, height: usize, crop: CropBox) -> Scene {
+fn render(look: &Appearance, pose: &DrawnPose, width: usize, height: usize, crop: CropBox) -> Scene {
     let posed = Posed::new(look, pose);
     let map = posed.map(&crop);
     let body = posed.upright.then(Affine::translation(MIDDLE, MIDDLE)).then(crop.crop_to_frame(96));

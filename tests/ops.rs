@@ -2,7 +2,7 @@
 #![cfg(feature = "native")]
 
 use candle_core::{Device, Result, Tensor, Var};
-use face96::ops::{conv::Conv, dense::Dense, heatmap::SoftArgmax, norm::BatchNorm, pool};
+use face96::ops::{conv::ConvOp, dense::DenseOp, heatmap::SoftArgmax, norm::BatchNorm, pool};
 use rand::{seq::SliceRandom, Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -60,11 +60,11 @@ fn finite_differences(v: &Var, f: impl Fn() -> Tensor, what: &str) {
 }
 
 fn conv2d(x: &Tensor, w: &Tensor, b: &Tensor, stride: usize, padding: usize, relu: bool) -> Result<Tensor> {
-    x.apply_op3(w, b, Conv { stride, padding, relu, input_gradient: true })
+    x.apply_op3(w, b, ConvOp { stride, padding, relu, input_gradient: true })
 }
 
 fn dense(x: &Tensor, w: &Tensor, b: &Tensor, relu: bool) -> Tensor {
-    x.apply_op3(w, b, Dense { relu, input_gradient: true }).unwrap()
+    x.apply_op3(w, b, DenseOp { relu, input_gradient: true }).unwrap()
 }
 
 fn max_pool(x: &Tensor, size: usize) -> Tensor {

@@ -60,7 +60,7 @@ pub(super) struct Evaluation<'a> {
     /// The predicted keypoints' places in the schema.
     places: Vec<usize>,
     faces: Vec<&'a Face>,
-    found: Vec<nets::Found>,
+    found: Vec<nets::Prediction>,
     pub(super) score: Score,
 }
 
@@ -199,7 +199,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         let faces = evaluation.faces.iter().map(|f| f.crop()).enumerate().filter(|_| !others.is_empty());
         let hidden: Vec<_> = faces.map(|(i, face)| half_hidden(face, &others[i % others.len()], i)).collect();
         let least = Settings::default().min_score;
-        let count = |found: &[nets::Found]| {
+        let count = |found: &[nets::Prediction]| {
             format!("{} of {}", found.iter().filter(|(presence, _)| *presence >= least).count(), found.len())
         };
         println!(
@@ -306,7 +306,7 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
             for (view, (_, points)) in views.iter_mut().zip(&found) {
                 view.1 = nets.crop_around(points).context("these weights have no mean shape to crop by")?;
             }
-            let in_crop = |((_, points), inverse): (&nets::Found, &Affine)| -> Vec<_> {
+            let in_crop = |((_, points), inverse): (&nets::Prediction, &Affine)| -> Vec<_> {
                 points.iter().map(|p| inverse.apply(*p)).collect()
             };
             let now: Vec<Vec<[f32; 2]>> = found.iter().zip(&inverses).map(in_crop).collect();

@@ -22,7 +22,7 @@ pub(super) struct Nets {
 }
 
 /// What was found in a crop: the presence of a face, and the keypoints in the crop's pixels.
-pub(super) type Found = (f32, Vec<[f32; 2]>);
+pub(super) type Prediction = (f32, Vec<[f32; 2]>);
 
 impl Nets {
     /// Reads weights files; a folder stands for the best weights of the run, or of the specialists, in it.
@@ -96,7 +96,7 @@ impl Nets {
     }
 
     /// What they see in crops, by the code that the browser runs.
-    pub(super) fn detect(&self, crops: &[Vec<f32>]) -> Result<Vec<Found>> {
+    pub(super) fn detect(&self, crops: &[Vec<f32>]) -> Result<Vec<Prediction>> {
         let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
         let part = |crops: &[Vec<f32>]| {
             let mut detectors = self.detectors()?;
@@ -180,7 +180,7 @@ pub(super) type View<'a> = (&'a Gray, Affine);
 
 impl Nets {
     /// A look at pictures: presence, and the keypoints in pixels of each picture.
-    pub(super) fn look(&self, views: &[View]) -> Result<Vec<Found>> {
+    pub(super) fn look(&self, views: &[View]) -> Result<Vec<Prediction>> {
         let crops: Vec<_> = views.par_iter().map(|(picture, map)| picture.crop(*map, SIDE)).collect();
         let mut found = self.detect(&crops)?;
         for ((_, points), (_, map)) in found.iter_mut().zip(views) {

@@ -74,7 +74,7 @@ const FINDER: &[u8] = include_bytes!("../../pkg/weights/finder.safetensors");
 const OPEN_PIXELS: u64 = 60_000_000;
 
 /// What was seen in a picture.
-struct Look {
+struct PictureResult {
     name: String,
     size: [usize; 2],
     faces: Vec<Seen>,
@@ -211,7 +211,7 @@ impl<'a> Outputs<'a> {
         Ok(Self { schema, csv, json, drawn, quiet: standard(&args.csv) || standard(&args.json) })
     }
 
-    fn add(&mut self, look: &Look) -> Result<()> {
+    fn add(&mut self, look: &PictureResult) -> Result<()> {
         if let Some(writer) = &mut self.csv {
             for row in rows(look, self.schema.len()) {
                 writer.write_record(row)?;
@@ -261,7 +261,7 @@ fn number(face: &Seen, index: usize) -> u32 {
 }
 
 /// A row a face; one without values where there is none.
-fn rows(look: &Look, keypoints: usize) -> Vec<Vec<String>> {
+fn rows(look: &PictureResult, keypoints: usize) -> Vec<Vec<String>> {
     let empty = |n: usize| vec![String::new(); n];
     if look.faces.is_empty() {
         return vec![[vec![look.name.clone()], empty(2 * keypoints), vec!["0".into()], empty(5 + keypoints)].concat()];
@@ -299,7 +299,7 @@ fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
         .collect();
     let mut outputs = Outputs::open(args, &nets.schema, names.iter().map(String::as_str))?;
     let chunk = faces.len().div_ceil(rayon::current_num_threads()).max(1);
-    let part = |(faces, names): (&[&Face], &[String])| -> Result<Vec<Look>> {
+    let part = |(faces, names): (&[&Face], &[String])| -> Result<Vec<PictureResult>> {
         let mut page = Page::new(nets, 1)?;
         let mut looks = Vec::new();
         for (face, name) in faces.iter().zip(names) {
@@ -315,7 +315,7 @@ fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
             let corners = seen.square.corners().map(|p| face.to_file.apply(p));
             seen.square = face96::geometry::CropBox::of_corners(&corners);
             let size = [face.picture.width, face.picture.height];
-            looks.push(Look { name: face.name.clone(), size, faces: vec![seen], refused: false });
+            looks.push(PictureResult { name: face.name.clone(), size, faces: vec![seen], refused: false });
         }
         Ok(looks)
     };
@@ -384,7 +384,7 @@ impl<'a> Looker<'a> {
         frame: Frame,
         drawn: Option<&Folder>,
         schema: &Schema,
-    ) -> Result<Look> {
+    ) -> Result<PictureResult> {
         let Opened { grey, photo, _room } = opened;
         let size = [grey.width, grey.height];
         let whole = whole_frame(size[0] as f32, size[1] as f32).crop_to_frame(SIDE);
@@ -398,7 +398,7 @@ impl<'a> Looker<'a> {
             draw::faces(&mut picture, schema, &faces, &[]);
             folder.write(&name, picture, photo.format)?;
         }
-        Ok(Look { name, size, faces, refused })
+        Ok(PictureResult { name, size, faces, refused })
     }
 }
 
@@ -465,9 +465,9 @@ fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCo
         Ok(Opened { grey: photo.grey(), photo: Some(photo), _room: room })
     };
     let threads = rayon::current_num_threads().min(files.len()).max(1);
-    let mut shown = Shown::new(files.len());
+    let mut shown = PredictionProgress::new(files.len());
     let mut totals = Totals::default();
-    let mut add = |look: Result<Look>| -> Result<()> {
+    let mut add = |look: Result<PictureResult>| -> Result<()> {
         match look {
             Ok(look) => {
                 outputs.add(&look)?;
@@ -552,7 +552,7 @@ fn in_order<T: Send>(
 }
 
 /// Progress on a terminal as a bar, otherwise a line now and then.
-struct Shown {
+struct PredictionProgress {
     bar: ProgressBar,
     done: usize,
     of: usize,
@@ -563,7 +563,7 @@ struct Shown {
 /// How often progress is told where there is no terminal.
 const SAY: Duration = Duration::from_secs(10);
 
-impl Shown {
+impl PredictionProgress {
     fn new(of: usize) -> Self {
         let bar =
             if std::io::stderr().is_terminal() && of > 1 { ProgressBar::new(of as u64) } else { ProgressBar::hidden() };
@@ -601,7 +601,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, look: &Look) {
+    fn add(&mut self, look: &PictureResult) {
         self.faces += look.faces.len();
         self.without += usize::from(look.faces.is_empty());
         self.refused += usize::from(look.refused);

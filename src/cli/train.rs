@@ -204,7 +204,7 @@ static STOPPED: AtomicUsize = AtomicUsize::new(0);
 static AGAIN: AtomicBool = AtomicBool::new(false);
 
 /// Progress on a terminal as a bar, otherwise a line an epoch.
-pub(super) struct Shown {
+pub(super) struct TrainingProgress {
     tell: Tell,
     bar: ProgressBar,
     epochs: usize,
@@ -215,7 +215,7 @@ pub(super) struct Shown {
     steps: AtomicUsize,
 }
 
-impl Shown {
+impl TrainingProgress {
     fn new(config: &Config, done: &[Epoch], tell: Tell) -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
         let style = "epoch {prefix} [{bar:30}] {pos}/{len} {msg}";
@@ -226,7 +226,7 @@ impl Shown {
     }
 }
 
-impl Progress for Shown {
+impl Progress for TrainingProgress {
     fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64, waiting: f64) {
         let steps = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
         if self.bar.is_hidden() {
@@ -632,7 +632,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell)
         written: None,
         took: Duration::ZERO,
     };
-    let shown = Shown::new(config, &state.history, tell);
+    let shown = TrainingProgress::new(config, &state.history, tell);
     let ended = train::run(config, data, &mut state, &shown, |state, score, best| keeper.epoch(state, score, best));
     // Also where the run ends in an error, such as a loss that is not finite; that error is the one to tell.
     let kept = keeper.finish();

@@ -56,9 +56,9 @@ fn pixels(loss: f64) -> f64 {
 }
 
 /// Tells nothing: one epoch is only timed.
-struct Quiet;
+struct Silent;
 
-impl Progress for Quiet {
+impl Progress for Silent {
     fn step(&self, _: usize, _: usize, _: usize, _: f64, _: f64, _: f64) {}
     fn epoch(&self, _: &Epoch, _: bool) {}
 }
@@ -116,7 +116,7 @@ fn epochs(run: &Path, config: &Config, data: &Dataset) -> Result<usize> {
     }
     let some = Config { epochs: 3, seconds: 0., ..config.clone() };
     let mut state = State::new(&some, data.schema.len())?;
-    training::run(&some, data, &mut state, &Quiet, |_, _, _| Ok(()))?;
+    training::run(&some, data, &mut state, &Silent, |_, _, _| Ok(()))?;
     let at: Vec<f64> = state.history.iter().map(|e| e.seconds).collect();
     Ok(((2. * config.seconds / (at[2] - at[0])) as usize).max(2))
 }

@@ -50,7 +50,7 @@ impl std::str::FromStr for Format {
 
 /// What a path holds.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Found {
+pub(super) enum Contents {
     /// A CSV with a column `Image`.
     Kaggle,
     /// A CSV of pictures.
@@ -65,7 +65,7 @@ pub(super) enum Found {
 ///
 /// # Errors
 /// A file that is of none of them, or a folder with files of several.
-pub(super) fn detect(path: &Path) -> Result<Found> {
+pub(super) fn detect(path: &Path) -> Result<Contents> {
     let bad = |what: String| Error::Data(format!("{}: {what}", path.display()));
     if !path.is_dir() {
         match photo::kind_of_file(path) {
@@ -81,16 +81,16 @@ pub(super) fn detect(path: &Path) -> Result<Found> {
             _ => {}
         }
         return match format_of(path)? {
-            Some(format) => Ok(Found::Tool(format, vec![path.to_path_buf()])),
-            None if text::Table::open(path)?.column("Image").is_some() => Ok(Found::Kaggle),
-            None => Ok(Found::Table),
+            Some(format) => Ok(Contents::Tool(format, vec![path.to_path_buf()])),
+            None if text::Table::open(path)?.column("Image").is_some() => Ok(Contents::Kaggle),
+            None => Ok(Contents::Table),
         };
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(Error::io(path))? {
         let entry = entry.map_err(Error::io(path))?.path();
         if ["labels.csv", "scenes.csv"].iter().any(|own| entry.ends_with(own) || entry.join(own).is_file()) {
-            return Ok(Found::Folder);
+            return Ok(Contents::Folder);
         }
         if entry.is_file() && !photo::is_hidden(&entry) {
             files.push(entry);
@@ -118,9 +118,9 @@ pub(super) fn detect(path: &Path) -> Result<Found> {
         .into_iter()
         .collect::<Vec<_>>()[..]
     {
-        [] => Ok(Found::Folder),
+        [] => Ok(Contents::Folder),
         [format] if format == Format::LabelMe || found.len() == 1 => {
-            Ok(Found::Tool(format, found.into_iter().map(|(_, file)| file).collect()))
+            Ok(Contents::Tool(format, found.into_iter().map(|(_, file)| file).collect()))
         }
         _ => {
             let names: Vec<String> = found.iter().take(4).map(|(_, file)| file.display().to_string()).collect();
@@ -313,7 +313,7 @@ mod tests {
         for (name, text) in &files {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let Found::Tool(found, paths) = detect(dir.path()).unwrap() else { panic!("{format:?} is not known again") };
+        let Contents::Tool(found, paths) = detect(dir.path()).unwrap() else { panic!("{format:?} is not known again") };
         prop_assert_eq!(found, format);
         let back = super::read(dir.path(), found, &paths, &Options::default()).unwrap();
         prop_assert_eq!(&back.schema, &labels.schema);

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 /// What is not read may be null, or of any kind.
 #[derive(Serialize, Deserialize)]
-struct File {
+struct LabelMeFile {
     #[serde(skip_deserializing)]
     version: String,
     #[serde(skip_deserializing)]
     flags: serde_json::Map<String, serde_json::Value>,
-    shapes: Vec<Shape>,
+    shapes: Vec<LabelMeShape>,
     #[serde(rename = "imagePath")]
     image_path: String,
     #[serde(rename = "imageData", skip_deserializing)]
@@ -29,7 +29,7 @@ struct File {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct LabelMeShape {
     label: String,
     points: Vec<[f32; 2]>,
     #[serde(default)]
@@ -47,10 +47,10 @@ fn point() -> String {
 /// Reads the files, each with the name that it is told of by.
 pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Labels> {
     let mut skipped = Vec::new();
-    let mut files: Vec<(&PathBuf, File)> = Vec::new();
+    let mut files: Vec<(&PathBuf, LabelMeFile)> = Vec::new();
     for path in paths {
         let file = text::read(path).map_err(|e| e.to_string()).and_then(|text| {
-            let read = serde_json::from_str::<File>(&text);
+            let read = serde_json::from_str::<LabelMeFile>(&text);
             read.map_err(|e| format!("{}: {}", path.display(), text::json_fault(&e)))
         });
         files.extend(options.keep(file.map(|file| (path, file)), &mut skipped)?);
@@ -70,7 +70,7 @@ pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Resul
     Ok(labels)
 }
 
-fn picture(path: &Path, file: &File, names: &[&str], folder: &Path) -> std::result::Result<Labelled, String> {
+fn picture(path: &Path, file: &LabelMeFile, names: &[&str], folder: &Path) -> std::result::Result<Labelled, String> {
     let mut grouped = Grouped::default();
     for shape in &file.shapes {
         let group = shape.group_id.map_or(String::new(), |g| g.to_string());
@@ -112,7 +112,7 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<Vec<(PathBu
     let one = |(picture, [width, height]): (&super::labels::Labelled, &[usize; 2])| {
         let mut shapes = Vec::new();
         for (i, face) in picture.faces.iter().enumerate() {
-            let shape = |label: &str, kind: &str, points: Vec<[f32; 2]>| Shape {
+            let shape = |label: &str, kind: &str, points: Vec<[f32; 2]>| LabelMeShape {
                 label: label.into(),
                 points,
                 group_id: Some(i as i64 + 1),
@@ -128,7 +128,7 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<Vec<(PathBu
                 shapes.push(shape("face", "rectangle", vec![corner(-1.), corner(1.)]));
             }
         }
-        let file = File {
+        let file = LabelMeFile {
             version: "5.0.0".into(),
             flags: Default::default(),
             shapes,

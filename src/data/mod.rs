@@ -28,7 +28,7 @@ use crate::geometry::Affine;
 use crate::nets::SIDE;
 use crate::picture::Gray;
 use crate::schema::Schema;
-use formats::Found;
+use formats::Contents;
 use labels::Labels;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
@@ -226,10 +226,10 @@ pub fn labels(path: &str, options: &Options) -> Result<Labels> {
 /// The labels at a path; nothing for Kaggle's CSV, scenes, and folders of folders.
 fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
     Ok(match formats::detect(path)? {
-        Found::Kaggle => None,
-        Found::Table => Some(folder::labels(path, options)?),
-        Found::Folder => folder::labels_of_folder(path, options)?,
-        Found::Tool(format, files) => Some(formats::read(path, format, &files, options)?),
+        Contents::Kaggle => None,
+        Contents::Table => Some(folder::labels(path, options)?),
+        Contents::Folder => folder::labels_of_folder(path, options)?,
+        Contents::Tool(format, files) => Some(formats::read(path, format, &files, options)?),
     })
 }
 

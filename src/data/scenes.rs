@@ -171,7 +171,7 @@ impl Listed {
 const SMALLEST: f32 = 8.;
 
 /// A scene under construction: the part of the frame that has content, and the faces in it.
-struct Scene {
+struct Composition {
     pixels: Vec<f32>,
     /// Half the width and half the height of the content.
     half: [f32; 2],
@@ -185,7 +185,7 @@ struct Scene {
 pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<CropBox>) {
     let ratio: f32 = [0.5625, 0.75, 0.75, 1.][rng.random_range(0..4)];
     let half = if rng.random::<f32>() < 0.7 { [48., 48. * ratio] } else { [48. * ratio, 48.] };
-    let mut scene = Scene { pixels: vec![0.; SIDE * SIDE], half, boxes: vec![] };
+    let mut scene = Composition { pixels: vec![0.; SIDE * SIDE], half, boxes: vec![] };
     let other = |rng: &mut ChaCha8Rng, face: bool| {
         // A few hundred tries find one of the few pictures without a face; if there are none, the face's own picture is the background.
         let tries = (0..400).map(|_| rng.random_range(0..data.faces.len())).collect::<Vec<_>>();
@@ -239,7 +239,7 @@ pub fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
 const CUT_REACH: f32 = 1.1;
 const MIN_CUT: f32 = 10.;
 
-impl Scene {
+impl Composition {
     fn inside(&self, x: usize, y: usize) -> bool {
         (x as f32 - MIDDLE).abs() <= self.half[0] && (y as f32 - MIDDLE).abs() <= self.half[1]
     }
@@ -399,7 +399,7 @@ mod tests {
         let data = dataset();
         let mut pasted = 0;
         for seed in 0..50 {
-            let mut scene = Scene { pixels: vec![0.; SIDE * SIDE], half: [48., 48.], boxes: vec![] };
+            let mut scene = Composition { pixels: vec![0.; SIDE * SIDE], half: [48., 48.], boxes: vec![] };
             scene.paste(&data.faces[0], &mut ChaCha8Rng::seed_from_u64(seed));
             pasted += usize::from(scene.pixels.iter().any(|p| *p > 0.));
             assert!(scene.pixels.iter().all(|p| *p < 100.), "{seed}");

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const MOST_KEYPOINTS: usize = 10_000;
 
 /// What the YAML says.
-struct Settings {
+struct DataYaml {
     schema: Schema,
     /// Numbers of a keypoint: 2, or 3 with its visibility.
     numbers: usize,
@@ -69,7 +69,7 @@ pub(super) fn read(path: &Path, yaml: &str, options: &Options) -> Result<Labels>
     Ok(labels)
 }
 
-fn settings(path: &Path, yaml: &str) -> std::result::Result<Settings, String> {
+fn settings(path: &Path, yaml: &str) -> std::result::Result<DataYaml, String> {
     let documents = Yaml::load_from_str(yaml).map_err(|e| format!("expected YAML: {e}"))?;
     let root = documents.first().ok_or("expected YAML with 'kpt_shape', found an empty file")?;
     let get = |key: &str| root.as_mapping_get(key);
@@ -125,7 +125,7 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<Settings, String> {
     if splits.is_empty() {
         return Err("expected 'train' and 'val', found neither".into());
     }
-    Ok(Settings { schema, numbers, splits })
+    Ok(DataYaml { schema, numbers, splits })
 }
 
 /// The pictures of a folder and those below, or of a list of files.

@@ -15,13 +15,13 @@ pub const FINDER_VALUES: usize = 5;
 pub const FINDER_SIZE: f32 = 24.;
 
 /// The net.
-pub struct Finder {
+pub struct FinderNet {
     trunk: Trunk,
     top_down: TopDown,
     boxes: Conv,
 }
 
-impl Finder {
+impl FinderNet {
     /// With the variables of `vb`: channels and residual blocks of the four stages, channels of the top-down pathway.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub enum Mode<'a> {
 
 /// A batch norm's layer, and the batch's mean and biased variance of each channel there.
 #[cfg(any(feature = "native", feature = "bench-candle"))]
-pub type Moments = (String, Vec<f32>, Vec<f32>);
+pub type BatchMoments = (String, Vec<f32>, Vec<f32>);
 
 /// What a training pass draws from, and what it leaves behind.
 #[cfg(any(feature = "native", feature = "bench-candle"))]
@@ -43,7 +43,7 @@ pub struct Training {
     /// What dropout draws from.
     pub rng: std::cell::RefCell<rand_chacha::ChaCha8Rng>,
     /// Of each batch norm.
-    pub moments: std::cell::RefCell<Vec<Moments>>,
+    pub moments: std::cell::RefCell<Vec<BatchMoments>>,
 }
 
 #[cfg(any(feature = "native", feature = "bench-candle"))]
@@ -114,7 +114,7 @@ enum Shift {
 
 /// What follows a convolution, before the ReLU unless it is a pool.
 #[derive(Clone, Copy)]
-enum Then<'a> {
+enum Fused<'a> {
     Nothing,
     MaxPool,
     Add(&'a Tensor),
@@ -156,7 +156,7 @@ impl Conv {
     /// # Errors
     /// Shapes that do not fit; so with all of these.
     pub fn forward_t(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
-        self.run(x, Then::Nothing, mode)
+        self.run(x, Fused::Nothing, mode)
     }
 
     /// The same, and a max-pool of 2.
@@ -164,7 +164,7 @@ impl Conv {
     /// # Errors
     /// Shapes that do not fit.
     pub fn pooled(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
-        self.run(x, Then::MaxPool, mode)
+        self.run(x, Fused::MaxPool, mode)
     }
 
     /// The convolution plus a map of its size.
@@ -172,7 +172,7 @@ impl Conv {
     /// # Errors
     /// Shapes that do not fit.
     pub fn add(&self, x: &Tensor, residual: &Tensor, mode: &Mode) -> Result<Tensor> {
-        self.run(x, Then::Add(residual), mode)
+        self.run(x, Fused::Add(residual), mode)
     }
 
     /// The convolution plus a map of half its height and width, of which each place counts for 2 x 2.
@@ -180,22 +180,22 @@ impl Conv {
     /// # Errors
     /// Shapes that do not fit.
     pub fn add_upsampled(&self, x: &Tensor, half: &Tensor, mode: &Mode) -> Result<Tensor> {
-        self.run(x, Then::AddUpsampled(half), mode)
+        self.run(x, Fused::AddUpsampled(half), mode)
     }
 
-    fn run(&self, x: &Tensor, then: Then, mode: &Mode) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, then: Fused, mode: &Mode) -> Result<Tensor> {
         match mode {
             Mode::Infer => self.infer(x, then),
             Mode::Watch(watch) => {
                 let y = self.infer(x, then)?;
                 let ConvConfig { kernel, stride, padding, relu, .. } = self.config;
-                let (channels, last) = (y.dim(3)?, matches!(then, Then::Nothing | Then::MaxPool));
+                let (channels, last) = (y.dim(3)?, matches!(then, Fused::Nothing | Fused::MaxPool));
                 let conv = Op::Conv { kernel, stride, padding, channels, norm: false, relu: relu && last };
                 let (ops, add) = match then {
-                    Then::Nothing => (vec![conv], None),
-                    Then::MaxPool => (vec![conv, Op::MaxPool { size: 2 }], None),
-                    Then::Add(add) => (vec![conv, Op::Add { relu }], Some(add)),
-                    Then::AddUpsampled(add) => (vec![conv, Op::Upsample, Op::Add { relu }], Some(add)),
+                    Fused::Nothing => (vec![conv], None),
+                    Fused::MaxPool => (vec![conv, Op::MaxPool { size: 2 }], None),
+                    Fused::Add(add) => (vec![conv, Op::Add { relu }], Some(add)),
+                    Fused::AddUpsampled(add) => (vec![conv, Op::Upsample, Op::Add { relu }], Some(add)),
                 };
                 watch(&Call { name: &self.name, ops, x, add, y: &y, multiply_adds: self.packed()?.multiply_adds() });
                 Ok(y)
@@ -233,12 +233,12 @@ impl Conv {
         self.packed.get().ok_or_else(|| candle_core::Error::Msg(format!("{}: its weights did not fit", self.name)))
     }
 
-    fn infer(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+    fn infer(&self, x: &Tensor, then: Fused) -> Result<Tensor> {
         let (add, after) = match then {
-            Then::Nothing => (None, After::Nothing),
-            Then::MaxPool => (None, After::MaxPool),
-            Then::Add(add) => (Some(add), After::Add),
-            Then::AddUpsampled(add) => (Some(add), After::AddUpsampled),
+            Fused::Nothing => (None, After::Nothing),
+            Fused::MaxPool => (None, After::MaxPool),
+            Fused::Add(add) => (Some(add), After::Add),
+            Fused::AddUpsampled(add) => (Some(add), After::AddUpsampled),
         };
         self.packed()?.forward(x, add, after, self.config.relu)
     }
@@ -247,19 +247,19 @@ impl Conv {
 #[cfg(feature = "native")]
 impl Conv {
     /// One op after the other, each recorded.
-    fn train(&self, x: &Tensor, then: Then, training: &Training) -> Result<Tensor> {
+    fn train(&self, x: &Tensor, then: Fused, training: &Training) -> Result<Tensor> {
         use crate::ops::{conv, norm};
         let ConvConfig { stride, padding, relu, .. } = self.config;
         let (open, recorder) = (self.open()?, &training.recorder);
-        let relu_now = relu && matches!(then, Then::Nothing | Then::MaxPool);
+        let relu_now = relu && matches!(then, Fused::Nothing | Fused::MaxPool);
         let input_gradient = recorder.made(x);
         let y = match &open.shift {
             Shift::Bias(bias) => {
-                let op = conv::Conv { stride, padding, relu: relu_now, input_gradient };
+                let op = conv::ConvOp { stride, padding, relu: relu_now, input_gradient };
                 recorder.apply3(op, x, &open.weight, bias)?
             }
             Shift::Norm { gamma, beta, .. } => {
-                let op = conv::Conv { stride, padding, relu: false, input_gradient };
+                let op = conv::ConvOp { stride, padding, relu: false, input_gradient };
                 let sums = recorder.apply2(op, x, &open.weight)?;
                 let op = norm::BatchNorm::new(&sums, gamma.dims1()?, relu_now)?;
                 training.moments.borrow_mut().push((self.name.clone(), op.mean.clone(), op.variance.clone()));
@@ -267,10 +267,10 @@ impl Conv {
             }
         };
         match then {
-            Then::Nothing => Ok(y),
-            Then::MaxPool => recorder.apply1(pool::MaxPool { size: 2 }, &y),
-            Then::Add(add) => recorder.apply2(pool::Add { relu }, &y, add),
-            Then::AddUpsampled(half) => {
+            Fused::Nothing => Ok(y),
+            Fused::MaxPool => recorder.apply1(pool::MaxPool { size: 2 }, &y),
+            Fused::Add(add) => recorder.apply2(pool::Add { relu }, &y, add),
+            Fused::AddUpsampled(half) => {
                 let up = recorder.apply1(pool::Upsample, half)?;
                 recorder.apply2(pool::Add { relu }, &y, &up)
             }
@@ -279,11 +279,11 @@ impl Conv {
 
     /// Gives batch norm the mean and the variance that it has on these pictures, and the scale and shift that leave what the
     /// layer gives as it was.
-    fn settle(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+    fn settle(&self, x: &Tensor, then: Fused) -> Result<Tensor> {
         use crate::ops::{norm::BatchNorm, NORM_EPSILON};
         let open = self.open()?;
         if let Shift::Norm { gamma, beta, mean, variance } = &open.shift {
-            let op = crate::ops::conv::Conv {
+            let op = crate::ops::conv::ConvOp {
                 stride: self.config.stride,
                 padding: self.config.padding,
                 relu: false,
@@ -372,13 +372,13 @@ impl Dense {
             #[cfg(feature = "native")]
             Mode::Train(Training { recorder, .. }) => {
                 let (weight, bias) = self.open()?;
-                let op = crate::ops::dense::Dense { relu: self.relu, input_gradient: recorder.made(x) };
+                let op = crate::ops::dense::DenseOp { relu: self.relu, input_gradient: recorder.made(x) };
                 recorder.apply3(op, x, &weight, &bias)
             }
             #[cfg(feature = "native")]
             Mode::Settle => {
                 let (weight, bias) = self.open()?;
-                let op = crate::ops::dense::Dense { relu: self.relu, input_gradient: false };
+                let op = crate::ops::dense::DenseOp { relu: self.relu, input_gradient: false };
                 x.apply_op3_no_bwd(&weight, &bias, &op)
             }
             #[cfg(any(feature = "native", feature = "bench-candle"))]
@@ -425,7 +425,7 @@ impl Dropout {
             #[cfg(feature = "native")]
             Mode::Train(training) if self.0 > 0. => {
                 let factors = training.factors(x.elem_count(), self.0);
-                training.recorder.apply1(pool::Dropout { factors }, &x)
+                training.recorder.apply1(pool::DropoutOp { factors }, &x)
             }
             #[cfg(any(feature = "native", feature = "bench-candle"))]
             Mode::Candle(Some(training)) if self.0 > 0. => {
@@ -502,7 +502,7 @@ mod candle {
     use candle_core::D;
 
     impl Conv {
-        pub(super) fn by_candle(&self, x: &Tensor, then: Then, training: Option<&Training>) -> Result<Tensor> {
+        pub(super) fn by_candle(&self, x: &Tensor, then: Fused, training: Option<&Training>) -> Result<Tensor> {
             let OpenConv { weight, shift } = self.open()?;
             let channels = |values: &Tensor| values.reshape((1, (), 1, 1));
             let y = x.conv2d(&weight, self.config.padding, self.config.stride, 1, 1)?;
@@ -522,11 +522,11 @@ mod candle {
             };
             let relu = |y: Tensor| if self.config.relu { y.relu() } else { Ok(y) };
             match then {
-                Then::Nothing => relu(y),
-                Then::MaxPool if training.is_some() => max_pool(&relu(y)?),
-                Then::MaxPool => relu(y)?.max_pool2d(2),
-                Then::Add(add) => relu((y + add)?),
-                Then::AddUpsampled(half) => {
+                Fused::Nothing => relu(y),
+                Fused::MaxPool if training.is_some() => max_pool(&relu(y)?),
+                Fused::MaxPool => relu(y)?.max_pool2d(2),
+                Fused::Add(add) => relu((y + add)?),
+                Fused::AddUpsampled(half) => {
                     let (_, _, h, w) = half.dims4()?;
                     relu((y + half.upsample_nearest2d(2 * h, 2 * w)?)?)
                 }

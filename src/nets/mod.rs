@@ -17,7 +17,7 @@ pub use crate::picture::SIDE;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use compact::{Compact, CompactConfig};
-use finder::Finder;
+use finder::FinderNet;
 pub use finder::{FINDER_SIZE, FINDER_VALUES};
 use layers::Mode;
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ pub enum Net {
     /// See [`NetConfig::Compact`].
     Compact(Compact),
     /// See [`NetConfig::Finder`].
-    Finder(Finder),
+    Finder(FinderNet),
 }
 
 impl Net {
@@ -173,7 +173,7 @@ impl Net {
                 let config = CompactConfig { channels, blocks, head, confidence };
                 Self::Compact(Compact::new(&config, keypoints, vb)?)
             }
-            NetConfig::Finder { channels, blocks, head } => Self::Finder(Finder::new(channels, blocks, head, vb)?),
+            NetConfig::Finder { channels, blocks, head } => Self::Finder(FinderNet::new(channels, blocks, head, vb)?),
         })
     }
 

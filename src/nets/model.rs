@@ -110,7 +110,7 @@ impl Model {
     ///
     /// # Errors
     /// Only from the tensor library.
-    pub fn move_running(&self, moments: Vec<layers::Moments>) -> Result<()> {
+    pub fn move_running(&self, moments: Vec<layers::BatchMoments>) -> Result<()> {
         for (layer, mean, variance) in moments {
             for (suffix, batch) in [("norm.running_mean", mean), ("norm.running_var", variance)] {
                 let Some(var) = self.var(&layer, suffix) else { continue };

@@ -28,12 +28,12 @@ impl Parameter {
 
 /// A builder over a weights file.
 pub fn of_weights(weights: &Weights) -> VarBuilder<'_> {
-    VarBuilder::from_backend(Box::new(File(weights)), DType::F32, Device::Cpu)
+    VarBuilder::from_backend(Box::new(WeightsFile(weights)), DType::F32, Device::Cpu)
 }
 
-struct File<'a>(&'a Weights);
+struct WeightsFile<'a>(&'a Weights);
 
-impl SimpleBackend for File<'_> {
+impl SimpleBackend for WeightsFile<'_> {
     fn get(&self, shape: Shape, name: &str, _: Init, _: DType, device: &Device) -> Result<Tensor> {
         let found = self.get_unchecked(name, DType::F32, device)?;
         if *found.shape() != shape {

@@ -1,7 +1,7 @@
 //! Convolution of (B, H, W, C) activations with what follows it, and its gradients, as candle ops.
 //!
 //! [`Packed`] is a convolution prepared for inference: it owns its weights as the kernels read them and is a `CustomOp` that is
-//! called by reference, as candle's own `QTensor` is. [`Conv`] is the one that is trained, with its backward pass. Both
+//! called by reference, as candle's own `QTensor` is. [`ConvOp`] is the one that is trained, with its backward pass. Both
 //! run the same kernels: [`super::winograd`] where it pays, else the plain sum of [`super::product`].
 //!
 //! The three passes of the plain way are one product in other places:
@@ -397,7 +397,7 @@ for_vectors! {
 #[cfg(feature = "native")]
 pub(super) use training::weights;
 #[cfg(feature = "native")]
-pub use training::Conv;
+pub use training::ConvOp;
 
 /// The convolution that is trained.
 #[cfg(feature = "native")]
@@ -509,7 +509,7 @@ mod training {
 
     /// `x` (B, H, W, C), `weight` (outputs, C, kernel, kernel) and perhaps `bias` (outputs) -> (B, OH, OW, outputs), with
     /// `max(., 0)` if `relu`.
-    pub struct Conv {
+    pub struct ConvOp {
         /// Step between outputs.
         pub stride: usize,
         /// Zeros on each side.
@@ -520,7 +520,7 @@ mod training {
         pub input_gradient: bool,
     }
 
-    impl Conv {
+    impl ConvOp {
         fn run(&self, x: &[f32], lx: &Layout, w: &[f32], lw: &Layout, b: &[f32]) -> Result<(CpuStorage, Shape)> {
             let shape = ConvShape::new(lx.shape(), lw.dims(), self.stride, self.padding)?;
             let pass = Pass::forward(Vectors::here(), shape, w, b);
@@ -531,7 +531,7 @@ mod training {
             made(y, out)
         }
 
-        /// Gradients of the input, if anyone wants it, of the weights and of the bias.
+        /// ConvGradients of the input, if anyone wants it, of the weights and of the bias.
         fn gradients(
             &self,
             x: &Tensor,
@@ -552,7 +552,7 @@ mod training {
         }
     }
 
-    impl CustomOp2 for Conv {
+    impl CustomOp2 for ConvOp {
         fn name(&self) -> &'static str {
             "face96-conv"
         }
@@ -568,7 +568,7 @@ mod training {
         }
     }
 
-    impl CustomOp3 for Conv {
+    impl CustomOp3 for ConvOp {
         fn name(&self) -> &'static str {
             "face96-conv-bias"
         }
@@ -598,14 +598,14 @@ mod training {
         }
     }
 
-    /// Gradients of a convolution: of the input, (kernel, kernel, C, outputs) of the weights, and of the bias.
-    struct Gradients {
+    /// ConvGradients of a convolution: of the input, (kernel, kernel, C, outputs) of the weights, and of the bias.
+    struct ConvGradients {
         input: Option<Vec<f32>>,
         weight: Vec<f32>,
         bias: Vec<f32>,
     }
 
-    /// Gradients from `dy`, already zero where a fused ReLU cut off; that of the bias is zero if nobody wants it.
+    /// ConvGradients from `dy`, already zero where a fused ReLU cut off; that of the bias is zero if nobody wants it.
     /// `wanted`: those of the input and of the bias.
     fn conv_backward(
         vectors: Vectors,
@@ -614,7 +614,7 @@ mod training {
         w: &[f32],
         dy: &[f32],
         (want_x, want_bias): (bool, bool),
-    ) -> Gradients {
+    ) -> ConvGradients {
         let ((oh, ow), depth, o) = (shape.out_size(), shape.depth(), shape.outputs);
         let (n, picture) = (pictures_in_group(shape.batch), shape.height * shape.width * shape.inputs);
         let (border, product) = shape.runs();
@@ -671,7 +671,7 @@ mod training {
         }
         let mut weight: Vec<f32> = total.chunks_exact(filled).flat_map(|row| &row[..o]).copied().collect();
         let bias = weight.split_off(depth * o);
-        Gradients { input: want_x.then_some(dx), weight, bias }
+        ConvGradients { input: want_x.then_some(dx), weight, bias }
     }
 
     /// `M` weights of a run by `N` vectors of outputs: adds the sum over `h` x `w` places.

@@ -1,4 +1,4 @@
-//! Dense layers as candle ops: [`PackedDense`] for inference, [`Dense`] for training. An input of any rank counts as (B, rest).
+//! DenseOp layers as candle ops: [`PackedDense`] for inference, [`DenseOp`] for training. An input of any rank counts as (B, rest).
 
 use super::vector::{for_vectors, Vector, Vectors};
 use super::{floats, made};
@@ -113,7 +113,7 @@ for_vectors! {
 }
 
 #[cfg(feature = "native")]
-pub use training::{matmul, Dense, Strides};
+pub use training::{matmul, DenseOp, Strides};
 
 #[cfg(feature = "native")]
 mod training {
@@ -170,7 +170,7 @@ mod training {
     }
 
     /// `x` (B, ..), `weight` (units, inputs) and `bias` (units) -> (B, units), with `max(., 0)` if `relu`.
-    pub struct Dense {
+    pub struct DenseOp {
         /// `max(., 0)` follows.
         pub relu: bool,
         /// Whether anyone wants the gradient of the input.
@@ -187,7 +187,7 @@ mod training {
         Ok((batch, inputs, units))
     }
 
-    impl CustomOp3 for Dense {
+    impl CustomOp3 for DenseOp {
         fn name(&self) -> &'static str {
             "face96-dense-trained"
         }

@@ -49,7 +49,7 @@ impl CustomOp1 for MeanPool {
 }
 
 #[cfg(feature = "native")]
-pub use training::{Add, Dropout, MaxPool, Upsample};
+pub use training::{Add, DropoutOp, MaxPool, Upsample};
 
 #[cfg(feature = "native")]
 mod training {
@@ -84,12 +84,12 @@ mod training {
     }
 
     /// Each value times its factor: 0 where it is dropped, 1 / (1 - rate) where it is kept.
-    pub struct Dropout {
+    pub struct DropoutOp {
         /// As many as there are values.
         pub factors: Vec<f32>,
     }
 
-    impl CustomOp1 for Dropout {
+    impl CustomOp1 for DropoutOp {
         fn name(&self) -> &'static str {
             "face96-dropout"
         }

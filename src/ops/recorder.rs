@@ -13,11 +13,11 @@ use std::rc::Rc;
 
 /// An op as it was applied.
 struct Step {
-    op: Op,
+    op: AnyOp,
     y: Tensor,
 }
 
-enum Op {
+enum AnyOp {
     One(Box<dyn CustomOp1>, Tensor),
     Two(Box<dyn CustomOp2>, [Tensor; 2]),
     Three(Box<dyn CustomOp3>, [Tensor; 3]),
@@ -37,7 +37,7 @@ impl Recorder {
     /// Those of the op.
     pub fn apply1(&self, op: impl CustomOp1 + 'static, x: &Tensor) -> Result<Tensor> {
         let y = x.apply_op1_no_bwd(&op)?;
-        Ok(self.record(Op::One(Box::new(op), x.clone()), y))
+        Ok(self.record(AnyOp::One(Box::new(op), x.clone()), y))
     }
 
     /// Applies an op to two tensors.
@@ -46,7 +46,7 @@ impl Recorder {
     /// Those of the op.
     pub fn apply2(&self, op: impl CustomOp2 + 'static, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let y = a.apply_op2_no_bwd(b, &op)?;
-        Ok(self.record(Op::Two(Box::new(op), [a.clone(), b.clone()]), y))
+        Ok(self.record(AnyOp::Two(Box::new(op), [a.clone(), b.clone()]), y))
     }
 
     /// Applies an op to three tensors.
@@ -55,10 +55,10 @@ impl Recorder {
     /// Those of the op.
     pub fn apply3(&self, op: impl CustomOp3 + 'static, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<Tensor> {
         let y = a.apply_op3_no_bwd(b, c, &op)?;
-        Ok(self.record(Op::Three(Box::new(op), [a.clone(), b.clone(), c.clone()]), y))
+        Ok(self.record(AnyOp::Three(Box::new(op), [a.clone(), b.clone(), c.clone()]), y))
     }
 
-    fn record(&self, op: Op, y: Tensor) -> Tensor {
+    fn record(&self, op: AnyOp, y: Tensor) -> Tensor {
         self.0.borrow_mut().push(Step { op, y: y.clone() });
         y
     }
@@ -82,12 +82,12 @@ impl Recorder {
         while let Some(Step { op, y }) = steps.pop() {
             if let Some(dy) = gradients.remove(&y.id()) {
                 let found: Vec<(TensorId, Option<Tensor>)> = match &op {
-                    Op::One(op, x) => vec![(x.id(), op.bwd(x, &y, &dy)?)],
-                    Op::Two(op, [a, b]) => {
+                    AnyOp::One(op, x) => vec![(x.id(), op.bwd(x, &y, &dy)?)],
+                    AnyOp::Two(op, [a, b]) => {
                         let (da, db) = op.bwd(a, b, &y, &dy)?;
                         vec![(a.id(), da), (b.id(), db)]
                     }
-                    Op::Three(op, [a, b, c]) => {
+                    AnyOp::Three(op, [a, b, c]) => {
                         let (da, db, dc) = op.bwd(a, b, c, &y, &dy)?;
                         vec![(a.id(), da), (b.id(), db), (c.id(), dc)]
                     }

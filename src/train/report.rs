@@ -18,10 +18,10 @@ fn plot_error<E: std::fmt::Display>(e: E) -> Error {
 }
 
 /// A line of a chart: its name, colour and points.
-type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
+type ChartLine<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
 /// What a chart shows: its title, the names of its axes, and their ranges.
-struct Axes<'a> {
+struct ChartAxes<'a> {
     title: &'a str,
     names: [&'a str; 2],
     x: (f64, f64),
@@ -29,7 +29,7 @@ struct Axes<'a> {
 }
 
 /// Charts of lines, one below the other.
-fn charts(charts: &[(Axes, Vec<Line>)]) -> Result<String> {
+fn charts(charts: &[(ChartAxes, Vec<ChartLine>)]) -> Result<String> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 * charts.len() as u32)).into_drawing_area();
@@ -42,7 +42,7 @@ fn charts(charts: &[(Axes, Vec<Line>)]) -> Result<String> {
     Ok(svg)
 }
 
-fn draw(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, axes: &Axes, lines: &[Line]) -> Result<()> {
+fn draw(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, axes: &ChartAxes, lines: &[ChartLine]) -> Result<()> {
     let ((left, right), (bottom, top)) = (axes.x, axes.y);
     let mut chart = ChartBuilder::on(area)
         .caption(axes.title, ("sans-serif", 20))
@@ -67,8 +67,8 @@ fn draw(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, axes: &Axes, lin
     labels.position(corner).border_style(BLACK).background_style(WHITE).draw().map_err(plot_error)
 }
 
-fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: Vec<Line>) -> Result<String> {
-    charts(&[(Axes { title, names: [x, y], x: range, y: (0., top) }, lines)])
+fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: Vec<ChartLine>) -> Result<String> {
+    charts(&[(ChartAxes { title, names: [x, y], x: range, y: (0., top) }, lines)])
 }
 
 /// `metrics.csv`: a line an epoch. The last three columns are the machine's speed, the others are the same on every run.
@@ -99,7 +99,7 @@ pub fn summary(score: &Score) -> String {
 }
 
 /// The highest value to show: the first epochs of a long run are far off, so it is scaled to what most of the run shows.
-fn top(lines: &[Line]) -> f64 {
+fn top(lines: &[ChartLine]) -> f64 {
     let mut heights: Vec<f64> =
         lines.iter().flat_map(|(_, _, l)| l.iter().map(|p| p.1)).filter(|h| h.is_finite()).collect();
     heights.sort_by(f64::total_cmp);
@@ -121,7 +121,7 @@ pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     if loss == Loss::Mse {
         lines.push(("training RMSE, px", BLACK, line(&|e| e.train_loss.sqrt() * SIDE as f64 / 2.)));
     }
-    let axes = Axes { title: "Learning curves", names: ["epoch", "error"], x: epochs, y: (0., top(&lines)) };
+    let axes = ChartAxes { title: "Learning curves", names: ["epoch", "error"], x: epochs, y: (0., top(&lines)) };
     let mut all = vec![(axes, lines)];
     if loss != Loss::Mse {
         let training = line(&|e| e.train_loss);
@@ -131,7 +131,7 @@ pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
         let at = |share: usize| heights.get((heights.len() * share / 100).min(heights.len().saturating_sub(1)));
         let (low, high) = (at(0).copied().unwrap_or(0.), at(95).copied().unwrap_or(1.));
         let room = 0.1 * (high - low).max(0.1);
-        let axes = Axes { title: "Training", names: ["epoch", "loss"], x: epochs, y: (low - room, high + room) };
+        let axes = ChartAxes { title: "Training", names: ["epoch", "loss"], x: epochs, y: (low - room, high + room) };
         all.push((axes, vec![("training loss", BLACK, training)]));
     }
     charts(&all)
@@ -147,7 +147,7 @@ pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
         RGBColor(r, g, b)
     };
     let of = |history: &[Epoch]| history.iter().map(|e| (e.seconds / 60., e.valid_rmse_px)).collect::<Vec<_>>();
-    let lines: Vec<Line> =
+    let lines: Vec<ChartLine> =
         runs.iter().enumerate().map(|(i, (name, history))| (name.as_str(), colour(i), of(history))).collect();
     let end = lines.iter().filter_map(|l| Some(l.2.last()?.0)).fold(1e-3, f64::max);
     let top = top(&lines);
