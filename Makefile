@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo check test bench tutorial model card web site native soak setup clean
+.PHONY: help demo check sbom test bench tutorial model card web site native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
 	@echo 'make test    install what is missing, build everything, run every test'
 	@echo 'make check   format, lints, spelling, licences of libraries, workflows'
+	@echo 'make sbom    the libraries in the program and in the wasm, with versions and licences, as CycloneDX (target/sbom)'
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
@@ -75,6 +76,16 @@ card: native
 
 check: setup
 	@tools/check.sh
+
+# The npm package has no dependency; its wasm's are crates.
+sbom:
+	@cargo install --quiet --locked --root target/tools cargo-cyclonedx --version 0.5.9
+	@mkdir -p target/sbom
+	@target/tools/bin/cargo-cyclonedx cyclonedx --quiet --format json --no-build-deps --override-filename face96-program.cdx
+	@target/tools/bin/cargo-cyclonedx cyclonedx --quiet --format json --no-build-deps --no-default-features --features wasm \
+	  --target wasm32-unknown-unknown --override-filename face96-wasm.cdx
+	@mv face96-program.cdx.json face96-wasm.cdx.json target/sbom/
+	@ls -l target/sbom
 
 test:
 	@tools/setup.sh test

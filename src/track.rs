@@ -80,7 +80,7 @@ const DEAD_ZONE: [f32; 3] = [0.015, 0.025, 0.025];
 /// from the finder.
 const FAR: [f32; 3] = [0.12, 0.15, 0.25];
 
-/// The speed that all points have in common counts so many times as much as a point's own: it is a mean over the points, so
+/// Factor of the speed that all points have in common, relative to a point's own speed: it is a mean over the points, so
 /// little of it is noise. Measured on the clips of this module's tests: at the same jitter (0.26 % of the eye distance) a slow
 /// sway lags 0.75 frames with it and 1.3 without.
 const COMMON: f32 = 8.;

@@ -267,7 +267,7 @@ fn settings(
     track::Settings { max_faces: max_faces as usize, min_score, smoothing, finder }
 }
 
-/// Runs so many steps of multiply-adds on registers alone, and returns how many it made: the limit that a benchmark compares
+/// Runs `steps` steps of multiply-adds on registers alone, and returns how many multiply-adds it made: the limit that a benchmark compares
 /// the net with.
 #[wasm_bindgen(js_name = multiplyAdds)]
 pub fn multiply_adds(steps: u32) -> u32 {

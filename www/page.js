@@ -22,7 +22,7 @@ import * as stage from './stage.js';
 const TICK = 250;
 /** And the crops, in ms. */
 const CROP_TICK = 100;
-/** The smallest face that is found is one part in so many of the picture's short side. */
+/** How many times as wide as the smallest face that is found the picture's short side is. */
 const LEAST = 8;
 /** How many of the things that faces did lately are shown, and how they are called. */
 const HAPPENED = 5;

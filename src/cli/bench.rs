@@ -28,7 +28,7 @@ pub(super) struct BenchArgs {
     /// Time training alone on this device (see `train`) and print it as JSON
     #[arg(long, value_name = "DEVICE")]
     training: Option<Device>,
-    /// Time training alone with so many threads, in turns, and print the share of a step that more threads do not shorten
+    /// Time training with each of these numbers of threads, in turns, and print the share of a step that more threads do not shorten
     #[arg(long, value_name = "COUNT,COUNT,...", value_delimiter = ',')]
     threads: Vec<usize>,
     /// Write what other runtimes need to do the same to this folder: weights, ONNX, steps of the net, a training task

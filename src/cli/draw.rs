@@ -24,7 +24,7 @@ const COLOURS: [[u8; 3]; 8] = [
     [240, 240, 240],
 ];
 
-/// Radius of a point and half the width of a line in sides of the face's box; at least so many pixels.
+/// Radius of a point and half the width of a line, in sides of the face's box, and the least of both in pixels.
 const RADIUS: (f32, f32) = (0.016, 1.6);
 const HALF_WIDTH: (f32, f32) = (0.005, 0.6);
 

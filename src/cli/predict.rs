@@ -50,7 +50,7 @@ pub(super) struct PredictArgs {
     /// Take each whole picture as the crop of a face, without looking for one
     #[arg(long)]
     crop: bool,
-    /// The pictures are the frames of a clip, so many a second: faces are followed and smoothed, and keep their numbers
+    /// The pictures are the frames of a clip, at FPS frames a second: faces are followed and smoothed, and keep their numbers
     #[arg(long, value_name = "FPS", conflicts_with = "crop", value_parser = frames_a_second)]
     stream: Option<f64>,
     /// Weights of the finder, for plain pictures [default: the one in this program]

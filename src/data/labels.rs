@@ -387,7 +387,7 @@ impl Grouped {
         self.of(group).square = Some(square);
     }
 
-    /// The faces, each with so many keypoints. A box without points is of something else.
+    /// The faces, each with `keypoints` keypoints. A box without points is of something else.
     pub(super) fn faces(mut self, keypoints: usize) -> Vec<LabelledFace> {
         // One box without a group is that of the only face.
         let lone = match &self.0[..] {

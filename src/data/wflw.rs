@@ -58,7 +58,7 @@ pub(super) fn is_line(line: &str) -> bool {
     numbers.len() > COUNT && numbers[..COUNT].iter().all(|w| w.parse::<f32>().is_ok())
 }
 
-/// The numbers of a line as words, at most so many as there should be, and the file, whose name may hold spaces.
+/// The numbers of a line as words, at most the expected count, and the file, whose name may hold spaces.
 fn parts(line: &str) -> (Vec<&str>, &str) {
     let (mut numbers, mut rest) = (Vec::new(), line.trim());
     while numbers.len() < NUMBERS {

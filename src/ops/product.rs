@@ -18,7 +18,7 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// From `value(row, column)`, for vectors of so many lanes.
+    /// From `value(row, column)`, for vectors of `lanes` lanes.
     pub(super) fn new(rows: usize, columns: usize, lanes: usize, value: impl Fn(usize, usize) -> f32) -> Self {
         let filled = columns.next_multiple_of(lanes);
         let mut values = Lines::new(rows * filled);

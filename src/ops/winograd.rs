@@ -73,7 +73,7 @@ impl Squares {
         self.points() * self.down * self.across * self.shape.inputs * filled
     }
 
-    /// The squares of so many pictures in runs.
+    /// The squares of `pictures` pictures, in runs of [`Self::at_once`].
     fn runs(&self, pictures: usize) -> impl Iterator<Item = Range<usize>> {
         let (all, n) = (pictures * self.down * self.across, self.at_once);
         (0..all).step_by(n).map(move |from| from..(from + n).min(all))
