@@ -108,9 +108,13 @@ export async function audit(page, selector) {
   }, selector);
 }
 
-/** Reading a frame takes the worker 120 ms from here on: a camera gives two to three in that time. It counts them. */
+/**
+ * Reading a frame takes the detector's worker 120 ms from here on: a camera gives two to three in that time.
+ * @returns {Promise<() => Promise<number>>} how many reads were slow so far
+ */
 export async function slowReads(page) {
-  await page.workers()[0].evaluate(() => {
+  const worker = page.workers().find((worker) => worker.url().endsWith('/pkg/worker.js'));
+  await worker.evaluate(() => {
     globalThis.slowed = 0;
     for (const [{ prototype }, name] of [
       [VideoFrame, 'copyTo'],
@@ -124,4 +128,5 @@ export async function slowReads(page) {
       };
     }
   });
+  return () => worker.evaluate(() => globalThis.slowed);
 }
