@@ -237,7 +237,7 @@ async function film(t, pictures) {
   }
 }
 
-test('drawn faces held still and moved: jitter and lag', { timeout: 120_000 }, async (t) => {
+test('drawn faces held still and moved: jitter and lag', { timeout: 300_000 }, async (t) => {
   const pictures = await page.evaluate(async () => {
     const pictures = [];
     for (const seed of [3, 7]) {
@@ -260,7 +260,7 @@ const photographs = join(root, '../shared/data/helen_afw');
 
 test('photographs held still and moved: jitter and lag', {
   skip: existsSync(photographs) ? false : 'no ../shared/data',
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   // Faces of people not trained on, large enough that the picture is sharp.
   const rows = readCsv(join(photographs, 'labels.csv')).filter(
