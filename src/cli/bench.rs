@@ -29,7 +29,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DEVICE")]
     training: Option<Device>,
     /// Time training with each of these numbers of threads, in turns, and print the share of a step that more threads do not shorten
-    #[arg(long, value_name = "COUNT,COUNT,...", value_delimiter = ',')]
+    #[arg(long, value_name = "COUNT,COUNT,...", value_delimiter = ',', conflicts_with_all = ["training", "files"])]
     threads: Vec<usize>,
     /// Write what other runtimes need to do the same to this folder: weights, ONNX, steps of the net, a training task
     #[arg(long)]
@@ -89,11 +89,10 @@ const ROUNDS: usize = 3;
 fn threads(net: &str, args: &BenchArgs) -> Result<()> {
     anyhow::ensure!(args.threads.iter().all(|n| (1..=1024).contains(n)), "--threads: expected counts from 1 to 1024");
     let mut times: Vec<(usize, Vec<f64>)> = args.threads.iter().map(|n| (*n, vec![])).collect();
-    let mut batch = 0.;
+    let batch = Task::new(net)?.config().batch as f64;
     for _ in 0..ROUNDS {
         for (count, seconds) in &mut times {
             let task = Task::new(net)?;
-            batch = task.config().batch as f64;
             let pool = rayon::ThreadPoolBuilder::new().num_threads(*count).build()?;
             seconds.extend(pool.install(|| task.run(&Device::Cpu, args.seconds / ROUNDS as f64))?.seconds);
         }

@@ -355,7 +355,10 @@ fn sides(config: &Config, schema: &Schema) -> String {
 }
 
 pub(super) fn load_data(config: &Config) -> Result<Dataset> {
-    let data = face96::data::load(&config.data, config.options()?)?;
+    let mut data = face96::data::load(&config.data, config.options()?)?;
+    if config.net.finds() {
+        face96::data::scenes::add_drawn(&mut data)?;
+    }
     data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if !data.skipped.is_empty() {
         eprintln!("left out {}; the first: {}", super::count(data.skipped.len(), "bad row"), data.skipped[0]);

@@ -273,8 +273,8 @@ fn piece(other: &Face, rng: &mut ChaCha8Rng) -> Vec<f32> {
     pixels
 }
 
-/// Covers one half of the face with plain grey or `cover`, or moves most of it out of the crop. The result is a negative: the net
-/// learns that a keypoint needs more of a face than this.
+/// Covers one half of the face with plain grey or `cover`, or moves most of it out of the crop. The result is a negative: half a
+/// face must not pass for one.
 fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     let (level, slope) = (rng.random_range(0f32..255.), rng.random_range(-2f32..2.));
     let filler = |i: usize| match cover {

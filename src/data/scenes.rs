@@ -18,7 +18,6 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 /// The corners of a box, in the order of its keypoints.
 pub const CORNERS: [&str; 4] = ["top_left", "top_right", "bottom_right", "bottom_left"];
@@ -41,23 +40,19 @@ pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
         return Err(Error::Data(format!("{}: no picture with one face or none", csv.display())));
     }
     let schema = Schema::from_names(&CORNERS)?;
-    let mut data = Dataset { schema, faces, skipped, warnings: vec![], format: "whole pictures with boxes" };
-    // The page's sample is drawn, and must be found too.
-    data.faces.extend_from_slice(drawn_faces()?);
-    Ok(data)
+    Ok(Dataset { schema, faces, skipped, warnings: vec![], format: "whole pictures with boxes" })
 }
 
 /// Number of drawn faces that are added to the training scenes.
 const DRAWN: u64 = 300;
 
-/// The drawn faces. They are the same for every folder, so they are drawn once a process.
-fn drawn_faces() -> Result<&'static [Face]> {
-    static FACES: OnceLock<Vec<Face>> = OnceLock::new();
-    if let Some(faces) = FACES.get() {
-        return Ok(faces);
-    }
-    let faces = (0..DRAWN).into_par_iter().map(drawn).collect::<Result<Vec<_>>>()?;
-    Ok(FACES.get_or_init(|| faces))
+/// Adds faces that the program draws itself to training scenes: the page's sample is drawn, and must be found too.
+///
+/// # Errors
+/// Only from the drawing.
+pub fn add_drawn(scenes: &mut Dataset) -> Result<()> {
+    scenes.faces.extend((0..DRAWN).into_par_iter().map(drawn).collect::<Result<Vec<_>>>()?);
+    Ok(())
 }
 
 fn drawn(seed: u64) -> Result<Face> {
