@@ -325,7 +325,13 @@ mod tests {
         let mut nets: Vec<(String, NetConfig, usize)> = ["net1", "net2", "net6", "compact", "finder"]
             .map(|name| (name.to_string(), NetConfig::by_name(name).unwrap(), 15))
             .to_vec();
-        let odd = NetConfig::Compact { channels: [5, 9, 18, 30], blocks: [1, 2, 2, 2], head: 7, confidence: true };
+        let odd = NetConfig::Compact {
+            channels: [5, 9, 18, 30],
+            blocks: [1, 2, 2, 2],
+            head: 7,
+            confidence: true,
+            reach: vec![1., 1.5, 1., 2.],
+        };
         nets.push(("compact of odd sizes".into(), odd, 4));
         for (name, config, keypoints) in nets {
             let [ours, theirs] = twice(&config, keypoints);

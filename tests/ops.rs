@@ -71,8 +71,8 @@ fn max_pool(x: &Tensor, size: usize) -> Tensor {
     x.apply_op1(pool::MaxPool { size }).unwrap()
 }
 
-fn soft_argmax(x: &Tensor) -> Tensor {
-    x.apply_op1(SoftArgmax).unwrap()
+fn soft_argmax(x: &Tensor, reach: &[f32]) -> Tensor {
+    x.apply_op1(SoftArgmax { reach: reach.to_vec() }).unwrap()
 }
 
 /// NHWC -> NCHW and back.
@@ -204,15 +204,22 @@ fn batch_norm_upsample_and_soft_argmax_agree_with_candles_and_finite_differences
         let theirs = x.reshape((b, h * w, c)).unwrap().mean(1).unwrap();
         same_gradients(&[&x], &means, &theirs, &random(&mut rng, means.dims()), "mean-pool");
 
-        let found = soft_argmax(&x);
+        let reach: Vec<f32> = (0..c).map(|_| rng.random_range(1f32..2.)).collect();
+        let found = soft_argmax(&x, &reach);
         let p = candle_nn::ops::softmax(&x.reshape((b, h * w, c)).unwrap(), 1).unwrap();
         let at = |i: usize, n: usize| (2 * i + 1) as f32 / n as f32 - 1.;
         let xs: Vec<f32> = (0..h * w).map(|i| at(i % w, w)).collect();
         let expected =
             p.broadcast_mul(&Tensor::from_vec(xs, (1, h * w, 1), &Device::Cpu).unwrap()).unwrap().sum(1).unwrap();
+        let expected = expected.broadcast_mul(&Tensor::new(&reach[..], &Device::Cpu).unwrap()).unwrap();
         let ours = found.narrow(2, 0, 1).unwrap().squeeze(2).unwrap();
         same_gradients(&[&x], &ours, &expected, &random(&mut rng, expected.dims()), "soft-argmax");
+        // The heatmap is as wide as its reach: lengths by r, squares of them by r squared.
+        let plain = soft_argmax(&x, &[]);
+        let factors: Vec<f32> = reach.iter().flat_map(|r| [*r, *r, r * r]).collect();
+        let scaled = plain.broadcast_mul(&Tensor::from_vec(factors, (1, c, 3), &Device::Cpu).unwrap()).unwrap();
+        close(&found, &scaled, "soft-argmax by its reach");
         let weights = random(&mut rng, found.dims());
-        finite_differences(&x, || scalar(&soft_argmax(&x), &weights), "soft-argmax with variance");
+        finite_differences(&x, || scalar(&soft_argmax(&x, &reach), &weights), "soft-argmax with variance");
     }
 }

@@ -80,14 +80,14 @@ impl Evaluation<'_> {
     /// The score of some of the faces.
     fn of(&self, wanted: impl Fn(&Face) -> bool) -> Score {
         let pairs = self.faces.iter().zip(&self.found).filter(|(f, _)| wanted(f));
-        Score::of(self.schema, &self.places, pairs.map(|(f, (_, p))| (f.points.as_slice(), p.as_slice())))
+        Score::of(self.schema, &self.places, pairs.map(|(f, p)| (f.points.as_slice(), p.points.as_slice())))
     }
 
     /// The score of Kaggle's 15 keypoints, which labels and predictions of iBUG's 68 give.
     fn kaggle(&self) -> Score {
         let schema = Schema::kaggle();
         let pairs =
-            self.faces.iter().zip(&self.found).map(|(f, (_, p))| (kaggle_of_ibug(&f.points), kaggle_of_ibug(p)));
+            self.faces.iter().zip(&self.found).map(|(f, p)| (kaggle_of_ibug(&f.points), kaggle_of_ibug(&p.points)));
         let pairs: Vec<_> = pairs.collect();
         Score::new(&schema, pairs.iter().map(|(label, found)| (label.as_slice(), found.as_slice())))
     }
@@ -158,14 +158,11 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         order.sort_by(|a, b| score.each[*b].total_cmp(&score.each[*a]));
         let cell = |i: &usize| {
             let face = evaluation.faces[*i];
-            (grey(&face.crop()), face.points.clone(), evaluation.found[*i].1.clone())
+            (grey(&face.crop()), face.points.clone(), evaluation.found[*i].points.clone())
         };
         report::write_picture(path, &report::sheet(&order.iter().take(48).map(cell).collect::<Vec<_>>(), 8, 2))?;
     }
-    let said = match nets.weights() {
-        [weights] => nets::confidences(weights, &data.schema, &evaluation.faces)?,
-        _ => vec![],
-    };
+    let said = nets.confidences(&data.schema, &evaluation.faces, &evaluation.found)?;
     if let Some(path) = &args.reliability {
         if said.is_empty() {
             bail!("{}: no confidences of its keypoints, so no curve of them", named(&args.weights));
@@ -192,15 +189,21 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         let all = data.split(args.split, nets.seed());
         let (labelled, others): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|i| data.faces[*i].is_face());
         let spoil = Augment { spoil: 1., ..Augment::NONE };
-        let spoiled = Batch::make(&data, &labelled, &spoil, &mut ChaCha8Rng::seed_from_u64(nets.seed())).pixels;
-        let spoiled: Vec<_> = spoiled.chunks_exact(SIDE * SIDE).map(<[f32]>::to_vec).collect();
+        // A generator for each few faces, so that threads give what one would.
+        let of_part = |(part, faces): (usize, &[usize])| {
+            let mut rng = ChaCha8Rng::seed_from_u64(nets.seed());
+            rng.set_stream(part as u64);
+            let pixels = Batch::make(&data, faces, &spoil, &mut rng).pixels;
+            pixels.chunks_exact(SIDE * SIDE).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let spoiled = labelled.par_chunks(256).enumerate().flat_map(of_part).collect::<Vec<_>>();
         let others: Vec<_> = others.into_iter().map(|i| data.faces[i].crop()).collect();
         // Training covers faces with even grey and with pieces of its own pictures; these it has not seen.
-        let faces = evaluation.faces.iter().map(|f| f.crop()).enumerate().filter(|_| !others.is_empty());
-        let hidden: Vec<_> = faces.map(|(i, face)| half_hidden(face, &others[i % others.len()], i)).collect();
+        let faces = evaluation.faces.par_iter().enumerate().filter(|_| !others.is_empty());
+        let hidden: Vec<_> = faces.map(|(i, f)| half_hidden(f.crop(), &others[i % others.len()], i)).collect();
         let least = Settings::default().min_score;
         let count = |found: &[nets::Prediction]| {
-            format!("{} of {}", found.iter().filter(|(presence, _)| *presence >= least).count(), found.len())
+            format!("{} of {}", found.iter().filter(|f| f.presence >= least).count(), found.len())
         };
         println!(
             "presence of {least} or more: {} faces, {} half or wholly covered or mostly outside, {} with one half behind another picture, \
@@ -221,7 +224,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
 fn between_cells(evaluation: &Evaluation) -> String {
     let faces = evaluation.faces.iter();
     let labels = places_in_cells(faces.flat_map(|f| evaluation.places.iter().map(|k| f.points[*k])));
-    let found = places_in_cells(evaluation.found.iter().flat_map(|(_, points)| points.iter().copied()));
+    let found = places_in_cells(evaluation.found.iter().flat_map(|f| f.points.iter().copied()));
     format!(
         "places in a heatmap cell, eighths of both axes: {found:?}, largest over smallest {:.2} (labels {:.2})\n",
         spread(&found),
@@ -233,13 +236,13 @@ fn between_cells(evaluation: &Evaluation) -> String {
 fn shifted(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
     let third = HEATMAP_CELL / 3.;
     let shifts = [-third, 0., third].into_iter().flat_map(|dx| [-third, 0., third].map(|dy| [dx, dy]));
-    let mut mean: Vec<Vec<[f32; 2]>> = evaluation.found.iter().map(|(_, points)| points.clone()).collect();
+    let mut mean: Vec<Vec<[f32; 2]>> = evaluation.found.iter().map(|f| f.points.clone()).collect();
     for [dx, dy] in shifts.filter(|shift| *shift != [0.; 2]) {
         // From the shifted crop's pixels to those of the face's crop, and on to the picture.
         let shift = Affine::translation(dx, dy);
         let crop = |f: &&Face| f.picture.crop(shift.then(f.to_picture), SIDE);
         let found = nets.detect(&evaluation.faces.par_iter().map(crop).collect::<Vec<_>>())?;
-        for (sum, point) in mean.iter_mut().flatten().zip(found.iter().flat_map(|(_, points)| points)) {
+        for (sum, point) in mean.iter_mut().flatten().zip(found.iter().flat_map(|f| &f.points)) {
             let [x, y] = shift.apply(*point);
             *sum = [sum[0] + x, sum[1] + y];
         }
@@ -303,11 +306,11 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
         let mut last: Vec<Vec<[f32; 2]>> = Vec::new();
         for _ in 0..LOOKS {
             let found = nets.look(&views)?;
-            for (view, (_, points)) in views.iter_mut().zip(&found) {
-                view.1 = nets.crop_around(points).context("these weights have no mean shape to crop by")?;
+            for (view, found) in views.iter_mut().zip(&found) {
+                view.1 = nets.crop_around(&found.points).context("these weights have no mean shape to crop by")?;
             }
-            let in_crop = |((_, points), inverse): (&nets::Prediction, &Affine)| -> Vec<_> {
-                points.iter().map(|p| inverse.apply(*p)).collect()
+            let in_crop = |(found, inverse): (&nets::Prediction, &Affine)| -> Vec<_> {
+                found.points.iter().map(|p| inverse.apply(*p)).collect()
             };
             let now: Vec<Vec<[f32; 2]>> = found.iter().zip(&inverses).map(in_crop).collect();
             let pairs = faces.iter().zip(&now).map(|(f, now)| (f.points.as_slice(), now.as_slice()));

@@ -18,6 +18,7 @@ use face96::data::{Dataset, Face, Options, Split};
 use face96::schema::Schema;
 use face96::train::{checkpoint::write_atomically, report, Config};
 use face96::weights::{Calibration, Precision, Weights};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -285,11 +286,13 @@ fn calibration(weights: &mut Weights, schema: &Schema, mut faces: Vec<&Face>) ->
         faces.retain(|f| !f.by_model);
     }
     weights.meta.calibration = None;
+    let nets = nets::Nets::new(vec![weights.clone()])?;
     let subjects: BTreeSet<&str> = faces.iter().map(|f| f.subject.as_str()).collect();
     let fold = |of: usize| {
         let subjects: BTreeSet<&str> = subjects.iter().skip(of).step_by(FOLDS).copied().collect();
         let faces: Vec<&Face> = faces.iter().copied().filter(|f| subjects.contains(f.subject.as_str())).collect();
-        nets::confidences(weights, schema, &faces)
+        let found = nets.detect(&faces.par_iter().map(|f| f.crop()).collect::<Vec<_>>())?;
+        nets.confidences(schema, &faces, &found)
     };
     let folds = (0..FOLDS).map(fold).collect::<Result<Vec<_>>>()?;
     let all = report::calibrate(&folds.concat()).context("this net says nothing of its keypoints")?;

@@ -8,6 +8,7 @@ use face96::nets::SIDE;
 use face96::picture::Gray;
 use face96::schema::{Schema, KAGGLE_KEYPOINTS};
 use face96::track::{box_of, Frame, Luma, Settings, Tracker, FACE_HEADER};
+use face96::train::RIGHT;
 use face96::weights::{Metadata, Weights};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,16 @@ pub(super) struct Nets {
     pub(super) schema: Schema,
 }
 
-/// What was found in a crop: the presence of a face, and the keypoints in the crop's pixels.
-pub(super) type Prediction = (f32, Vec<[f32; 2]>);
+/// What was found in a crop.
+#[derive(Clone)]
+pub(super) struct Prediction {
+    /// Of a face, 0 to 1.
+    pub(super) presence: f32,
+    /// The keypoints, in pixels of the crop.
+    pub(super) points: Vec<[f32; 2]>,
+    /// Of each keypoint, 0 to 1.
+    confidences: Vec<f32>,
+}
 
 impl Nets {
     /// Reads weights files; a folder stands for the best weights of the run, or of the specialists, in it.
@@ -33,6 +42,11 @@ impl Nets {
                 nets.push(Weights::read(&file)?);
             }
         }
+        Self::new(nets)
+    }
+
+    /// These nets together.
+    pub(super) fn new(nets: Vec<Weights>) -> Result<Self> {
         let mut names: Vec<&str> = Vec::new();
         for name in nets.iter().flat_map(|w| &w.meta.schema.keypoints) {
             if !names.contains(&name.as_str()) {
@@ -100,9 +114,11 @@ impl Nets {
         let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
         let part = |crops: &[Vec<f32>]| {
             let mut detectors = self.detectors()?;
-            let places =
-                |(presence, points): (f32, Vec<[f32; 3]>)| (presence, points.iter().map(|p| [p[0], p[1]]).collect());
-            let found = crops.iter().map(|crop| Ok(places(self.answer(&mut detectors, crop)?)));
+            let found = crops.iter().map(|crop| {
+                let (presence, all) = self.answer(&mut detectors, crop)?;
+                let points = all.iter().map(|p| [p[0], p[1]]).collect();
+                Ok(Prediction { presence, points, confidences: all.iter().map(|p| p[2]).collect() })
+            });
             Ok(found.collect::<face96::error::Result<Vec<_>>>()?)
         };
         Ok(crops.par_chunks(n).map(part).collect::<Result<Vec<_>>>()?.concat())
@@ -183,8 +199,8 @@ impl Nets {
     pub(super) fn look(&self, views: &[View]) -> Result<Vec<Prediction>> {
         let crops: Vec<_> = views.par_iter().map(|(picture, map)| picture.crop(*map, SIDE)).collect();
         let mut found = self.detect(&crops)?;
-        for ((_, points), (_, map)) in found.iter_mut().zip(views) {
-            points.iter_mut().for_each(|p| *p = map.apply(*p));
+        for (found, (_, map)) in found.iter_mut().zip(views) {
+            found.points.iter_mut().for_each(|p| *p = map.apply(*p));
         }
         Ok(found)
     }
@@ -197,26 +213,31 @@ impl Nets {
     }
 }
 
-/// What a net says of its keypoints on labelled faces, and whether it is right: (confidence, error of at most 5 % of the unit);
-/// empty for a net that says nothing.
-pub(super) fn confidences(weights: &Weights, schema: &Schema, faces: &[&Face]) -> Result<Vec<(f32, bool)>> {
-    let mut detector = Detector::new(weights)?;
-    let places = schema.find(&weights.meta.schema.keypoints)?;
-    let mut all = Vec::new();
-    if !detector.has_confidences() {
-        return Ok(all);
-    }
-    for face in faces.iter().filter(|f| f.is_face()) {
-        let unit = schema.unit(&face.points);
-        let answer = detector.detect_grey(&face.crop())?;
-        for (k, found) in places.iter().zip(answer[1..].chunks_exact(3)) {
-            let [x, y] = face.points[*k];
-            if x.is_finite() && y.is_finite() {
-                all.push((found[2], (x - found[0]).hypot(y - found[1]) <= 0.05 * unit));
-            }
+impl Nets {
+    /// What one net has said of its keypoints on labelled faces, and whether it is right: (confidence, error of at most 5 % of the
+    /// unit); empty for a net that says nothing, and of several.
+    pub(super) fn confidences(
+        &self,
+        schema: &Schema,
+        faces: &[&Face],
+        found: &[Prediction],
+    ) -> Result<Vec<(f32, bool)>> {
+        let [weights] = &self.nets[..] else { return Ok(vec![]) };
+        if !Detector::new(weights)?.has_confidences() {
+            return Ok(vec![]);
         }
+        let places = schema.find(&self.schema.keypoints)?;
+        let of_face = |(face, found): (&&Face, &Prediction)| {
+            let unit = f64::from(schema.unit(&face.points));
+            let said = places.iter().zip(found.points.iter().zip(&found.confidences));
+            let known =
+                said.map(|(k, said)| (face.points[*k], said)).filter(|(p, _)| p[0].is_finite() && p[1].is_finite());
+            known
+                .map(|([x, y], ([u, v], said))| (*said, f64::from((x - u).hypot(y - v)) <= RIGHT * unit))
+                .collect::<Vec<_>>()
+        };
+        Ok(faces.iter().zip(found).flat_map(of_face).collect())
     }
-    Ok(all)
 }
 
 /// The weights files that a path stands for.

@@ -85,8 +85,8 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
     if !args.weights.is_empty() {
         let nets = Nets::load(&args.weights)?;
         let places = data.schema.find(&nets.schema.keypoints)?;
-        for (cell, (_, found)) in cells.iter_mut().zip(nets.detect(&pixels)?) {
-            cell.2 = found;
+        for (cell, found) in cells.iter_mut().zip(nets.detect(&pixels)?) {
+            cell.2 = found.points;
         }
         let error = |(_, labels, found): &report::Cell| {
             let score = Score::of(&data.schema, &places, std::iter::once((labels.as_slice(), found.as_slice())));

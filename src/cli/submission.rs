@@ -56,7 +56,7 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
     writer.write_record(["RowId", "Location"])?;
     for (line, (image, (keypoint, axis))) in lookup.iter().zip(asked) {
         // Outside the picture no label can be.
-        let place = found[image].1[keypoint][axis].clamp(0., SIDE as f32);
+        let place = found[image].points[keypoint][axis].clamp(0., SIDE as f32);
         writer.write_record([&line.row, &format!("{place:.4}")])?;
     }
     super::write_output(&args.out, &writer.into_inner()?)?;

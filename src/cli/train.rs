@@ -396,11 +396,14 @@ struct Part {
 /// The runs that a configuration stands for: itself, or one a group in a folder of the group's name.
 fn parts(run: &Path, config: &Config, data: &Dataset) -> Result<Vec<Part>> {
     if config.groups.is_empty() {
-        return Ok(vec![Part { run: run.to_path_buf(), config: config.clone(), data: None }]);
+        let mut config = config.clone();
+        config.net.reach_to(&data.reach(&data.split(Split::Train, config.seed)));
+        return Ok(vec![Part { run: run.to_path_buf(), config, data: None }]);
     }
     let of_group = |(name, keypoints): (&String, &Vec<String>)| {
         let data = data.clone().group(keypoints).with_context(|| format!("group '{name}'"))?;
         let mut config = Config { keypoints: keypoints.clone(), groups: Default::default(), ..config.clone() };
+        config.net.reach_to(&data.reach(&data.split(Split::Train, config.seed)));
         if config.epochs == 0 {
             config.epochs = train::specialist_epochs(data.faces.iter().filter(|f| f.is_face()).count());
         }

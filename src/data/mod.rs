@@ -341,6 +341,13 @@ impl Dataset {
     }
 }
 
+/// Of a keypoint's labels, what may lie outside of the crop before its heatmap reaches beyond it.
+const OUTSIDE: f32 = 0.02;
+/// Of such a keypoint's labels, what its heatmap does not reach: what is mislabelled, or seen from the side.
+const OUTERMOST: f32 = 0.005;
+/// What augmentation moves a keypoint by, in half sides: its shift of 4.5 pixels, and a tenth of scale.
+const MOVED: f32 = 0.15;
+
 impl Dataset {
     /// The same faces with their crops as pictures: all that training needs where the augmentation moves nothing, and
     /// many times quicker to read than what the crops are taken from.
@@ -353,6 +360,28 @@ impl Dataset {
             face.to_picture = Affine::IDENTITY;
         });
         self
+    }
+
+    /// How far each keypoint's heatmap has to reach, in half sides of the crop (see [`crate::nets::NetConfig::reach`]): 1, the crop's
+    /// edge, but for keypoints with more than [`OUTSIDE`] of their labels beyond it, such as iBUG's jaw. Those get room for all but
+    /// the outermost labels, and for what augmentation moves.
+    pub fn reach(&self, indices: &[usize]) -> Vec<f32> {
+        let half = SIDE as f32 / 2.;
+        let middle = (SIDE as f32 - 1.) / 2.;
+        let of = |k: usize| {
+            let points = indices.iter().map(|i| self.faces[*i].points.get(k).copied().unwrap_or([f32::NAN; 2]));
+            let known = points.filter(|p| p[0].is_finite() && p[1].is_finite());
+            let mut far: Vec<f32> =
+                known.map(|p| p.map(|v| (v - middle).abs() / half)).map(|[x, y]| x.max(y)).collect();
+            far.sort_unstable_by(f32::total_cmp);
+            let beyond = far.iter().filter(|f| **f > 1.).count();
+            if beyond as f32 <= OUTSIDE * far.len() as f32 {
+                return 1.;
+            }
+            let outermost = far[((1. - OUTERMOST) * (far.len() - 1) as f32) as usize];
+            ((outermost + MOVED) * 20.).ceil().min(80.) / 20.
+        };
+        (0..self.schema.len()).map(of).collect()
     }
 
     /// The mean place of each keypoint in the crops of a split, in their pixels; nothing where a keypoint has no label.
@@ -445,6 +474,20 @@ fn coordinate(text: &str) -> std::result::Result<f32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heatmaps_reach_to_keypoints_outside_of_the_crop() {
+        let mut data = synthetic(60);
+        let all: Vec<usize> = (0..60).collect();
+        assert_eq!(data.reach(&all), [1.; 15]);
+        // 58 pixels from the middle are 1.21 half sides; with what augmentation moves, 1.36, up to a whole twentieth 1.4.
+        data.faces.iter_mut().for_each(|face| face.points[3] = [47.5, 47.5 - 58.]);
+        data.faces[0].points[3] = [f32::NAN; 2];
+        // One label of sixty is outside: no reason yet.
+        data.faces[0].points[4] = [47.5 + 49., 0.];
+        let reach = data.reach(&all);
+        assert!((reach[3] - 1.4).abs() < 1e-6 && reach.iter().sum::<f32>() - 15.4 < 1e-5, "{reach:?}");
+    }
 
     #[test]
     fn people_are_never_in_two_splits() {

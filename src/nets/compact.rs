@@ -17,6 +17,8 @@ pub struct CompactConfig {
     pub head: usize,
     /// Whether it says of each keypoint how likely it is right.
     pub confidence: bool,
+    /// How far each keypoint may lie from the crop's middle, in half sides; empty where none lies outside of the crop.
+    pub reach: Vec<f32>,
 }
 
 /// The net.
@@ -24,6 +26,7 @@ pub struct Compact {
     trunk: Trunk,
     top_down: TopDown,
     heatmaps: Conv,
+    reach: Vec<f32>,
     presence: Dense,
 }
 
@@ -38,6 +41,7 @@ impl Compact {
             trunk: Trunk::new(config.channels, config.blocks, &vb)?,
             top_down: TopDown::new(config.channels, config.head, &vb)?,
             heatmaps: pointwise(config.head, keypoints, vb.pp("heatmaps"))?,
+            reach: config.reach.clone(),
             presence: Dense::new(config.channels[3], logits, false, vb.pp("presence"))?,
         })
     }
@@ -50,6 +54,7 @@ impl Compact {
         let stages = self.trunk.forward_t(pictures, mode)?;
         let heatmaps = self.heatmaps.forward_t(&self.top_down.forward_t(&stages, mode)?, mode)?;
         let logits = self.presence.forward_t(&mean_pool(&stages[3], "mean", mode)?, mode)?;
-        Ok(Output::Heatmaps { places: soft_argmax(&heatmaps, "keypoints", mode)?, logits })
+        let places = soft_argmax(&heatmaps, &self.reach, "keypoints", mode)?;
+        Ok(Output::Heatmaps { places, logits })
     }
 }

@@ -459,11 +459,11 @@ pub fn mean_pool(x: &Tensor, name: &str, mode: &Mode) -> Result<Tensor> {
 ///
 /// # Errors
 /// Anything but four dimensions.
-pub fn soft_argmax(x: &Tensor, name: &str, mode: &Mode) -> Result<Tensor> {
+pub fn soft_argmax(x: &Tensor, reach: &[f32], name: &str, mode: &Mode) -> Result<Tensor> {
     match mode {
         #[cfg(any(feature = "native", feature = "bench-candle"))]
-        Mode::Candle(_) => candle::soft_argmax(x),
-        _ => plain(heatmap::SoftArgmax, Op::SoftArgmax, x, name, mode),
+        Mode::Candle(_) => candle::soft_argmax(x, reach),
+        _ => plain(heatmap::SoftArgmax { reach: reach.to_vec() }, Op::SoftArgmax, x, name, mode),
     }
 }
 
@@ -545,7 +545,7 @@ mod candle {
         squares.gather(&squares.detach().argmax_keepdim(4)?, 4)?.squeeze(4)
     }
 
-    pub(super) fn soft_argmax(x: &Tensor) -> Result<Tensor> {
+    pub(super) fn soft_argmax(x: &Tensor, reach: &[f32]) -> Result<Tensor> {
         let (b, k, h, w) = x.dims4()?;
         let flat = x.reshape((b, k, h * w))?;
         let e = flat.broadcast_sub(&flat.max_keepdim(D::Minus1)?)?.exp()?;
@@ -559,6 +559,11 @@ mod candle {
         let mean = p.reshape((b * k, h * w))?.matmul(&places)?.reshape((b, k, 3))?;
         let (xy, squares) = (mean.narrow(2, 0, 2)?, mean.narrow(2, 2, 1)?);
         let variance = (squares - xy.sqr()?.sum_keepdim(2)?)?;
-        Tensor::cat(&[&xy, &variance], 2)
+        let places = Tensor::cat(&[&xy, &variance], 2)?;
+        if reach.is_empty() {
+            return Ok(places);
+        }
+        let factors = reach.iter().flat_map(|r| [*r, *r, r * r]).collect::<Vec<_>>();
+        places.broadcast_mul(&Tensor::from_vec(factors, (1, reach.len(), 3), x.device())?)
     }
 }

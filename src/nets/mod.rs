@@ -61,6 +61,10 @@ pub enum NetConfig {
         /// Whether it says of each keypoint how likely it is right.
         #[serde(default)]
         confidence: bool,
+        /// How far each keypoint may lie from the crop's middle, in half sides of the crop: see [`crate::ops::heatmap::SoftArgmax`].
+        /// Empty for 1 each, the crop's edge.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reach: Vec<f32>,
     },
     /// The same trunk on a whole frame: at each of 24 x 24 places the logit of "the middle of a face is here", its offset,
     /// size and roll (CenterNet, Zhou et al. 2019).
@@ -100,7 +104,8 @@ impl NetConfig {
             "net6" => tutorial([500, 500], [0.1, 0.2, 0.3, 0.5]),
             "net7" => tutorial([1000, 1000], [0.1, 0.2, 0.3, 0.5]),
             "compact" => {
-                Self::Compact { channels: [16, 32, 64, 104], blocks: [0, 1, 2, 1], head: 32, confidence: true }
+                let (channels, blocks) = ([16, 32, 64, 104], [0, 1, 2, 1]);
+                Self::Compact { channels, blocks, head: 32, confidence: true, reach: vec![] }
             }
             "finder" => Self::Finder { channels: [16, 16, 32, 40], blocks: [0, 2, 1, 1], head: 24 },
             _ => {
@@ -117,6 +122,24 @@ impl NetConfig {
     /// Whether its keypoints come from heatmaps.
     pub fn has_heatmaps(&self) -> bool {
         matches!(self, Self::Compact { .. })
+    }
+
+    /// Lets each keypoint lie as far from the crop's middle as is said, in half sides; nothing where that is set already, or where the
+    /// net has no heatmaps, whose edges are in the way.
+    pub fn reach_to(&mut self, far: &[f32]) {
+        if let Self::Compact { reach, .. } = self {
+            if reach.is_empty() && far.iter().any(|r| *r > 1.) {
+                *reach = far.to_vec();
+            }
+        }
+    }
+
+    /// How far keypoint `k` may lie from the crop's middle, in half sides.
+    pub fn reach(&self, k: usize) -> f32 {
+        match self {
+            Self::Compact { reach, .. } => reach.get(k).copied().unwrap_or(1.),
+            _ => 1.,
+        }
     }
 
     /// Every name that [`NetConfig::by_name`] knows.
@@ -166,11 +189,14 @@ impl Net {
     /// # Errors
     /// Variables that are missing or of another shape.
     pub fn new(config: &NetConfig, keypoints: usize, vb: VarBuilder) -> candle_core::Result<Self> {
-        Ok(match *config {
+        Ok(match config.clone() {
             NetConfig::Mlp { hidden } => Self::Mlp(Mlp::new(hidden, keypoints, vb)?),
             NetConfig::Tutorial { dense, dropout } => Self::Tutorial(Tutorial::new(dense, dropout, keypoints, vb)?),
-            NetConfig::Compact { channels, blocks, head, confidence } => {
-                let config = CompactConfig { channels, blocks, head, confidence };
+            NetConfig::Compact { channels, blocks, head, confidence, reach } => {
+                if !reach.is_empty() && (reach.len() != keypoints || !reach.iter().all(|r| (1. ..=4.).contains(r))) {
+                    candle_core::bail!("reach: expected {keypoints} numbers from 1 to 4, found {reach:?}");
+                }
+                let config = CompactConfig { channels, blocks, head, confidence, reach };
                 Self::Compact(Compact::new(&config, keypoints, vb)?)
             }
             NetConfig::Finder { channels, blocks, head } => Self::Finder(FinderNet::new(channels, blocks, head, vb)?),

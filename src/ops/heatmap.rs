@@ -9,7 +9,24 @@ use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape};
 
 /// Heatmaps (B, H, W, K) -> (B, K, 3): expected x and y in [-1, 1], whose ends are the picture's edges, and the variance of x
 /// plus that of y.
-pub struct SoftArgmax;
+pub struct SoftArgmax {
+    /// What each keypoint's place counts for, as seen from the picture's middle: a heatmap of reach 1.5 covers a square 1.5 times as
+    /// wide as the picture, for keypoints that lie outside of it. K values, or none where each is 1.
+    pub reach: Vec<f32>,
+}
+
+impl SoftArgmax {
+    fn check(&self, keypoints: usize) -> Result<()> {
+        if !self.reach.is_empty() && self.reach.len() != keypoints {
+            bail!("soft-argmax: {} values of reach for {keypoints} heatmaps", self.reach.len());
+        }
+        Ok(())
+    }
+
+    fn reach(&self, keypoint: usize) -> f32 {
+        self.reach.get(keypoint).copied().unwrap_or(1.)
+    }
+}
 
 /// Where place `i` of `n` lies between the edges -1 and 1.
 fn place(i: usize, n: usize) -> f32 {
@@ -27,9 +44,15 @@ impl CustomOp1 for SoftArgmax {
         if x.is_empty() {
             bail!("soft-argmax: no values in {:?}", l.shape());
         }
+        self.check(k)?;
         let mut y = vec![0f32; b * k * 3];
         let vectors = Vectors::here();
-        let one = |(y, x): (&mut [f32], &[f32])| vectors.soft_argmax(x, h, w, y);
+        let one = |(y, x): (&mut [f32], &[f32])| {
+            vectors.soft_argmax(x, h, w, y);
+            for (place, r) in y.chunks_exact_mut(3).zip(&self.reach) {
+                place.iter_mut().zip([r, r, &(r * r)]).for_each(|(p, r)| *p *= r);
+            }
+        };
         #[cfg(feature = "native")]
         {
             use rayon::prelude::*;
@@ -55,8 +78,9 @@ impl CustomOp1 for SoftArgmax {
                 dx.copy_from_slice(x);
                 softmax(k, dx);
                 for i in 0..k {
-                    let ([mx, my, _], [gx, gy, gv]) =
-                        ([y[3 * i], y[3 * i + 1], y[3 * i + 2]], [dy[3 * i], dy[3 * i + 1], dy[3 * i + 2]]);
+                    let r = self.reach(i);
+                    let (mx, my) = (y[3 * i] / r, y[3 * i + 1] / r);
+                    let (gx, gy, gv) = (dy[3 * i] * r, dy[3 * i + 1] * r, dy[3 * i + 2] * r * r);
                     let slope = |at: usize| {
                         let (ex, ey) = (place(at % w, w) - mx, place(at / w, h) - my);
                         gx * ex + gy * ey + gv * (ex * ex + ey * ey)

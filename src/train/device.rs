@@ -83,7 +83,7 @@ fn by_our_ops(config: &Config, model: &Model, batch: &Tensors, rng: &mut ChaCha8
             (Output::Boxes(boxes.1.clone()), vec![boxes])
         }
     };
-    let loss = loss(&output, batch, config.loss)?;
+    let loss = loss(&output, batch, config.loss, &config.net)?;
     let outer = loss.backward()?;
     let results = leaves.into_iter().filter_map(|(result, leaf)| Some((result, outer.get(&leaf)?.clone())));
     let found = training.recorder.backward(results.collect())?;
@@ -121,7 +121,7 @@ fn by_candle(
         Output::Points(points) => Output::Points(here(points)?),
         Output::Boxes(boxes) => Output::Boxes(here(boxes)?),
     };
-    let loss = loss(&output, batch, config.loss)?;
+    let loss = loss(&output, batch, config.loss, &config.net)?;
     let found = loss.backward()?;
     model.move_running(training.moments.into_inner())?;
     *rng = training.rng.into_inner();
@@ -143,8 +143,11 @@ mod tests {
     #[test]
     fn candles_ops_give_our_kernels_gradients_and_running_statistics() {
         let data = load("synthetic:4", Options::default()).unwrap();
-        for net in ["net1", "net2", "net6", "compact", "finder"] {
-            let config = Config::preset(net).unwrap();
+        for net in ["net1", "net2", "net6", "compact", "compact with reach", "finder"] {
+            let mut config = Config::preset(net.split(' ').next().unwrap()).unwrap();
+            if net.ends_with("reach") {
+                config.net.reach_to(&std::array::from_fn::<_, 15, _>(|k| 1. + 0.1 * k as f32));
+            }
             let gradients = |device: &str| {
                 let model = State::new(&config, data.schema.len()).unwrap().model;
                 let mut rng = rng(7, 0, 1);

@@ -318,7 +318,7 @@ const SHARPEST: f64 = 0.6;
 const FREE_SPREAD: f64 = 0.6;
 
 /// A keypoint is right if its error is at most this share of the unit (see [`Batch::unit`]).
-const RIGHT: f64 = 0.05;
+pub const RIGHT: f64 = 0.05;
 
 /// Binary cross-entropy of logits: max(z, 0) - z y + log(1 + exp(-|z|)).
 fn entropy(logits: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -326,7 +326,7 @@ fn entropy(logits: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok(((logits.relu()? - (logits * y)?)? + soft)?)
 }
 
-fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
+fn loss(output: &Output, batch: &Tensors, kind: Loss, net: &NetConfig) -> Result<Tensor> {
     let keypoints = batch.targets.dim(1)?;
     let places = match (output, places(output, keypoints)?, &batch.boxes) {
         (Output::Boxes(boxes), _, Some(targets)) => return finder::loss(boxes, targets),
@@ -350,8 +350,9 @@ fn loss(output: &Output, batch: &Tensors, kind: Loss) -> Result<Tensor> {
             let half = SIDE as f64 / 2.;
             // Of x plus that of y; a Laplace distribution has twice the square of its scale, on each axis.
             let variance = (places.narrow(2, 2, 1)? * (half * half))?;
-            let cell = f64::from(HEATMAP_CELL);
-            let doubt = ((variance - 2. * FREE_SPREAD * cell * cell)?.relu()? / 4.)?;
+            let free = (0..keypoints).map(|k| 2. * FREE_SPREAD as f32 * (HEATMAP_CELL * net.reach(k)).powi(2));
+            let free = Tensor::from_vec(free.collect::<Vec<_>>(), (1, keypoints, 1), variance.device())?;
+            let doubt = (variance.broadcast_sub(&free)?.relu()? / 4.)?;
             let scale = (doubt + SHARPEST * SHARPEST)?.sqrt()?;
             let pixels = (error.abs()? * half)?;
             pixels.broadcast_div(&scale)?.broadcast_add(&scale.log()?)?
@@ -701,7 +702,8 @@ mod tests {
     #[test]
     fn losses_by_hand() {
         let (output, mut batch) = a_face_by_hand();
-        let value = |batch: &Tensors, kind| loss(&output, batch, kind).unwrap().to_scalar::<f32>().unwrap();
+        let net = NetConfig::by_name("compact").unwrap();
+        let value = |batch: &Tensors, kind| loss(&output, batch, kind, &net).unwrap().to_scalar::<f32>().unwrap();
         let near = |got: f32, by_hand: f32| assert!((got - by_hand).abs() < 2e-5, "{got}, by hand {by_hand}");
         // Presence: logit 2 of a face, log(1 + exp(-2)) = 0.126928. Confidence: 2.4 px are more than 5 % of 40 px, so logit 1 is
         // wrong, 1 + log(1 + exp(-1)) = 1.313262; the unknown point says nothing.
@@ -713,6 +715,12 @@ mod tests {
         // Of a unit of 50 px the error is less than 5 %: logit 1 is right, log(1 + exp(-1)) = 0.313262.
         batch.unit = (batch.unit * 1.25).unwrap();
         near(value(&batch, Loss::Laplace), (1.991598 + 0.429331) / 2. + 0.126928 + 0.4 * 0.313262);
+        // A heatmap that reaches twice as far has cells twice as wide, so all of this variance is free: scale 0.6, its logarithm
+        // -0.510826, on both axes.
+        let mut far = NetConfig::by_name("compact").unwrap();
+        far.reach_to(&[2., 1.]);
+        let wide = loss(&output, &batch, Loss::Laplace, &far).unwrap().to_scalar::<f32>().unwrap();
+        near(wide, (2.4 / 0.6 - 2. * 0.510826) / 2. + 0.126928 + 0.4 * 0.313262);
         // A label of less weight counts less beside others, not by itself.
         batch.mask = (batch.mask * 0.3).unwrap();
         near(value(&batch, Loss::Mse), 0.3 * 0.05 * 0.05);
@@ -727,7 +735,13 @@ mod tests {
 
     fn small(epochs: usize) -> (Config, Dataset) {
         let mut config = Config::preset("compact").unwrap();
-        config.net = NetConfig::Compact { channels: [4, 8, 8, 8], blocks: [0, 1, 1, 1], head: 8, confidence: true };
+        config.net = NetConfig::Compact {
+            channels: [4, 8, 8, 8],
+            blocks: [0, 1, 1, 1],
+            head: 8,
+            confidence: true,
+            reach: vec![],
+        };
         (config.epochs, config.batch, config.average) = (epochs, 8, 0.9);
         (config, load("synthetic:20", Options::default()).unwrap())
     }
