@@ -270,6 +270,34 @@ impl<'a> Luma<'a> {
             let below = cells[at + columns] + (cells[at + columns + 1] - cells[at + columns]) * fx;
             above + (below - above) * fy
         };
+        if b == 0. && d == 0. {
+            // A square that is not turned, as all of the finder's: each row of cells by the columns' weights, then the rows' sums.
+            let between = |at: f32, cells: usize| {
+                let first = (at as usize).min(cells - 2);
+                (first, at - first as f32)
+            };
+            let taps: Vec<_> = (0..SIDE)
+                .flat_map(|i| offsets.iter().map(move |di| i as f32 + di))
+                .map(|i| between(a * i + x0, columns))
+                .collect();
+            let mut rows = vec![0f32; rows * SIDE];
+            for (row, cells) in rows.chunks_exact_mut(SIDE).zip(cells.chunks_exact(columns)) {
+                for (out, taps) in row.iter_mut().zip(taps.chunks_exact(offsets.len())) {
+                    let of_tap = |(u, f): &(usize, f32)| cells[*u] + (cells[u + 1] - cells[*u]) * f;
+                    *out = taps.iter().map(of_tap).sum();
+                }
+            }
+            out.resize(SIDE * SIDE, 0.);
+            for (j, out) in out.chunks_exact_mut(SIDE).enumerate() {
+                for dj in offsets {
+                    let (v, f) = between(e * (j as f32 + dj) + y0, rows.len() / SIDE);
+                    let (above, below) = rows[v * SIDE..][..2 * SIDE].split_at(SIDE);
+                    let pairs = above.iter().zip(below);
+                    out.iter_mut().zip(pairs).for_each(|(out, (a, b))| *out += (a + (b - a) * f) * share);
+                }
+            }
+            return;
+        }
         for j in 0..SIDE {
             for i in 0..SIDE {
                 let mut sum = 0.;
@@ -302,15 +330,22 @@ impl<'a> Luma<'a> {
                 let pixels = &self.pixels[y * self.stride..][x.clone()];
                 sums.iter_mut().zip(pixels).for_each(|(sum, p)| *sum += u32::from(*p));
             }
-            for column in 0..columns {
-                let first = column * step as usize;
-                let (from, to) = (first.max(skip) - skip, (first + step as usize).max(skip) - skip);
-                let part = &sums[from.min(sums.len())..to.min(sums.len())];
-                let sum: u32 = part.iter().sum();
+            let grey = |sum: u32, seen: usize| {
                 // Pixels outside the frame count as black.
-                let seen = (part.len() * y.len()) as f32;
-                cells.push(((sum as f32 - self.black * seen) * self.gain / area).clamp(0., 255.));
-            }
+                ((sum as f32 - self.black * (seen * y.len()) as f32) * self.gain / area).clamp(0., 255.)
+            };
+            // Cells that begin left of the frame, cells inside of it, and the others.
+            let step = step as usize;
+            let ahead = skip.div_ceil(step).min(columns);
+            let within = ((skip + sums.len()) / step).clamp(ahead, columns);
+            let cut = |column: usize| {
+                let [from, to] = [column, column + 1].map(|c| (c * step).max(skip).min(skip + sums.len()) - skip);
+                grey(sums[from..to].iter().sum(), to - from)
+            };
+            cells.extend((0..ahead).map(cut));
+            let whole = sums[(ahead * step).saturating_sub(skip).min(sums.len())..].chunks_exact(step);
+            cells.extend(whole.take(within - ahead).map(|part| grey(part.iter().sum(), step)));
+            cells.extend((within..columns).map(cut));
         }
     }
 }
