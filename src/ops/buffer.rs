@@ -87,6 +87,45 @@ pub(super) fn zero_line(to: &mut [f32]) {
 /// Floats that [`copy_line`] copies at a time: four vectors of WebAssembly, two of AVX2.
 const COPIED: usize = 16;
 
+/// The allocator of the wasm: what is large begins on a cache line, so that of the tensors too no vector lies across two. The
+/// standard one promises 8 bytes.
+#[cfg(all(target_arch = "wasm32", not(feature = "native")))]
+mod allocator {
+    use std::alloc::{GlobalAlloc, Layout, System};
+
+    #[global_allocator]
+    static ALLOCATOR: OnLines = OnLines;
+
+    struct OnLines;
+
+    /// Bytes from which on an alignment is worth its rest.
+    const LARGE: usize = 1024;
+
+    fn on_line(layout: Layout) -> Layout {
+        let aligned = layout.align_to(size_of::<super::Line>()).unwrap_or(layout);
+        if layout.size() < LARGE {
+            layout
+        } else {
+            aligned
+        }
+    }
+
+    // SAFETY: all is the system's own, by a layout that depends on the caller's alone.
+    unsafe impl GlobalAlloc for OnLines {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            System.alloc(on_line(layout))
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            System.alloc_zeroed(on_line(layout))
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            System.dealloc(pointer, on_line(layout));
+        }
+    }
+}
+
 /// Values that begin on a cache line, so that no vector lies across two: the allocator only promises 8 bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
