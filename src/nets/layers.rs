@@ -6,7 +6,7 @@
 //! (B, C, H, W), as those take them.
 
 use super::trace::{Call, Op};
-use crate::ops::conv::{After, Packed};
+use crate::ops::conv::{Fused, Packed};
 use crate::ops::dense::PackedDense;
 use crate::ops::{heatmap, pool};
 use candle_core::{bail, Result, Tensor};
@@ -110,15 +110,6 @@ enum Shift {
         mean: Tensor,
         variance: Tensor,
     },
-}
-
-/// What follows a convolution, before the ReLU unless it is a pool.
-#[derive(Clone, Copy)]
-enum Fused<'a> {
-    Nothing,
-    MaxPool,
-    Add(&'a Tensor),
-    AddUpsampled(&'a Tensor),
 }
 
 impl Conv {
@@ -234,13 +225,7 @@ impl Conv {
     }
 
     fn infer(&self, x: &Tensor, then: Fused) -> Result<Tensor> {
-        let (add, after) = match then {
-            Fused::Nothing => (None, After::Nothing),
-            Fused::MaxPool => (None, After::MaxPool),
-            Fused::Add(add) => (Some(add), After::Add),
-            Fused::AddUpsampled(add) => (Some(add), After::AddUpsampled),
-        };
-        self.packed()?.forward(x, add, after, self.config.relu)
+        self.packed()?.forward(x, then, self.config.relu)
     }
 }
 

@@ -21,7 +21,7 @@ use super::vector::Vector;
 use super::vector::{for_vectors, Vectors};
 use super::winograd::{kernel_points, Squares};
 use super::{floats, made};
-use candle_core::{bail, CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape};
+use candle_core::{bail, CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// A convolution over a batch: a square kernel, zeros on all sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,17 +281,17 @@ pub struct Packed {
     pass: std::sync::OnceLock<Pass>,
 }
 
-/// What follows a [`Packed`] convolution in the same pass over memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
+/// What follows a convolution in the same pass over memory; a ReLU comes last, or before the pool.
+#[derive(Clone, Copy, Debug)]
+pub enum Fused<'a> {
     /// Perhaps a ReLU.
     Nothing,
     /// A max-pool of 2; an odd rest at the border is left out.
     MaxPool,
-    /// The addition of a map of the output's size (a second argument).
-    Add,
+    /// The addition of a map of the output's size.
+    Add(&'a Tensor),
     /// The addition of a map of half the output's height and width, where each place counts for 2 x 2.
-    AddUpsampled,
+    AddUpsampled(&'a Tensor),
 }
 
 impl Packed {
@@ -316,21 +316,17 @@ impl Packed {
         self.pass.get().map_or(0, Pass::multiply_adds)
     }
 
-    /// `x` (B, H, W, C), and the map to add where `after` adds one -> (B, OH, OW, outputs), with `max(., 0)` if `relu`.
+    /// `x` (B, H, W, C) -> (B, OH, OW, outputs), with what follows and `max(., 0)` if `relu`.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward(
-        &self,
-        x: &candle_core::Tensor,
-        add: Option<&candle_core::Tensor>,
-        after: After,
-        relu: bool,
-    ) -> Result<candle_core::Tensor> {
-        let op = PackedOp { conv: self, after, relu };
-        match add {
-            None => x.apply_op1_no_bwd(&op),
-            Some(add) => x.apply_op2_no_bwd(add, &op),
+    pub fn forward(&self, x: &Tensor, then: Fused, relu: bool) -> Result<Tensor> {
+        let op = |pool, half| PackedOp { conv: self, pool, half, relu };
+        match then {
+            Fused::Nothing => x.apply_op1_no_bwd(&op(false, false)),
+            Fused::MaxPool => x.apply_op1_no_bwd(&op(true, false)),
+            Fused::Add(add) => x.apply_op2_no_bwd(add, &op(false, false)),
+            Fused::AddUpsampled(half) => x.apply_op2_no_bwd(half, &op(false, true)),
         }
     }
 
@@ -364,7 +360,10 @@ impl Packed {
 /// A [`Packed`] convolution and what follows it.
 struct PackedOp<'a> {
     conv: &'a Packed,
-    after: After,
+    /// Whether a max-pool of 2 follows.
+    pool: bool,
+    /// Whether the second argument, a map to add, has half the output's height and width.
+    half: bool,
     relu: bool,
 }
 
@@ -374,7 +373,7 @@ impl CustomOp1 for PackedOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let then = Then { pool: self.after == After::MaxPool, ..Then::relu(self.relu) };
+        let then = Then { pool: self.pool, ..Then::relu(self.relu) };
         self.conv.run(floats(x, l)?, l.shape(), &then)
     }
 }
@@ -385,7 +384,7 @@ impl CustomOp2 for PackedOp<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, add: &CpuStorage, la: &Layout) -> Result<(CpuStorage, Shape)> {
-        let add = Some((floats(add, la)?, self.after == After::AddUpsampled));
+        let add = Some((floats(add, la)?, self.half));
         self.conv.run(floats(x, lx)?, lx.shape(), &Then { add, ..Then::relu(self.relu) })
     }
 }
@@ -405,7 +404,7 @@ mod training {
     use super::*;
     use crate::ops::product::{panels, tiles};
     use crate::ops::{read, tensor, through_relu};
-    use candle_core::{CustomOp3, Tensor};
+    use candle_core::CustomOp3;
     use rayon::prelude::*;
 
     /// Floats of pictures that the gradient of the weights works on at a time: 24 KiB, three quarters of a first-level cache.

@@ -22,10 +22,6 @@ impl SoftArgmax {
         }
         Ok(())
     }
-
-    fn reach(&self, keypoint: usize) -> f32 {
-        self.reach.get(keypoint).copied().unwrap_or(1.)
-    }
 }
 
 /// Where place `i` of `n` lies between the edges -1 and 1.
@@ -78,7 +74,7 @@ impl CustomOp1 for SoftArgmax {
                 dx.copy_from_slice(x);
                 softmax(k, dx);
                 for i in 0..k {
-                    let r = self.reach(i);
+                    let r = self.reach.get(i).copied().unwrap_or(1.);
                     let (mx, my) = (y[3 * i] / r, y[3 * i + 1] / r);
                     let (gx, gy, gv) = (dy[3 * i] * r, dy[3 * i + 1] * r, dy[3 * i + 2] * r * r);
                     let slope = |at: usize| {
