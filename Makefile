@@ -23,7 +23,7 @@ help:
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
-	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (two hours on 2 cores; resumes where it stopped)'
+	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (four hours on 2 cores; resumes where it stopped)'
 	@echo 'make card    print the figures of MODEL_CARD.md, from FACES=$(FACES)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make site    write the page as a folder for any static host (target/site)'
@@ -55,6 +55,8 @@ run = if [ -e $(1)/config.toml ]; then target/release/face96 resume --run $(1); 
 model: native
 	$(call run,runs/compact,--data '$(FACES)' --preset compact)
 	target/release/face96 export --run runs/compact --precision int8 --calibrate '$(FACES)' --out pkg/weights/compact.safetensors
+	$(call run,runs/compact68,--data '$(FACES)' --all-68 --preset compact --epochs 34 --init pkg/weights/compact.safetensors)
+	target/release/face96 export --run runs/compact68 --precision int8 --calibrate '$(FACES)' --out pkg/weights/compact68.safetensors
 	$(call run,runs/finder,--data '$(FACES)' --preset finder)
 	target/release/face96 export --run runs/finder --precision int8 --out pkg/weights/finder.safetensors
 
@@ -65,6 +67,10 @@ card: native
 	done
 	@echo '== all validation people, and pictures without a face'
 	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)' --shifted --reliability docs/reliability.svg
+	@for source in helen_afw lfw ytf_p1; do \
+	  echo "== 68 points, $$source"; \
+	  target/release/face96 eval --weights pkg/weights/compact68.safetensors --data "$(FACES)/$$source" --shifted; \
+	done
 	@echo '== groups: utk, all of it trained on'
 	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)/utk' --split train
 	@echo '== whole pictures'

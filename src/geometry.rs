@@ -4,6 +4,7 @@
 //! Everything that turns or scales does so about that middle. Angles are radians, positive from x to y (clockwise on the
 //! screen, where y points down).
 
+use crate::picture::SIDE;
 use serde::{Deserialize, Serialize};
 
 /// `(x, y) -> (a x + b y + c, d x + e y + f)`.
@@ -105,16 +106,72 @@ impl CropBox {
     }
 }
 
+/// The box whose crop shows `points` (x, y, weight) where `mean` has its points: the similarity from `mean` to `points` that
+/// is best by weighted least squares, applied to the square of the crop. Nothing for fewer than two points apart.
+pub fn box_of(mean: &[[f32; 2]], points: &[[f32; 3]]) -> Option<CropBox> {
+    let total: f32 = points.iter().map(|p| p[2]).sum();
+    let centre = |c: usize| mean.iter().zip(points).map(|(m, p)| p[2] * m[c]).sum::<f32>() / total;
+    let at = |c: usize| points.iter().map(|p| p[2] * p[c]).sum::<f32>() / total;
+    let (from, to) = ([centre(0), centre(1)], [at(0), at(1)]);
+    let (mut along, mut across, mut spread) = (0., 0., 0.);
+    for (m, p) in mean.iter().zip(points) {
+        let (m, w, p) = ([m[0] - from[0], m[1] - from[1]], p[2], [p[0] - to[0], p[1] - to[1]]);
+        along += w * (m[0] * p[0] + m[1] * p[1]);
+        across += w * (m[0] * p[1] - m[1] * p[0]);
+        spread += w * (m[0] * m[0] + m[1] * m[1]);
+    }
+    let (cos, sin) = (along / spread, across / spread);
+    let middle = (SIDE as f32 - 1.) / 2.;
+    let (dx, dy) = (middle - from[0], middle - from[1]);
+    let found = CropBox {
+        x: to[0] + cos * dx - sin * dy,
+        y: to[1] + sin * dx + cos * dy,
+        size: SIDE as f32 * cos.hypot(sin),
+        roll: sin.atan2(cos),
+    };
+    let sound = [found.x, found.y, found.roll].iter().all(|v| v.is_finite()) && found.size.is_normal();
+    sound.then_some(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synthetic::MEAN_SHAPE;
     use proptest::prelude::*;
 
     fn near(a: [f32; 2], b: [f32; 2], tolerance: f32) -> bool {
         (a[0] - b[0]).abs() < tolerance && (a[1] - b[1]).abs() < tolerance
     }
 
+    fn placed(map: Affine, weight: impl Fn(usize) -> f32) -> Vec<[f32; 3]> {
+        let point = |(k, p): (usize, &[f32; 2])| {
+            let [x, y] = map.apply(*p);
+            [x, y, weight(k)]
+        };
+        MEAN_SHAPE.iter().enumerate().map(point).collect()
+    }
+
+    fn assert_same_box(a: &CropBox, b: &CropBox) {
+        let apart = [a.x - b.x, a.y - b.y, a.size - b.size].map(|v| v.abs() / b.size);
+        let roll = (a.roll - b.roll).abs();
+        assert!(apart.iter().all(|v| *v < 1e-3) && roll < 1e-3, "{a:?} {b:?}");
+    }
+
     proptest! {
+        #[test]
+        fn a_mean_shape_moved_by_any_similarity_gives_exactly_that_box(
+            x in -50f32..700., y in -50f32..500., size in 20f32..600., roll in -3f32..3., skip in 0usize..14, seed in 0u32..100,
+        ) {
+            let want = CropBox { x, y, size, roll };
+            let weight = |k: usize| if k == skip { 0. } else { 0.1 + ((k as u32 * 7 + seed) % 10) as f32 / 10. };
+            let mut points = placed(want.crop_to_frame(SIDE), weight);
+            // A point that was not seen may lie anywhere.
+            points[skip] = [1e4, -1e4, 0.];
+            assert_same_box(&box_of(&MEAN_SHAPE, &points).unwrap(), &want);
+            // Two points are enough.
+            assert_same_box(&box_of(&MEAN_SHAPE[..2], &placed(want.crop_to_frame(SIDE), |_| 1.)[..2]).unwrap(), &want);
+        }
+
         #[test]
         fn inverse_takes_a_point_back(x in -200f32..200., y in -200f32..200., size in 5f32..500., roll in -3f32..3., p in -50f32..150., q in -50f32..150.) {
             let map = CropBox { x, y, size, roll }.crop_to_frame(96);
@@ -126,6 +183,14 @@ mod tests {
             let (a, b) = (Affine::similarity(s, roll), Affine::translation(dx, -dx));
             prop_assert!(near(a.then(b).apply([p, 1.]), b.apply(a.apply([p, 1.])), 1e-3));
         }
+    }
+
+    #[test]
+    fn fewer_than_two_points_apart_give_no_box() {
+        assert_eq!(box_of(&MEAN_SHAPE[..1], &[[3., 4., 1.]]), None);
+        assert_eq!(box_of(&MEAN_SHAPE[..2], &[[3., 4., 1.], [3., 4., 1.]]), None);
+        assert_eq!(box_of(&MEAN_SHAPE[..2], &[[3., 4., 0.], [9., 4., 0.]]), None);
+        assert_eq!(box_of(&[], &[]), None);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use anyhow::{bail, Context, Result};
 use face96::data::Face;
-use face96::geometry::{Affine, CropBox};
+use face96::geometry::{box_of, Affine, CropBox};
 use face96::infer::{Detector, Finder};
 use face96::nets::SIDE;
 use face96::picture::Gray;
 use face96::schema::{Schema, KAGGLE_KEYPOINTS};
-use face96::track::{box_of, Frame, Luma, Settings, Tracker, FACE_HEADER};
+use face96::track::{Frame, Luma, Settings, Tracker, FACE_HEADER};
 use face96::train::RIGHT;
 use face96::weights::{Metadata, Weights};
 use rayon::prelude::*;
