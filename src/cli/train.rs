@@ -1,24 +1,18 @@
 //! `train` and `resume`: run folders and what is shown while a run goes on.
 
-use super::{grey, DataArgs};
+use super::run::{catch_interrupt, interrupted, Keeper, Tell, TrainingProgress};
+use super::DataArgs;
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::{Dataset, Face, Split};
-use face96::error::Error;
 use face96::schema::Schema;
 use face96::train::checkpoint::{write_atomically, State};
-use face96::train::events::Events;
-use face96::train::metrics::Score;
 use face96::train::optim::Optimizer;
-use face96::train::{self, report, Config, Device, End, Epoch, Progress};
-use face96::weights::{Precision, Weights};
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use face96::train::{self, report, Config, Device, End};
+use face96::weights::Weights;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a run is made of: a preset, a file, and what the command line says.
 #[derive(Args)]
@@ -172,101 +166,6 @@ pub(super) struct ResumeArgs {
     /// Print JSON only: a line an epoch, and one of the run's end
     #[arg(long)]
     json: bool,
-}
-
-/// What standard output is for: sentences, or lines of JSON; the sentences then go to standard error.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tell {
-    Sentences,
-    Json,
-}
-
-impl Tell {
-    fn json(json: bool) -> Self {
-        if json {
-            Self::Json
-        } else {
-            Self::Sentences
-        }
-    }
-
-    fn say(self, sentence: &str) {
-        match self {
-            Self::Sentences => println!("{sentence}"),
-            Self::Json => eprintln!("{sentence}"),
-        }
-    }
-}
-
-/// The number of the signal that asked the run to stop; 0 for none.
-static STOPPED: AtomicUsize = AtomicUsize::new(0);
-/// Whether a further signal ends the program at once.
-static AGAIN: AtomicBool = AtomicBool::new(false);
-
-/// Progress on a terminal as a bar, otherwise a line an epoch.
-pub(super) struct TrainingProgress {
-    tell: Tell,
-    bar: ProgressBar,
-    epochs: usize,
-    /// Zero for no limit.
-    seconds: f64,
-    start: Instant,
-    /// Steps since the start, for the time left: validation and pictures are in it.
-    steps: AtomicUsize,
-}
-
-impl TrainingProgress {
-    fn new(config: &Config, done: &[Epoch], tell: Tell) -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        let style = "epoch {prefix} [{bar:30}] {pos}/{len} {msg}";
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let seconds =
-            if config.seconds > 0. { (config.seconds - done.last().map_or(0., |e| e.seconds)).max(1.) } else { 0. };
-        Self { tell, bar, epochs: config.epochs, seconds, start: Instant::now(), steps: AtomicUsize::new(0) }
-    }
-}
-
-impl Progress for TrainingProgress {
-    fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64, waiting: f64) {
-        let steps = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.bar.is_hidden() {
-            return;
-        }
-        if done == 1 {
-            self.bar.set_length(of as u64);
-            self.bar.set_prefix(format!("{}/{}", epoch + 1, self.epochs));
-            self.bar.reset();
-        }
-        self.bar.set_position(done as u64);
-        let spent = self.start.elapsed().as_secs_f64();
-        let left = ((self.epochs - epoch) * of - done) as f64 * spent / steps as f64;
-        let left = if self.seconds > 0. { left.min((self.seconds - spent).max(0.)) } else { left };
-        let left = HumanDuration(Duration::from_secs_f64(left));
-        let bound = train::bound(waiting);
-        self.bar.set_message(format!("loss {loss:.5}, {rate:.0} samples/s, bound by {bound}, at most {left} left"));
-    }
-
-    fn epoch(&self, e: &Epoch, best: bool) {
-        let line = format!(
-            "epoch {:4}  train {:.6}  valid RMSE {:.3} px  NME {:.2} %  {:.0} samples/s, bound by {}{}",
-            e.epoch,
-            e.train_loss,
-            e.valid_rmse_px,
-            e.valid_nme_pct,
-            e.samples_per_second,
-            train::bound(e.waiting),
-            if best { "  best" } else { "" }
-        );
-        match (self.tell, self.bar.is_hidden()) {
-            (Tell::Json, _) => println!("{}", serde_json::json!({ "epoch": e, "best": best })),
-            (Tell::Sentences, true) => println!("{line}"),
-            (Tell::Sentences, false) => self.bar.println(line),
-        }
-    }
-
-    fn stopped(&self) -> bool {
-        STOPPED.load(Ordering::Relaxed) != 0
-    }
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
@@ -470,23 +369,6 @@ pub(super) fn load_config(run: &Path) -> Result<Config> {
     Config::settle(None, false, Some(&text), &[]).with_context(|| path.display().to_string())
 }
 
-/// SIGINT (Ctrl-C) and SIGTERM (docker, systemd, Slurm, kill) end the run after the step that it is in, so that its files are
-/// whole; the second one ends it at once.
-pub(super) fn catch_interrupt() -> Result<()> {
-    use signal_hook::{consts, flag};
-    for signal in [consts::SIGINT, consts::SIGTERM] {
-        flag::register_conditional_default(signal, &AGAIN)?;
-        flag::register(signal, &AGAIN)?;
-        flag::register_usize(signal, &STOPPED, signal as usize)?;
-    }
-    Ok(())
-}
-
-/// The status of a run that a signal stopped before its end, as shells give it: 130 after SIGINT, 143 after SIGTERM.
-pub(super) fn interrupted() -> ExitCode {
-    ExitCode::from(128 + STOPPED.load(Ordering::Relaxed) as u8)
-}
-
 pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     let mut config = load_config(&args.run)?;
     config.seconds = args.minutes.map_or(config.seconds, |m| 60. * m);
@@ -509,93 +391,6 @@ pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     }
     catch_interrupt()?;
     go_all(&args.run, &parts, &data, Tell::json(args.json))
-}
-
-/// What writing the files of a run may take of its time. Small nets have epochs of a tenth of a second, and files that take
-/// longer.
-const WRITING_SHARE: f64 = 0.1;
-
-/// The files of a run. Those of the first epoch and of the last are always written, those between as often as
-/// [`WRITING_SHARE`] allows: a kill loses the epochs since, and a resumed run does them again.
-struct Keeper<'a> {
-    run: &'a Path,
-    config: &'a Config,
-    schema: &'a Schema,
-    mean_shape: Option<Vec<[f32; 2]>>,
-    /// Validation faces for the sheet of predictions.
-    sample: Vec<&'a Face>,
-    events: Option<Events>,
-    /// Epochs that the event file has.
-    told: usize,
-    /// The epoch before the one in work, and the best, as long as they are in no file.
-    last: Option<(Rc<State>, Score)>,
-    best: Option<Rc<State>>,
-    written: Option<Instant>,
-    took: Duration,
-}
-
-impl Keeper<'_> {
-    fn epoch(&mut self, state: &State, score: &Score, best: bool) -> Result<(), Error> {
-        let due = self.written.is_none_or(|at| at.elapsed().as_secs_f64() * WRITING_SHARE >= self.took.as_secs_f64());
-        let due = due || self.config.end(&state.history).is_some();
-        // Both may be this one, and a net's weights with their moments can be 100 MB.
-        if best || !due {
-            let copy = Rc::new(state.copy()?);
-            self.best = if best { Some(copy.clone()) } else { self.best.take() };
-            self.last = Some((copy, score.clone()));
-        }
-        if due {
-            return self.write(state, score);
-        }
-        Ok(())
-    }
-
-    /// Writes what is in no file yet.
-    fn finish(&mut self) -> Result<(), Error> {
-        match self.last.take() {
-            Some((state, score)) => self.write(&state, &score),
-            None => Ok(()),
-        }
-    }
-
-    fn write(&mut self, state: &State, score: &Score) -> Result<(), Error> {
-        let start = Instant::now();
-        let path = |name: &str| self.run.join(name);
-        if let Some(best) = &self.best {
-            best.save(&path("best.ckpt"), self.config)?;
-            let source = source_name(&self.config.data);
-            let weights = train::export(self.config, &source, self.schema, self.mean_shape.clone(), best)?;
-            write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
-            // Only now: where the disk is full, a later attempt must not go without it.
-            self.best = None;
-        }
-        write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
-        write_atomically(&path("curves.svg"), report::curves(&state.history, self.config.loss)?.as_bytes())?;
-        write_atomically(&path("errors.svg"), report::cumulative_error(&score.each)?.as_bytes())?;
-        let net = state.averaged(self.config.average)?.inference()?;
-        let found = train::predict(&net, self.config, &self.sample)?;
-        let cells = self.sample.iter().zip(found).map(|(f, p)| (grey(&f.crop()), f.points.clone(), p));
-        report::write_picture(&path("samples.png"), &report::sheet(&cells.collect::<Vec<_>>(), 8, 2))?;
-        if self.events.is_none() {
-            self.events = Some(Events::start(self.run)?);
-        }
-        for e in &state.history[self.told..] {
-            let figures = [
-                ("train/loss", e.train_loss),
-                ("train/learning_rate", f64::from(e.learning_rate)),
-                ("train/samples_per_second", e.samples_per_second),
-                ("valid/rmse_px", e.valid_rmse_px),
-                ("valid/nme_pct", e.valid_nme_pct),
-            ];
-            self.events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
-        }
-        self.told = state.history.len();
-        // Last of all: a run that ends before this does the epochs again, and then lacks none of the files above.
-        state.save(&path("last.ckpt"), self.config)?;
-        self.last = None;
-        (self.written, self.took) = (Some(Instant::now()), start.elapsed());
-        Ok(())
-    }
 }
 
 /// `12 faces`, or `12 faces and 3 pictures without one`.

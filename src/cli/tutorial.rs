@@ -1,6 +1,7 @@
 //! `tutorial`: trains the tutorial's nets one after the other, the same time each, and writes what came of it beside the
 //! tutorial's figures. Interrupted, the same command goes on.
 
+use super::run::{catch_interrupt, interrupted, Tell};
 use super::{train, DataArgs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -83,7 +84,7 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
     let data = train::load_data(first)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let _lock = train::lock(&args.out)?;
-    train::catch_interrupt()?;
+    catch_interrupt()?;
     let mut runs = Vec::new();
     for config in &configs {
         let run = args.out.join(&config.preset);
@@ -91,9 +92,9 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
         let mut config = Config { epochs, ..config.clone() };
         train::mirror(&mut config, &data.schema);
         println!("{}: {epochs} epochs in {seconds:.0} s", config.preset);
-        if !train::go_on(&run, &config, &data, train::Tell::Sentences)? {
+        if !train::go_on(&run, &config, &data, Tell::Sentences)? {
             println!("the same command goes on");
-            return Ok(train::interrupted());
+            return Ok(interrupted());
         }
         runs.push((config.preset.clone(), State::history(&run.join("last.ckpt"))?));
     }

@@ -1,6 +1,7 @@
 //! Where the steps of a run are computed: by our kernels on the CPU, or by candle's ops on a device of candle's.
 
-use super::{loss, Config, Tensors};
+use super::loss::{loss, Tensors};
+use super::Config;
 use crate::error::{Error, Result};
 use crate::nets::layers::{Mode, Training};
 use crate::nets::model::Model;

@@ -1,0 +1,129 @@
+//! What `predict` writes: rows, COCO JSON, drawings.
+
+use super::draw::Folder;
+use super::nets::Seen;
+use super::predict::PredictArgs;
+use super::write_output;
+use anyhow::{Context, Result};
+use face96::data::coco::{Annotation, Coco};
+use face96::schema::Schema;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What was seen in a picture.
+pub(super) struct PictureResult {
+    pub(super) name: String,
+    pub(super) size: [usize; 2],
+    pub(super) faces: Vec<Seen>,
+    /// The finder took something for a face that the nets did not.
+    pub(super) refused: bool,
+}
+
+/// What is written: rows as they come, JSON at the end, drawings by whoever has the picture.
+pub(super) struct Outputs<'a> {
+    schema: &'a Schema,
+    csv: Option<csv::Writer<Box<dyn Write>>>,
+    json: Option<(PathBuf, Coco)>,
+    pub(super) drawn: Option<Folder>,
+    /// Whether standard output is for rows alone.
+    pub(super) quiet: bool,
+}
+
+impl<'a> Outputs<'a> {
+    pub(super) fn open<'n>(
+        args: &PredictArgs,
+        schema: &'a Schema,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<Self> {
+        // Told before the pictures are looked at: the file is written after the last.
+        if let Some(folder) = args.json.as_deref().and_then(Path::parent).filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::metadata(folder).with_context(|| folder.display().to_string())?;
+        }
+        let drawn = args.draw.as_ref().map(|folder| Folder::open(folder, names)).transpose()?;
+        let standard = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+        let csv = match &args.csv {
+            None => None,
+            Some(path) => {
+                let out: Box<dyn Write> = match standard(&args.csv) {
+                    true => Box::new(std::io::stdout()),
+                    // Through links, into devices and pipes.
+                    false => Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?),
+                };
+                let mut writer = csv::Writer::from_writer(out);
+                writer.write_record(header(schema))?;
+                writer.flush()?;
+                Some(writer)
+            }
+        };
+        let json = args.json.clone().map(|path| (path, Coco::new(schema)));
+        Ok(Self { schema, csv, json, drawn, quiet: standard(&args.csv) || standard(&args.json) })
+    }
+
+    pub(super) fn add(&mut self, look: &PictureResult) -> Result<()> {
+        if let Some(writer) = &mut self.csv {
+            for row in rows(look, self.schema.len()) {
+                writer.write_record(row)?;
+            }
+            writer.flush()?;
+        }
+        if let Some((_, coco)) = &mut self.json {
+            let image = coco.add_image(&look.name, look.size);
+            for (i, face) in look.faces.iter().enumerate() {
+                let points = face.points.iter().map(|p| [p[0], p[1]]).collect::<Vec<_>>();
+                let scores = face.points.iter().map(|p| p[2]).collect();
+                let mut annotation = Annotation::new(image, &points, face.square);
+                annotation.score = Some(face.score);
+                annotation.keypoint_scores = Some(scores);
+                annotation.face = Some(number(face, i));
+                coco.add(annotation);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        if let Some((path, coco)) = self.json {
+            write_output(&path, coco.to_json()?.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns: points first, so that `train` reads the file back.
+fn header(schema: &Schema) -> Vec<String> {
+    let names = &schema.keypoints;
+    let mut header = vec!["file".to_string()];
+    header.extend(names.iter().flat_map(|n| [format!("{n}_x"), format!("{n}_y")]));
+    header.extend(["face", "score", "box_cx", "box_cy", "box_size", "box_roll"].map(String::from));
+    header.extend(names.iter().map(|n| format!("{n}_confidence")));
+    header
+}
+
+/// The number of a face: of its track, or of its place among those of its picture.
+fn number(face: &Seen, index: usize) -> u32 {
+    if face.track > 0 {
+        face.track
+    } else {
+        index as u32 + 1
+    }
+}
+
+/// A row a face; one without values where there is none.
+fn rows(look: &PictureResult, keypoints: usize) -> Vec<Vec<String>> {
+    let empty = |n: usize| vec![String::new(); n];
+    if look.faces.is_empty() {
+        return vec![[vec![look.name.clone()], empty(2 * keypoints), vec!["0".into()], empty(5 + keypoints)].concat()];
+    }
+    let row = |(i, face): (usize, &Seen)| {
+        let mut row = vec![look.name.clone()];
+        row.extend(face.points.iter().flat_map(|p| [p[0], p[1]]).map(|v| format!("{v:.3}")));
+        row.push(number(face, i).to_string());
+        let b = face.square;
+        row.push(format!("{:.4}", face.score));
+        row.extend([b.x, b.y, b.size].map(|v| format!("{v:.3}")));
+        row.push(format!("{:.5}", b.roll));
+        row.extend(face.points.iter().map(|p| format!("{:.4}", p[2])));
+        row
+    };
+    look.faces.iter().enumerate().map(row).collect()
+}
