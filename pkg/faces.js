@@ -1,4 +1,4 @@
-// What wasm says of faces, as objects. The layout of its numbers is documented at `Tracker.faces` in src/track.rs.
+// What wasm says of faces, as objects. The layout of its numbers is documented at `Tracker.faces` in src/track.
 
 /** @typedef {import('./crop.js').Box} Box */
 /** @typedef {import('./engine.js').Crop} Crop */
@@ -148,7 +148,7 @@ function mouthOf(open, wide) {
  * @param {number} x of the origin, in the frame
  * @param {number} y
  * @param {number} width of the face in pixels
- * @returns {number[]} see {@link Pose}; the rotation is `Pose::rotation` of src/track.rs
+ * @returns {number[]} see {@link Pose}; the rotation is `Pose::rotation` of src/track/head.rs
  */
 function matrixOf(yaw, pitch, roll, x, y, width) {
   const [sy, cy, sp, cp, sr, cr] = [yaw, pitch, roll].flatMap((angle) => [Math.sin(angle), Math.cos(angle)]);

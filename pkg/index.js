@@ -145,7 +145,7 @@ async function bytesOf(content) {
   return new Uint8Array('arrayBuffer' in content ? await content.arrayBuffer() : content);
 }
 
-/** The default One-Euro settings, those of `Smoothing::default` in src/track.rs. */
+/** The default One-Euro settings, those of `Smoothing::default` in src/track/smoothing.rs. */
 const SMOOTHING = { minCutoff: 1, beta: 10, dCutoff: 1 };
 
 /** @param {unknown} options @param {string} what takes them */
