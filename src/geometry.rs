@@ -62,6 +62,15 @@ impl Affine {
 }
 
 /// The square of a frame that a crop is taken from, in pixels of the frame.
+///
+/// ```
+/// use face96::geometry::CropBox;
+///
+/// let square = CropBox { x: 319.5, y: 239.5, size: 192., roll: 0. };
+/// // A crop of 96 x 96 shows two pixels of the frame as one; its middle is the square's.
+/// assert_eq!(square.crop_to_frame(96).apply([47.5, 47.5]), [319.5, 239.5]);
+/// assert_eq!(square.crop_to_frame(96).apply([48.5, 47.5]), [321.5, 239.5]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CropBox {
     /// Middle, x.

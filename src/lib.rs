@@ -7,6 +7,20 @@
 //!
 //! Feature `native` (default) has the trainer and the command line, feature `wasm` the browser boundary; the schema,
 //! preprocessing, nets, inference and weights file are compiled for both.
+//!
+//! ```
+//! use face96::{infer::Detector, synthetic, weights::Weights};
+//!
+//! let weights = Weights::read("pkg/weights/compact.safetensors".as_ref())?;
+//! let (crop, labels) = synthetic::sample(7, 96);
+//! let grey: Vec<f32> = crop.pixels.iter().map(|p| f32::from(*p)).collect();
+//! // Presence, then x, y in pixels of the crop and confidence of each keypoint.
+//! let mut net = Detector::new(&weights)?;
+//! let found = net.detect_grey(&grey)?;
+//! assert!(found[0] > 0.5);
+//! assert!((found[1] - labels[0][0]).hypot(found[2] - labels[0][1]) < 3.);
+//! # Ok::<(), face96::error::Error>(())
+//! ```
 
 #![deny(missing_docs)]
 

@@ -160,6 +160,12 @@ impl Schema {
     /// The schema of the given names: left and right are paired by name, however they are spelled (`left_eye`, `LeftEye`,
     /// `lefteye`, `L-eye`, `eye.l`), edges are those known for these names.
     ///
+    /// ```
+    /// let schema = face96::schema::Schema::from_names(&["left_eye", "right_eye", "nose"])?;
+    /// assert_eq!(schema.pairs(), [("left_eye", "right_eye")]);
+    /// # Ok::<(), face96::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// No name at all, an empty name, or a name that occurs twice.
     pub fn from_names<S: AsRef<str>>(names: &[S]) -> Result<Self> {

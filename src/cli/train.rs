@@ -273,6 +273,16 @@ fn check(config: &Config, data: &Dataset) -> Result<()> {
     if config.batch == 0 || (config.epochs == 0 && config.groups.is_empty()) {
         bail!("expected at least one epoch and one sample a batch, found {} and {}", config.epochs, config.batch);
     }
+    for (name, weight) in &config.weights {
+        let sources: std::collections::BTreeSet<&str> = data.faces.iter().map(|f| f.source.as_str()).collect();
+        if !sources.contains(name.as_str()) {
+            let sources: Vec<_> = sources.into_iter().collect();
+            bail!("weights: no faces of '{name}' in the data, which has {}", sources.join(", "));
+        }
+        if !(weight.is_finite() && *weight >= 0.) {
+            bail!("weights.{name}: expected a number of 0 or more, found {weight}");
+        }
+    }
     for (name, keypoints) in &config.groups {
         if name.starts_with('.') || name.contains(['/', '\\']) {
             bail!("group '{name}': expected a name that can be a folder's");

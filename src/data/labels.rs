@@ -292,7 +292,7 @@ impl Labelled {
             source: self.source.clone(),
             subject: self.subject.clone().unwrap_or_else(|| self.name.clone()),
             split: self.split,
-            weight: source_weight(&self.source),
+            weight: 1.,
             by_model: self.by_model,
             tight: false,
             picture: picture.clone(),
@@ -301,17 +301,6 @@ impl Labelled {
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         };
         Ok(face.cut())
-    }
-}
-
-/// How often an epoch shows a face, by source: hand-set labels count for more than a teacher's, frames of one video
-/// for less. From the study in which these weights gave the lowest validation error.
-fn source_weight(source: &str) -> f32 {
-    match source {
-        "helen_afw" => 4.,
-        "utk" => 0.8,
-        "ytf_p1" => 0.7,
-        _ => 1.,
     }
 }
 

@@ -193,10 +193,6 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
     if !options.pairs.is_empty() {
         data.schema = data.schema.with_pairs(&options.pairs)?;
     }
-    // Weights are relative: where all are equal, every picture is shown once an epoch.
-    if data.faces.windows(2).all(|f| f[0].weight == f[1].weight) {
-        data.faces.iter_mut().for_each(|f| f.weight = 1.);
-    }
     if options.complete_rows {
         data.faces.retain(|f| f.points.iter().flatten().all(|v| v.is_finite()));
     }

@@ -70,6 +70,8 @@ pub struct Config {
     pub batch: usize,
     /// How often an epoch shows each face.
     pub repeats: usize,
+    /// How many times as often as that it shows the faces of a source, a folder of the data by its name; 1 for those not named.
+    pub weights: std::collections::BTreeMap<String, f32>,
     /// What is minimised.
     pub loss: Loss,
     /// How grey values become input.
@@ -111,6 +113,7 @@ impl Config {
             device: "cpu".into(),
             batch: 64,
             repeats: 1,
+            weights: Default::default(),
             loss: Loss::Laplace,
             normalisation: Normalisation::Standard,
             average: 0.999,
@@ -240,9 +243,10 @@ fn rng(seed: u64, epoch: usize, batch: usize) -> ChaCha8Rng {
     rng
 }
 
-/// Which faces an epoch shows, in order: each as often as its weight and the run's repeats say on average.
-fn epoch_order(data: &Dataset, train: &[usize], repeats: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
-    let wanted = |i: usize| data.faces[i].weight * repeats as f32;
+/// Which faces an epoch shows, in order: each as often as its weight and the run's weights and repeats say on average.
+fn epoch_order(config: &Config, data: &Dataset, train: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let of_source = |face: &crate::data::Face| config.weights.get(&face.source).copied().unwrap_or(1.);
+    let wanted = |i: usize| data.faces[i].weight * of_source(&data.faces[i]) * config.repeats as f32;
     let times = |rng: &mut ChaCha8Rng, i: usize| (wanted(i) + rng.random::<f32>()).floor() as usize;
     let mut order: Vec<usize> = train.iter().flat_map(|&i| std::iter::repeat_n(i, times(rng, i))).collect();
     order.shuffle(rng);
@@ -394,7 +398,7 @@ pub fn run(
     }
     while config.end(&state.history).is_none() {
         let epoch = state.history.len();
-        let order = epoch_order(data, &train, config.repeats, &mut rng(config.seed, epoch, 0));
+        let order = epoch_order(config, data, &train, &mut rng(config.seed, epoch, 0));
         let batches: Vec<&[usize]> = order.chunks(config.batch).collect();
         let steps = batches.len();
         let (offset, start) = (config.net.unit_offset(), std::time::Instant::now());
@@ -673,12 +677,18 @@ mod tests {
             let config = Config::preset(preset).unwrap();
             assert_eq!(suited(preset, faces), (false, config.batch, 1), "{preset} {faces}");
         }
-        let (_, data) = small(1);
+        let (mut config, mut data) = small(1);
         let train = data.split(Split::Train, 42);
-        let order = |repeats| epoch_order(&data, &train, repeats, &mut rng(42, 0, 0));
-        for i in &train {
-            assert_eq!([1, 3].map(|n| order(n).iter().filter(|j| *j == i).count()), [1, 3]);
-        }
+        data.faces[train[0]].source = "other".into();
+        let order = |config: &Config| epoch_order(config, &data, &train, &mut rng(42, 0, 0));
+        let often = |config: &Config| {
+            train.iter().map(|i| order(config).iter().filter(|j| *j == i).count()).collect::<Vec<_>>()
+        };
+        assert!(often(&config).iter().all(|n| *n == 1));
+        config.repeats = 3;
+        assert!(often(&config).iter().all(|n| *n == 3));
+        config.weights.insert("other".into(), 2.);
+        assert_eq!((often(&config)[0], often(&config)[1]), (6, 3));
     }
 
     #[test]
