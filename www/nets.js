@@ -14,7 +14,7 @@ import { NETS } from './net-list.js';
 /** In the order of the list; those whose file is there are offered. */
 const KNOWN = [
   { id: 'compact', path: 'pkg/weights/compact.safetensors', name: '15 points', measured: '1.4 ms, error 2.7 %' },
-  { id: 'compact68', path: 'pkg/weights/compact68.safetensors', name: '68 points', measured: '' },
+  { id: 'compact68', path: 'pkg/weights/compact68.safetensors', name: '68 points', measured: '1.5 ms, error 3.4 %' },
   { id: 'net2', path: 'weights/net2.safetensors', name: 'net2, as in the tutorial', measured: '' },
 ];
 
