@@ -346,7 +346,7 @@ fn picture_files() {
 /// A weights file of a small net.
 fn small_weights(precision: Precision) -> Vec<u8> {
     let pair = |text: &str| text.to_string();
-    let config = Config::settle(Some("compact"), false, None, &[pair(common::SMALL)]).unwrap();
+    let config = Config::resolve(Some("compact"), false, None, &[pair(common::SMALL)]).unwrap();
     let state = State::new(&config, 15).unwrap();
     let schema = face96::schema::Schema::kaggle();
     let weights =
@@ -370,7 +370,7 @@ fn weights() {
 fn checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("last.ckpt");
-    let config = Config::settle(Some("compact"), false, None, &[common::SMALL.to_string()]).unwrap();
+    let config = Config::resolve(Some("compact"), false, None, &[common::SMALL.to_string()]).unwrap();
     State::new(&config, 5).unwrap().save(&path, &config).unwrap();
     let corpus = [std::fs::read(&path).unwrap()];
     fuzz("checkpoint", &corpus, |bytes| {
@@ -386,7 +386,7 @@ fn settings() {
         ["compact", "net4", "finder"].map(|name| Config::preset(name).unwrap().to_toml().unwrap().into_bytes());
     fuzz("settings", &corpus, |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
-        Config::settle(None, false, Some(text), &[]).is_ok_and(|config| config.options().is_ok())
+        Config::resolve(None, false, Some(text), &[]).is_ok_and(|config| config.options().is_ok())
     });
 }
 

@@ -139,7 +139,7 @@ struct DataArgs {
 
 impl DataArgs {
     /// Writes what is given into a run's settings.
-    fn settle(&self, config: &mut Config) {
+    fn apply_to(&self, config: &mut Config) {
         if let Some(data) = &self.data {
             config.data = data.clone();
         }
@@ -154,7 +154,7 @@ impl DataArgs {
     /// As a preset reads it: the finder's takes whole pictures.
     fn load_for(&self, preset: &str) -> Result<Dataset> {
         let mut config = Config::preset(preset)?;
-        self.settle(&mut config);
+        self.apply_to(&mut config);
         train::load_data(&config)
     }
 }

@@ -63,8 +63,8 @@ pub(super) fn history(run: &Path) -> Result<Vec<Epoch>> {
 }
 
 fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
-    let mut config = args.settings.settle()?;
-    args.data.settle(&mut config);
+    let mut config = args.settings.resolve()?;
+    args.data.apply_to(&mut config);
     let data = train::load_data(&config)?;
     train::mirror(&mut config, &data.schema);
     let faces = data.split(Split::Train, config.seed);

@@ -75,16 +75,16 @@ impl SettingArgs {
     }
 
     /// All settings but those of the data.
-    pub(super) fn settle(&self) -> Result<Config> {
+    pub(super) fn resolve(&self) -> Result<Config> {
         let text = match &self.config {
             None => None,
             Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
         };
         let specialists = self.specialists || !self.group.is_empty();
-        let settled = Config::settle(self.preset.as_deref(), specialists, text.as_deref(), &self.set);
+        let resolved = Config::resolve(self.preset.as_deref(), specialists, text.as_deref(), &self.set);
         let mut config = match &self.config {
-            None => settled?,
-            Some(path) => settled.with_context(|| path.display().to_string())?,
+            None => resolved?,
+            Some(path) => resolved.with_context(|| path.display().to_string())?,
         };
         config.epochs = self.epochs.unwrap_or(config.epochs);
         config.batch = self.batch.unwrap_or(config.batch);
@@ -169,9 +169,9 @@ pub(super) struct ResumeArgs {
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
-    let mut config = args.settings.settle()?;
+    let mut config = args.settings.resolve()?;
     let tell = Tell::json(args.json);
-    args.data.settle(&mut config);
+    args.data.apply_to(&mut config);
     if config.data == Config::preset("compact")?.data && args.data.data.is_none() {
         tell.say("no --data given: training on faces that this program draws itself");
     }
@@ -376,7 +376,7 @@ pub(super) fn lock(run: &Path) -> Result<std::fs::File> {
 pub(super) fn load_config(run: &Path) -> Result<Config> {
     let path = run.join("config.toml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    Config::settle(None, false, Some(&text), &[]).with_context(|| path.display().to_string())
+    Config::resolve(None, false, Some(&text), &[]).with_context(|| path.display().to_string())
 }
 
 pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {

@@ -75,7 +75,7 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
             bail!("no net '{net}' in the tutorial: expected net1 to net7");
         }
         let mut config = Config { seconds, ..Config::preset(net)? };
-        args.data.settle(&mut config);
+        args.data.apply_to(&mut config);
         // As the tutorial: rows that lack a keypoint are left to the specialists.
         config.complete_rows = true;
         configs.push(config);

@@ -148,7 +148,8 @@ impl State {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let meta = header.metadata().clone().unwrap_or_default();
         let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
-        let saved = Config::settle(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
+        let saved =
+            Config::resolve(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
         // When a run ends does not change its numbers, and where it is computed only their last digits.
         let (seconds, patience, device) = (config.seconds, config.patience, config.device.clone());
         // Where the data lies neither; whether it is the same is for whoever has read it.

@@ -11,7 +11,7 @@ impl Config {
     ///
     /// # Errors
     /// An unknown preset or key, a value of the wrong kind, or text that is not TOML.
-    pub fn settle(preset: Option<&str>, specialists: bool, file: Option<&str>, pairs: &[String]) -> Result<Self> {
+    pub fn resolve(preset: Option<&str>, specialists: bool, file: Option<&str>, pairs: &[String]) -> Result<Self> {
         let bad = |e: String| Error::Config(e.trim_end().replace('\n', " "));
         let text = file.unwrap_or_default();
         let file: Table = text.parse().map_err(|e: toml::de::Error| {
@@ -122,32 +122,32 @@ mod tests {
     use super::super::optim::Optimizer;
     use super::*;
 
-    fn settle(preset: Option<&str>, file: &str, pairs: &[&str]) -> Result<Config> {
-        Config::settle(preset, false, Some(file), &pairs.iter().map(|p| p.to_string()).collect::<Vec<_>>())
+    fn resolve(preset: Option<&str>, file: &str, pairs: &[&str]) -> Result<Config> {
+        Config::resolve(preset, false, Some(file), &pairs.iter().map(|p| p.to_string()).collect::<Vec<_>>())
     }
 
     #[test]
     fn pairs_go_over_the_file_and_the_file_over_the_preset() {
         let file = "preset = 'net4'\nepochs = 7\n[augment]\nflip = 0.25\n[optimizer]\nlr = [0.02, 0.001]\n";
-        let config = settle(None, file, &["epochs=9", "augment.jpeg=1", "optimizer.momentum = [0.5, 0.6]"]).unwrap();
+        let config = resolve(None, file, &["epochs=9", "augment.jpeg=1", "optimizer.momentum = [0.5, 0.6]"]).unwrap();
         assert_eq!((config.preset.as_str(), config.epochs, config.batch), ("net4", 9, 128));
         assert_eq!((config.augment.flip, config.augment.jpeg, config.augment.roll), (0.25, 1., 0.));
         let optimizer = Optimizer::Nesterov { lr: [0.02, 0.001], momentum: [0.5, 0.6] };
         assert_eq!(config.optimizer, optimizer);
-        assert_eq!(settle(None, "", &[]).unwrap(), Config::preset("compact").unwrap());
+        assert_eq!(resolve(None, "", &[]).unwrap(), Config::preset("compact").unwrap());
     }
 
     #[test]
     fn what_was_written_is_read_back() {
         for name in crate::nets::NetConfig::NAMES {
             let config = Config::preset(name).unwrap();
-            assert_eq!(Config::settle(None, false, Some(&config.to_toml().unwrap()), &[]).unwrap(), config);
+            assert_eq!(Config::resolve(None, false, Some(&config.to_toml().unwrap()), &[]).unwrap(), config);
         }
     }
 
     #[test]
     fn specialists_have_the_tutorials_patience_and_rule_unless_told_otherwise() {
-        let of = |file: &str, flag| Config::settle(Some("net6"), flag, Some(file), &[]).unwrap();
+        let of = |file: &str, flag| Config::resolve(Some("net6"), flag, Some(file), &[]).unwrap();
         let groups = "[groups]\nnose = ['nose_tip']\n";
         assert_eq!((of("", true).epochs, of("", true).patience), (0, 200));
         assert_eq!((of(groups, false).epochs, of(groups, false).patience), (0, 200));
@@ -157,13 +157,13 @@ mod tests {
     #[test]
     fn another_kind_replaces_the_whole_table() {
         let adam = "optimizer = {kind='adam_w', lr=1e-3, weight_decay=0, warmup=0.1}";
-        let config = settle(Some("net2"), "", &[adam]).unwrap();
+        let config = resolve(Some("net2"), "", &[adam]).unwrap();
         assert_eq!(config.optimizer, Optimizer::AdamW { lr: 1e-3, weight_decay: 0., warmup: 0.1 });
     }
 
     #[test]
     fn unknown_keys_and_values_of_the_wrong_kind_are_named() {
-        let error = |file: &str, pairs: &[&str]| settle(None, file, pairs).unwrap_err().to_string();
+        let error = |file: &str, pairs: &[&str]| resolve(None, file, pairs).unwrap_err().to_string();
         assert!(error("epoch = 3", &[]).contains("unknown field `epoch`"), "{}", error("epoch = 3", &[]));
         assert!(error("[augment]\nflop = 3", &[]).contains("unknown field `flop`"));
         assert!(error("[optimizer]\nrate = 3", &[]).contains("unknown field `rate`"));
@@ -173,9 +173,9 @@ mod tests {
         assert!(error("", &["epochs=many"]).contains("epochs"), "{}", error("", &["epochs=many"]));
         assert!(error("preset = 'net9'", &[]).contains("no net 'net9'"));
         assert!(error("epochs = = 3", &[]).contains("line 1"));
-        let laplace = settle(Some("net2"), "", &["loss=laplace"]).unwrap_err().to_string();
+        let laplace = resolve(Some("net2"), "", &["loss=laplace"]).unwrap_err().to_string();
         assert!(laplace.contains("loss laplace: net2 has no heatmaps"), "{laplace}");
-        assert_eq!(settle(None, "", &["loss=smooth_l1"]).unwrap().loss, Loss::SmoothL1);
+        assert_eq!(resolve(None, "", &["loss=smooth_l1"]).unwrap().loss, Loss::SmoothL1);
     }
 
     #[test]

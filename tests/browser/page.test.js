@@ -555,15 +555,49 @@ const chosenNet = (page) =>
     };
   });
 
+test('every net that lies beside the page is loaded when it is chosen, and follows the sample', async (t) => {
+  const { page, faults } = await open(t, { serviceWorkers: 'block' });
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  await page.click('summary:has-text("Tracking")');
+  await page.click('summary:has-text("Save")');
+  await playSample(page);
+  const ids = await page.evaluate(() => [...document.querySelector('#net-choice').options].map((o) => o.value));
+  for (const id of ids.toReversed()) {
+    asked.length = 0;
+    await page.selectOption('#net-choice', id);
+    await running(page);
+    await page.waitForTimeout(1000);
+    const { faces } = JSON.parse((await saved(page, '#json')).bytes.toString());
+    const [face] = faces.slice(-1);
+    assert.equal(face.keypoints.length, id === 'compact68' ? 68 : 15, id);
+    // All on the face, which fills the guide's square: 0.6 of the frame's short side.
+    const { keypoints, box } = face;
+    for (const { name, x, y } of keypoints)
+      assert.ok(
+        Math.hypot(x - box.x, y - box.y) < box.size,
+        `${id}: ${name} at ${x}, ${y}, the face at ${box.x}, ${box.y}`,
+      );
+    // Its own file and nothing else.
+    assert.ok(
+      asked.every((path) => path.endsWith('.safetensors')),
+      `${id} asked for ${asked}`,
+    );
+  }
+  assert.ok(ids.length >= 2);
+  assert.deepEqual(faults, []);
+});
+
 test("a visitor's own net is loaded by the picker, by dropping it and by ?weights=, and drawn by its own schema", async (t) => {
   const { page, context, faults } = await open(t, { serviceWorkers: 'block' });
   const four = fewerKeypoints(4);
   await page.click('summary:has-text("Tracking")');
-  assert.deepEqual((await chosenNet(page)).all, ['15 points']);
+  const offered = (await chosenNet(page)).all;
+  assert.deepEqual(offered.slice(0, 2), ['15 points', '68 points']);
   await page.setInputFiles('#file', { name: 'eyes.safetensors', mimeType: '', buffer: four });
   await status(page, 'eyes.safetensors is loaded: 4 points.');
   const { chosen, all, about } = await chosenNet(page);
-  assert.deepEqual([chosen, all], ['eyes.safetensors', ['15 points', 'eyes.safetensors']]);
+  assert.deepEqual([chosen, all], ['eyes.safetensors', [...offered, 'eyes.safetensors']]);
   assert.match(about, /kB$/);
   await playSample(page);
   const points = async () => {
