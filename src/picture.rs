@@ -126,7 +126,7 @@ fn luma(red: u8, green: u8, blue: u8) -> u8 {
     (0.299 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue) + 0.5) as u8
 }
 
-/// [`luma`] of RGBA bytes; alpha is passed over.
+/// Luma (BT.601) of RGBA bytes; alpha is passed over.
 ///
 /// # Errors
 /// A buffer that is not `4 * grey.len()` bytes long.

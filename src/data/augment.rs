@@ -336,7 +336,7 @@ pub struct Batch {
     pub pixels: Vec<f32>,
     /// (B, K, 2), pixels of the crop; NaN where missing or where there is no face.
     pub points: Vec<f32>,
-    /// (B, K): loss weight of each keypoint; see [`JAW_BY_MODEL`].
+    /// (B, K): loss weight of each keypoint; `JAW_BY_MODEL` of a teacher's jaw, else 1.
     pub weights: Vec<f32>,
     /// (B): 1 for a face, 0 for a negative.
     pub presence: Vec<f32>,

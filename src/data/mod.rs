@@ -79,7 +79,7 @@ pub struct Face {
     pub picture: Gray,
     /// From the pixels of the 96-pixel crop to those of the picture.
     pub to_picture: Affine,
-    /// From the pixels of the picture to those of the file, which may be larger: see [`Face::cut`].
+    /// From the pixels of the picture to those of the file, which may be larger: of that no more is kept than what augmentation shows.
     pub to_file: Affine,
     /// Keypoints in the crop's pixels; NaN where missing; empty for a negative.
     pub points: Vec<[f32; 2]>,
@@ -359,7 +359,7 @@ impl Dataset {
     }
 
     /// How far each keypoint's heatmap has to reach, in half sides of the crop (see [`crate::nets::NetConfig::reach`]): 1, the crop's
-    /// edge, but for keypoints with more than [`OUTSIDE`] of their labels beyond it, such as iBUG's jaw. Those get room for all but
+    /// edge, but for keypoints with more than a fiftieth of their labels beyond it, such as iBUG's jaw. Those get room for all but
     /// the outermost labels, and for what augmentation moves.
     pub fn reach(&self, indices: &[usize]) -> Vec<f32> {
         let half = SIDE as f32 / 2.;

@@ -2,7 +2,7 @@
 //!
 //! [`Packed`] is a convolution prepared for inference: it owns its weights as the kernels read them and is a `CustomOp` that is
 //! called by reference, as candle's own `QTensor` is. [`ConvOp`] is the one that is trained, with its backward pass. Both
-//! run the same kernels: [`super::winograd`] where it pays, else the plain sum of [`super::product`].
+//! run the same kernels: `winograd` where it pays, else the plain sum of `product`.
 //!
 //! The three passes of the plain way are one product in other places:
 //!

@@ -1,5 +1,5 @@
 //! The engine: our kernels as candle ops on (B, H, W, C) activations. Each file says what its op computes, forward and, where
-//! it is trained, backward; the kernels are written once, over the vectors that a processor has ([`vector`]), and serve the
+//! it is trained, backward; the kernels are written once, over the vectors that a processor has (`vector`), and serve the
 //! browser, `eval`, `predict` and training alike.
 //!
 //! Dense layers are trained through the crate `gemm`.

@@ -465,7 +465,7 @@ impl Tracker {
     /// radians: yaw is positive where the subject turns to their left, pitch where they look up, roll where the head
     /// leans clockwise on the screen. Head x and y are the middle between the outer eye corners; the face's width is that from the
     /// front, in pixels. These and the mouth are NaN for a schema without the points that they need. Events are bits of
-    /// [`crate::expression::Event`], the expression as [`Expression::flat`] has it.
+    /// [`crate::expression::Event`], the expression as [`crate::expression::Expression::flat`] has it.
     pub fn faces(&self) -> &[f32] {
         &self.faces
     }

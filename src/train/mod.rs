@@ -178,7 +178,7 @@ impl Config {
         })
     }
 
-    /// Changes batch and repeats so that an epoch of few faces has [`LEAST_STEPS`]; true where that is a change. With one step an
+    /// Changes batch and repeats so that an epoch of few faces has eight steps; true where that is a change. With one step an
     /// epoch the usual number of epochs ends long before a net has learned anything.
     pub fn suit(&mut self, faces: usize) -> bool {
         // The tutorial's nets have its batches and its thousands of epochs.
