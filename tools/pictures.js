@@ -104,7 +104,7 @@ async function moving() {
       const { createDetector } = await import('/pkg/index.js');
       const { createSyntheticFace } = await import('/pkg/synthetic.js');
       const { drawFaces, fit } = await import('/pkg/draw.js');
-      const detector = await createDetector();
+      const detector = await createDetector({ weightsUrl: '/pkg/weights/compact68.safetensors' });
       const face = await createSyntheticFace({ seed: 7, width: 480, height });
       const canvas = new OffscreenCanvas(width, height);
       const context = canvas.getContext('2d', { alpha: false });
@@ -128,7 +128,7 @@ async function moving() {
         context.fillRect(0, 0, width, height);
         context.putImageData(picture, 0, 0);
         drawFaces(context, faces, {
-          view: fit(frame, { width: 480, height }, { pixel: 1.4 }),
+          view: fit(frame, { width: 480, height }, { pixel: 1 }),
           edges: detector.info.schema.edges,
           confidence: 'colour',
         });
@@ -140,14 +140,15 @@ async function moving() {
           context.fillText(`yaw ${degrees(found.pose.yaw)}`, 496, 40);
           context.fillText(`pitch ${degrees(found.pose.pitch)}`, 496, 64);
           context.fillText(`roll ${degrees(found.pose.roll)}`, 496, 88);
-          bar('mouth', found.mouth.open, 136);
-          bar('smile', found.mouth.wide, 184);
-          bar('brows', (found.brows.left.raise + found.brows.right.raise) / 2, 232);
+          bar('eyes', (found.eyes.left.open + found.eyes.right.open) / 2, 128);
+          bar('mouth', found.mouth.open, 172);
+          bar('smile', found.mouth.wide, 216);
+          bar('brows', (found.brows.left.raise + found.brows.right.raise) / 2, 260);
           context.fillStyle = '#e9eeeb';
           context.fillText(
             happened.replace('mouthopen', 'mouth opened').replace('mouthclose', 'mouth closed'),
             496,
-            300,
+            316,
           );
         }
         const bytes = new Uint8Array(
