@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo check sbom test bench tutorial model card web site native soak setup clean
+.PHONY: help demo check sbom test firefox bench tutorial model card web site native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -18,6 +18,7 @@ CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
 	@echo 'make test    install what is missing, build everything, run every test'
+	@echo 'make firefox  every browser test that Firefox can take, those of the page too (make test leaves these out for its time)'
 	@echo 'make check   format, lints, spelling, licences of libraries, workflows'
 	@echo 'make sbom    the libraries in the program and in the wasm, with versions and licences, as CycloneDX (target/sbom)'
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
@@ -114,6 +115,11 @@ test:
 	node --test tests/browser/*.test.js tests/package/*.test.js
 	ENGINE=firefox node --test $(IN_FIREFOX)
 	ENGINE=webkit node --test $(IN_WEBKIT)
+
+firefox: web
+	@tools/setup.sh test
+	cargo build --release --locked --no-default-features --features serve --bin face96-serve
+	ENGINE=firefox node --test $(IN_FIREFOX) tests/browser/page.test.js
 
 soak: web
 	@tools/setup.sh test

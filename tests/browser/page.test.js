@@ -233,7 +233,13 @@ test('nothing is requested after loading, by the page, its worker or the service
   await page.click('#play');
   await running(page);
   await page.waitForTimeout(1000);
-  assert.deepEqual(counted.requests.slice(loaded), []);
+  // Firefox itself asks soon after whether the service worker is still the same: its own script, and what that imports.
+  const unchanged = ['/sw.js', '/offline-files.js'];
+  const own = (request) => process.env.ENGINE === 'firefox' && unchanged.includes(request);
+  assert.deepEqual(
+    counted.requests.slice(loaded).filter((request) => !own(request)),
+    [],
+  );
   // The proof by the server's absence: it all goes on without one.
   counted.close();
   await page.click('#stop');
@@ -806,9 +812,10 @@ test('pictures and videos: by the picker, dropped and pasted', { timeout: 90_000
         transfer.items.add(new File([new Uint8Array(bytes)], name, { type: 'image/png' }));
         const Kind = event === 'paste' ? ClipboardEvent : DragEvent;
         const field = event === 'paste' ? 'clipboardData' : 'dataTransfer';
-        document
-          .querySelector('#stage')
-          .dispatchEvent(new Kind(event, { [field]: transfer, bubbles: true, cancelable: true }));
+        const handed = new Kind(event, { [field]: transfer, bubbles: true, cancelable: true });
+        // Firefox makes paste events by `data` alone.
+        if (!handed[field]?.files.length) Object.defineProperty(handed, field, { value: transfer });
+        document.querySelector('#stage').dispatchEvent(handed);
       },
       [event, name, [...png]],
     );
