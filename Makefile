@@ -116,9 +116,8 @@ test:
 	ENGINE=firefox node --test $(IN_FIREFOX)
 	ENGINE=webkit node --test $(IN_WEBKIT)
 
-firefox: web
+firefox: web native
 	@tools/setup.sh test
-	cargo build --release --locked --no-default-features --features serve --bin face96-serve
 	ENGINE=firefox node --test $(IN_FIREFOX) tests/browser/page.test.js
 
 soak: web
