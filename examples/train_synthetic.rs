@@ -3,7 +3,7 @@
 //!     cargo run --release --example train_synthetic [WEIGHTS]
 //!
 //! and writes the weights to a file, if one is named. After eight epochs of 1,000 faces the error on drawn faces that it has not seen is
-//! 2.6 % of the distance of the outer eye corners, on any processor below 5; it is past 30 % after the first.
+//! 2.6 % of the distance of the outer eye corners, and the example fails above 5; it is past 30 % after the first.
 
 use face96::data::{load, Split};
 use face96::train::checkpoint::{write_atomically, State};
