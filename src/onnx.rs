@@ -333,14 +333,18 @@ impl Builder {
                 let of_mean = self.node(&of("square_of_mean"), "ReduceSumSquare", &[&xy], vec![ints("axes", &[2])]);
                 let difference = self.node(&of("difference"), "Sub", &[&square, &of_mean], vec![]);
                 let variance = self.node(&of("rounded"), "Relu", &[&difference], vec![]);
-                // Of keypoints whose heatmaps reach beyond the crop.
                 let reach = |k| weights.meta.config.reach(k);
-                let reaches = self.floats(&of("reach"), &[c, 1], (0..c).map(reach));
-                let squared = self.floats(&of("reach_squared"), &[c, 1], (0..c).map(|k| reach(k).powi(2)));
-                let variance = self.node(&of("variance"), "Mul", &[&variance, &squared], vec![]);
+                let (xy, variance) = if (0..c).all(|k| reach(k) == 1.) {
+                    (xy, variance)
+                } else {
+                    let reaches = self.floats(&of("reach"), &[c, 1], (0..c).map(reach));
+                    let squared = self.floats(&of("reach_squared"), &[c, 1], (0..c).map(|k| reach(k).powi(2)));
+                    let xy = self.node(&of("reached"), "Mul", &[&xy, &reaches], vec![]);
+                    (xy, self.node(&of("variance"), "Mul", &[&variance, &squared], vec![]))
+                };
                 self.node("variance", "Flatten", &[&variance], vec![int("axis", 1)]);
                 self.outputs.push(value("variance", &[c as i64]));
-                self.node(&of("reached"), "Mul", &[&xy, &reaches], vec![])
+                xy
             }
         })
     }

@@ -102,12 +102,10 @@ mod allocator {
     const LARGE: usize = 1024;
 
     fn on_line(layout: Layout) -> Layout {
-        let aligned = layout.align_to(size_of::<super::Line>()).unwrap_or(layout);
         if layout.size() < LARGE {
-            layout
-        } else {
-            aligned
+            return layout;
         }
+        layout.align_to(align_of::<super::Line>()).unwrap_or(layout)
     }
 
     // SAFETY: all is the system's own, by a layout that depends on the caller's alone.
@@ -126,7 +124,7 @@ mod allocator {
     }
 }
 
-/// Values that begin on a cache line, so that no vector lies across two: the allocator only promises 8 bytes.
+/// Values that begin on a cache line, so that no vector lies across two, whatever the allocator promises.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
     lines: Vec<Line>,

@@ -78,17 +78,20 @@ test('onnxruntime gives the keypoints that we give, for every kind of net', asyn
   execFileSync(program, ['bench', '--nets', 'net1,net2,net6,compact', '--files', folder]);
   const shipped = { weights: weightsPath, onnx: join(folder, 'shipped.onnx') };
   execFileSync(program, ['export', '--weights', shipped.weights, '--onnx', shipped.onnx]);
+  const dense = { weights: weightsPath.replace('compact', 'compact68'), onnx: join(folder, 'compact68.onnx') };
+  execFileSync(program, ['export', '--weights', dense.weights, '--onnx', dense.onnx]);
   const fresh = ['net1', 'net2', 'net6', 'compact'].map((net) => ({
     weights: join(folder, `${net}.safetensors`),
     onnx: join(folder, `${net}.onnx`),
   }));
   const face = new SyntheticFace(5, SIDE, SIDE);
   const pictures = [0, 1].map((second) => face.draw(second));
-  for (const { weights, onnx } of [...fresh, shipped]) {
+  for (const { weights, onnx } of [...fresh, shipped, dense]) {
     const bytes = readFileSync(weights);
     const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString());
     const how = JSON.parse(header.__metadata__.normalisation);
     const detector = new Detector(bytes);
+    const points = detector.info().schema.keypoints.length;
     const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(onnx)), {
       executionProviders: ['wasm'],
     });
@@ -98,21 +101,22 @@ test('onnxruntime gives the keypoints that we give, for every kind of net', asyn
     const { keypoints, variance, presence, confidence } = await session.run({
       input: new ort.Tensor('float32', input, [2, 1, SIDE, SIDE]),
     });
-    assert.deepEqual(keypoints.dims, [2, 15, 2], onnx);
+    assert.deepEqual(keypoints.dims, [2, points, 2], onnx);
+    assert.equal(points, onnx === dense.onnx ? 68 : 15);
     const heatmaps = onnx.includes('compact') || onnx === shipped.onnx;
-    assert.deepEqual(variance?.dims, heatmaps ? [2, 15] : undefined);
+    assert.deepEqual(variance?.dims, heatmaps ? [2, points] : undefined);
     assert.deepEqual(presence?.dims, heatmaps ? [2, 1] : undefined);
     pictures.forEach((rgba, i) => {
       const ours = detector.detect(rgba);
-      for (let k = 0; k < 15; k++) {
+      for (let k = 0; k < points; k++) {
         for (const axis of [0, 1]) {
-          const [a, b] = [ours[1 + 3 * k + axis], keypoints.data[30 * i + 2 * k + axis]];
+          const [a, b] = [ours[1 + 3 * k + axis], keypoints.data[2 * points * i + 2 * k + axis]];
           // 1e-3 of the net's unit, which is half the side.
           assert.ok(Math.abs(a - b) < 1e-3 * (SIDE / 2), `${onnx}: keypoint ${k}: ${a} here, ${b} by onnxruntime`);
         }
       }
-      for (let k = 0; confidence && k < 15; k++) {
-        const [a, b] = [ours[3 + 3 * k], confidence.data[15 * i + k]];
+      for (let k = 0; confidence && k < points; k++) {
+        const [a, b] = [ours[3 + 3 * k], confidence.data[points * i + k]];
         assert.ok(Math.abs(a - b) < 1e-3, `${onnx}: confidence ${k}: ${a} here, ${b} by onnxruntime`);
       }
       if (presence)
