@@ -170,7 +170,7 @@ struct ExportArgs {
     /// Weights file to write
     #[arg(long, required_unless_present = "onnx")]
     out: Option<PathBuf>,
-    /// How its numbers are stored: f32, f16, or int8 with a scale an output channel
+    /// How its numbers are stored: f32, f16, int8 with a scale for each output channel, or int6, which is as int8 but rounds to fewer steps and so compresses better
     #[arg(long, default_value = "f16", value_parser = precision)]
     precision: Precision,
     /// Labelled faces on whose validation people the confidences of keypoints are calibrated, as for train
@@ -319,6 +319,7 @@ fn precision(name: &str) -> std::result::Result<Precision, String> {
         "f32" => Ok(Precision::F32),
         "f16" => Ok(Precision::F16),
         "int8" => Ok(Precision::I8),
-        other => Err(format!("expected f32, f16 or int8, found '{other}'")),
+        "int6" => Ok(Precision::I6),
+        other => Err(format!("expected f32, f16, int8 or int6, found '{other}'")),
     }
 }
