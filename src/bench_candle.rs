@@ -69,7 +69,7 @@ impl CandleNet {
     /// Keypoints `[x0, y0, x1, y1, ...]` in pixels of the crop from its 96 x 96 normalised values.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn run(&self, input: &[f32]) -> std::result::Result<js_sys::Float32Array, JsError> {
         let points = self.points(input).map_err(js_error)?;
         Ok(js_sys::Float32Array::from(points.as_slice()))

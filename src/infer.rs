@@ -105,7 +105,7 @@ impl Detector {
     /// narrow its heatmap is; for a regression net, which has neither, the presence again.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn detect_grey(&mut self, grey: &[f32]) -> Result<&[f32]> {
         self.runner.take_grey(grey)?;
         self.detect()
@@ -114,7 +114,7 @@ impl Detector {
     /// The same for 96 x 96 RGBA pixels, `4 * 96 * 96` bytes. Alpha is ignored.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn detect_rgba(&mut self, rgba: &[u8]) -> Result<&[f32]> {
         grey_from_rgba(rgba, &mut self.runner.input)?;
         self.runner.normalisation.apply(&mut self.runner.input);
@@ -124,7 +124,7 @@ impl Detector {
     /// Runs the forward pass on the last input again, without pre- and post-processing: for benchmarks and traces.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn forward(&self, mode: &Mode) -> Result<Output> {
         self.runner.run(mode)
     }
@@ -246,7 +246,7 @@ impl Finder {
     /// Faces in a letterboxed frame of 96 x 96 grey values in 0 to 255, at most 8, best first.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn find_grey(&mut self, grey: &[f32]) -> Result<&[Found]> {
         self.runner.take_grey(grey)?;
         if let Output::Boxes(boxes) = self.runner.run(&Mode::Infer)? {

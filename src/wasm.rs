@@ -95,7 +95,7 @@ impl Detector {
     /// [`infer::Detector::detect_grey`]).
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn detect(
         &mut self,
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | Uint8ClampedArray")] rgba: &[u8],
@@ -107,7 +107,7 @@ impl Detector {
     /// Runs the net alone `times` times on its last input: for benchmarks, which would otherwise time the boundary too.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn forward(&self, times: u32) -> Result<(), JsError> {
         for _ in 0..times {
             self.detector.forward(&Mode::Infer).map_err(js_error)?;

@@ -34,7 +34,7 @@ impl Recorder {
     /// Applies an op to a tensor.
     ///
     /// # Errors
-    /// Those of the op.
+    /// The errors of the op.
     pub fn apply1(&self, op: impl CustomOp1 + 'static, x: &Tensor) -> Result<Tensor> {
         let y = x.apply_op1_no_bwd(&op)?;
         Ok(self.record(AnyOp::One(Box::new(op), x.clone()), y))
@@ -43,7 +43,7 @@ impl Recorder {
     /// Applies an op to two tensors.
     ///
     /// # Errors
-    /// Those of the op.
+    /// The errors of the op.
     pub fn apply2(&self, op: impl CustomOp2 + 'static, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let y = a.apply_op2_no_bwd(b, &op)?;
         Ok(self.record(AnyOp::Two(Box::new(op), [a.clone(), b.clone()]), y))
@@ -52,7 +52,7 @@ impl Recorder {
     /// Applies an op to three tensors.
     ///
     /// # Errors
-    /// Those of the op.
+    /// The errors of the op.
     pub fn apply3(&self, op: impl CustomOp3 + 'static, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<Tensor> {
         let y = a.apply_op3_no_bwd(b, c, &op)?;
         Ok(self.record(AnyOp::Three(Box::new(op), [a.clone(), b.clone(), c.clone()]), y))
@@ -72,7 +72,7 @@ impl Recorder {
     /// not be used afterwards, since their memory is taken for the next pass.
     ///
     /// # Errors
-    /// Those of the ops.
+    /// The errors of the ops.
     pub fn backward(self, results: Vec<(Tensor, Tensor)>) -> Result<Gradients> {
         let mut gradients: HashMap<TensorId, Rc<Tensor>> = HashMap::new();
         for (y, dy) in results {

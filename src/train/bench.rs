@@ -61,7 +61,7 @@ impl Task {
     /// optimizer with the rates of the moment.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let lr = self.config.optimizer.learning_rate(AT);
         let optimizer = match self.config.optimizer {
@@ -108,7 +108,7 @@ impl Task {
     /// Takes steps for so long, but at least three.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn run(mut self, device: &Device, seconds: f64) -> Result<Steps> {
         let (mut steps, mut end) = (Steps { batch: self.config.batch, losses: vec![], seconds: vec![] }, None);
         let mut rng = rng(self.config.seed, 0, 2);

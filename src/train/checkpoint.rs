@@ -71,7 +71,7 @@ impl State {
     /// The state as it is now, to write later.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn copy(&self) -> Result<Self> {
         Ok(Self {
             model: self.averaged(0.)?,
@@ -85,7 +85,7 @@ impl State {
     /// The net with its averaged weights (or the weights themselves, where no average is kept).
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn averaged(&self, decay: f32) -> Result<Model> {
         let mut i = 0;
         Model::with(&self.model.config, self.model.keypoints, |_| {

@@ -475,7 +475,7 @@ pub fn run(
 /// The error of a net on the faces at `indices`, without augmentation.
 ///
 /// # Errors
-/// Only from the tensor library.
+/// Only errors of candle itself.
 pub fn validate(net: &Net, config: &Config, data: &Dataset, indices: &[usize]) -> Result<Score> {
     let faces: Vec<_> = indices.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
     let mut predicted = Vec::new();
@@ -488,7 +488,7 @@ pub fn validate(net: &Net, config: &Config, data: &Dataset, indices: &[usize]) -
 /// The keypoints of a batch of faces, in pixels of the crop.
 ///
 /// # Errors
-/// Only from the tensor library.
+/// Only errors of candle itself.
 pub fn predict(net: &Net, config: &Config, faces: &[&crate::data::Face]) -> Result<Vec<Vec<[f32; 2]>>> {
     use rayon::prelude::*;
     let crops: Vec<Vec<f32>> = faces
@@ -517,7 +517,7 @@ pub fn predict(net: &Net, config: &Config, faces: &[&crate::data::Face]) -> Resu
 /// The weights file of a run's averaged weights.
 ///
 /// # Errors
-/// Only from the tensor library.
+/// Only errors of candle itself.
 pub fn export(
     config: &Config,
     data: &str,

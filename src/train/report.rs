@@ -110,7 +110,7 @@ fn top(lines: &[ChartLine]) -> f64 {
 /// itself in a chart below, because it has another unit.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     let line = |f: &dyn Fn(&Epoch) -> f64| history.iter().map(|e| (e.epoch as f64, f(e))).collect::<Vec<_>>();
     let epochs = (1., history.len().max(2) as f64);
@@ -140,7 +140,7 @@ pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
 /// Validation RMSE of several runs by the minutes they trained.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
     let colour = |i: usize| {
         let (r, g, b) = Palette99::pick(i).to_rgba().rgb();
@@ -157,7 +157,7 @@ pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
 /// The share of faces whose NME is below each value up to 15 %.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn cumulative_error(each: &[f64]) -> Result<String> {
     let share = |e: f64| 100. * each.iter().filter(|v| **v <= e).count() as f64 / each.len().max(1) as f64;
     let points = (0..=150).map(|i| (f64::from(i) / 10., share(f64::from(i) / 10.))).collect();
@@ -336,7 +336,7 @@ pub fn reliability(said: &[(f32, bool)]) -> String {
 /// A reliability diagram of the same figures: the diagonal is perfect calibration.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn reliability_curve(said: &[(f32, bool)]) -> Result<String> {
     let share = |(mean, n, right)| (f64::from(mean), 100. * right as f64 / n as f64);
     let measured = by_confidence(said).into_iter().map(share).collect();
