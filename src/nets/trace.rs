@@ -19,7 +19,7 @@ pub struct Call<'a> {
     pub add: Option<&'a Tensor>,
     /// Its output.
     pub y: &'a Tensor,
-    /// Multiply-adds executed; Winograd's algorithm takes fewer than the direct sum.
+    /// Multiply-adds executed; Winograd's algorithm takes fewer than direct convolution.
     pub multiply_adds: usize,
 }
 
@@ -165,7 +165,7 @@ impl Graph {
         node.inputs.first().map_or(node.shape, |i| self.nodes[*i].shape)
     }
 
-    /// Multiply-adds of one picture's forward pass, by the direct sums.
+    /// Multiply-adds of one picture's forward pass, with convolutions computed directly.
     pub fn multiply_adds(&self) -> u64 {
         let of = |node: &Node| {
             let ((ih, iw, ic), (h, w, c)) = (self.input_shape(node), node.shape);
