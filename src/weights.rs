@@ -1,11 +1,11 @@
-//! The weights file: safetensors in f32, f16 or int8, with metadata that says which net it is, which keypoints it predicts and
-//! how its input is made. Native code and the browser read it through this one module.
+//! The weights file: safetensors in f32, f16 or int8, with metadata that names the net, the keypoints it predicts and
+//! how its input is prepared. Native code and the browser both read it through this module.
 //!
-//! In int8, a tensor of two or more dimensions is stored as `NAME` (I8) and `NAME.scale` (F32, one for each of its first
+//! In int8, a tensor of two or more dimensions is stored as `NAME` (I8) and `NAME.scale` (F32, one per entry of the first
 //! dimension): the values are their products. The others stay f16.
 //!
 //! Metadata keys: `format` ("face96"), `format_version`, `net`, `config`, `schema`, `side`, `normalisation` and
-//! `training` (the last five JSON), `crate_version`; and, JSON too, where they are known: `mean_shape`, `calibration`.
+//! `training` (the last five in JSON), `crate_version`; and, in JSON too, where known: `mean_shape`, `calibration`.
 
 use crate::error::{Error, Result};
 use crate::nets::{vars, Net, NetConfig};
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 /// The version of the file format that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What a weights file says of itself.
+/// A weights file's metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// Name of the net, as given to `train`.
@@ -30,15 +30,15 @@ pub struct Metadata {
     pub schema: Schema,
     /// Side of the square input, pixels.
     pub side: usize,
-    /// How grey values become input.
+    /// How grey values are normalised.
     pub normalisation: Normalisation,
-    /// The crate's version that wrote the file.
+    /// Version of the crate that wrote the file.
     pub crate_version: String,
     /// Data, settings and figures of the training.
     pub training: serde_json::Value,
-    /// The mean place of each keypoint in the crops trained on, in their pixels: where a track puts its next crop.
+    /// The mean place of each keypoint in the training crops, in pixels of the crop: a track places its next crop by it.
     pub mean_shape: Option<Vec<[f32; 2]>>,
-    /// How the net's word on its keypoints becomes a probability.
+    /// How a net's confidences become calibrated probabilities.
     pub calibration: Option<Calibration>,
 }
 
@@ -46,9 +46,9 @@ pub struct Metadata {
 /// (Platt 1999, fitted on the validation people).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// What the logit is multiplied with.
+    /// Factor on the logit.
     pub scale: f32,
-    /// What is added then.
+    /// Added to the scaled logit.
     pub shift: f32,
 }
 
@@ -59,12 +59,12 @@ impl Default for Calibration {
 }
 
 impl Calibration {
-    /// The probability that belongs to a logit.
+    /// The probability for a logit.
     pub fn confidence(&self, logit: f32) -> f32 {
         1. / (1. + (-(self.scale * logit + self.shift)).exp())
     }
 
-    /// The same of what was a probability by the logit alone.
+    /// The calibrated value of an uncalibrated probability.
     pub fn of(&self, probability: f32) -> f32 {
         let p = probability.clamp(1e-6, 1. - 1e-6);
         self.confidence((p / (1. - p)).ln())
@@ -74,7 +74,7 @@ impl Calibration {
 /// A net's weights, batch norm folded, with what is needed to run them.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    /// What the file says of itself.
+    /// The file's metadata.
     pub meta: Metadata,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
@@ -86,15 +86,15 @@ pub enum Precision {
     F32,
     /// 2 bytes: the error is far below that of the keypoints.
     F16,
-    /// 1 byte, with one scale an output channel.
+    /// 1 byte, with one scale per output channel.
     I8,
 }
 
-/// Added to a tensor's name for its int8 scales.
+/// Suffix of a tensor's name for its int8 scales.
 const SCALE: &str = ".scale";
 
 impl Weights {
-    /// Joins metadata and tensors of the folded graph: name, shape, values.
+    /// Joins metadata and tensors of the folded net: name, shape, values.
     ///
     /// # Errors
     /// As for [`Weights::from_bytes`].
@@ -108,8 +108,8 @@ impl Weights {
     /// Reads a file's bytes.
     ///
     /// # Errors
-    /// [`Error::Weights`] saying what was expected and what came: not safetensors, truncated, another format or version, an
-    /// unknown net, a tensor that is missing, left over or of another shape.
+    /// [`Error::Weights`] with what was expected and what came: not safetensors, truncated, another format or version, an
+    /// unknown net, a tensor that is missing, left over or of the wrong shape.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let bad = |what: String| Error::Weights(what);
         let unreadable = |e| bad(format!("{} bytes are no complete safetensors file ({e})", bytes.len()));
@@ -220,7 +220,7 @@ impl Weights {
         }
     }
 
-    /// The net to run.
+    /// The net with these weights.
     ///
     /// # Errors
     /// Sizes in the metadata that do not fit together.
