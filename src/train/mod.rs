@@ -178,7 +178,7 @@ impl Config {
         })
     }
 
-    /// Changes batch and repeats so that an epoch of few faces has [`LEAST_STEPS`] steps; returns whether they changed. With one step per
+    /// Changes batch and repeats so that an epoch of few faces has `LEAST_STEPS` steps; returns whether they changed. With one step per
     /// epoch, the usual number of epochs ends long before a net has learned anything.
     pub fn suit(&mut self, faces: usize) -> bool {
         // The tutorial's nets keep its batches and its thousands of epochs.
