@@ -9,7 +9,7 @@ MINUTES ?= 20
 DATA ?= synthetic
 FACES ?= ../shared/data
 FEATURES = wasm,bench-candle
-# What other browsers than Chromium run: tests of what every engine must do, with a reason for each that one lacks.
+# The tests that other browsers than Chromium run: what every engine must do, with a reason for each thing that one lacks.
 IN_FIREFOX = $(addprefix tests/browser/,$(addsuffix .test.js,engine package faults tracking element))
 IN_WEBKIT = $(addprefix tests/browser/,$(addsuffix .test.js,tracking))
 CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
@@ -50,7 +50,7 @@ native:
 tutorial: native
 	target/release/face96 tutorial --data '$(DATA)' --minutes $(MINUTES)
 
-# $(call run,FOLDER,ARGUMENTS): a training run, or the rest of one.
+# $(call run,FOLDER,ARGUMENTS): a training run, or the rest of an interrupted one.
 run = if [ -e $(1)/config.toml ]; then target/release/face96 resume --run $(1); else target/release/face96 train --out $(1) $(2); fi
 
 # How often an epoch shows a face, by source: hand-set labels count for more than a teacher's, frames of one video for less.
@@ -100,12 +100,12 @@ sbom:
 test:
 	@tools/setup.sh test
 	@tools/check.sh
-	# The kernels' unit tests with every debug assertion and overflow check of our own code: their index arithmetic.
+	# The kernels' unit tests with every debug assertion and overflow check in our own code, because of their index arithmetic.
 	cargo test --release --locked --features $(FEATURES) --lib $(CHECKED)
 	cargo test --release --locked --features $(FEATURES) --bins --test '*'
 	cargo test --release --locked --features $(FEATURES) --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --release --locked --no-deps --features $(FEATURES)
-	# Each ends in an error where its figure is not the expected one.
+	# Each fails if its figure is not the expected one.
 	cargo run --release --locked --features $(FEATURES) --example detect_picture
 	cargo run --release --locked --features $(FEATURES) --example train_synthetic
 	# The server alone, as make demo builds it.

@@ -1,8 +1,8 @@
-//! The keypoints of the faces in a picture, found as the page finds them:
+//! Finds the keypoints of the faces in a picture, as the page does:
 //!
 //!     cargo run --release --example detect_picture [PICTURE]
 //!
-//! Without a picture it draws a face and says how far off the points are: less than 3 % of the distance of the outer eye corners.
+//! Without a picture it draws a face and prints how far off the points are: less than 3 % of the distance of the outer eye corners.
 
 use face96::data::photo::Photo;
 use face96::infer::{Detector, Finder};

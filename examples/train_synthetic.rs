@@ -1,16 +1,16 @@
-//! Trains `compact` on faces that the program draws itself, a minute on two cores:
+//! Trains `compact` on faces drawn by the program itself, in a minute on two cores:
 //!
 //!     cargo run --release --example train_synthetic [WEIGHTS]
 //!
-//! and writes the weights to a file, if one is named. After eight epochs of 1,000 faces the error on drawn faces that it has not seen is
-//! 2.6 % of the distance of the outer eye corners, and the example fails above 5; it is past 30 % after the first.
+//! and writes the weights to a file, if one is named. After eight epochs of 1,000 faces the error on unseen drawn faces is
+//! 2.6 % of the distance of the outer eye corners, and the example fails above 5; after the first epoch the error is above 30 %.
 
 use face96::data::{load, Split};
 use face96::train::checkpoint::{write_atomically, State};
 use face96::train::{self, export, validate, Config, Epoch, Progress};
 use face96::weights::Precision;
 
-/// An epoch a line.
+/// Prints one line per epoch.
 struct Lines;
 
 impl Progress for Lines {
@@ -24,7 +24,7 @@ impl Progress for Lines {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::preset("compact")?;
     (config.epochs, config.batch) = (8, 16);
-    // Of so few steps the average of the weights must not remember the first.
+    // With so few steps, the average of the weights must not remember the first ones.
     config.average = 0.98;
     let data = load("synthetic:1250", config.options()?)?;
     let mut state = State::new(&config, data.schema.len())?;

@@ -1,5 +1,5 @@
-// Where the engine runs: in a worker, or on the calling thread. Whoever asks for the same files gets the same backend, each
-// with a stream of its own, so that two detectors on a page load everything once and share one worker.
+// Where the engine runs: in a worker, or on the calling thread. Detectors with the same files get the same backend, each with
+// a stream of its own, so that two detectors on a page load everything once and share one worker.
 import { OTHER_ORIGIN } from './crop.js';
 import { Engine } from './engine.js';
 import { Face96Error, asFace96Error } from './errors.js';
@@ -24,13 +24,13 @@ import { giveUpWasm, wasmInstance } from './wasm.js';
  * @property {(stream: number) => void} reset
  * @property {(stream: number) => void} recalibrate
  * @property {(stream: number) => void} shut
- * @property {(stream: number, frame: Frame, kind: Kind, crops: boolean) => Promise<Result>} detect takes the
- *   frame over
- * @property {() => void} close ends it at once; calls under way stay unanswered
+ * @property {(stream: number, frame: Frame, kind: Kind, crops: boolean) => Promise<Result>} detect takes ownership
+ *   of the frame
+ * @property {() => void} close ends it at once; pending calls never settle
  */
 
 /**
- * A backend, or its loading, and who uses it.
+ * A backend, loaded or loading, and its users.
  * @typedef {{ backend: Promise<Backend>, users: number, listeners: Set<(p: Progress) => void>, controller: AbortController,
  *   forget: () => void }} Shared
  */
@@ -39,7 +39,7 @@ import { giveUpWasm, wasmInstance } from './wasm.js';
 const inUse = new Map();
 let streams = 0;
 
-/** Numbers for files that are given as bytes: they are the same where the array is. @type {WeakMap<Uint8Array, number>} */
+/** Numbers for files given as bytes: the same array has the same number. @type {WeakMap<Uint8Array, number>} */
 const numbers = new WeakMap();
 let numbered = 0;
 /** @param {import('./files.js').Source | null} source */
@@ -50,7 +50,7 @@ function nameOf(source) {
   return number;
 }
 
-/** One user's part of a backend. */
+/** One user's stream on a backend. */
 export class Stream {
   #backend;
   #leave;
@@ -97,7 +97,7 @@ export class Stream {
     return this.#backend.detect(this.#id, frame, kind, crops);
   }
 
-  /** The last user's leaving ends the backend. */
+  /** The backend ends with its last user. */
   close() {
     this.#backend.shut(this.#id);
     this.#leave();
@@ -133,7 +133,7 @@ export async function openStream(worker, files, settings, { onProgress, signal }
   } finally {
     if (onProgress) shared.listeners.delete(onProgress);
   }
-  // It died while others used it; they will ask for a new one as we do.
+  // It died while others used it; they will ask for a new one too.
   shared.forget();
   leave();
   return openStream(worker, files, settings, { onProgress, signal });
@@ -204,7 +204,7 @@ async function loadHere(files, onProgress, signal) {
   const engine = await Engine.load(files, onProgress, signal);
   const instance = wasmInstance();
   let freed = false;
-  // It may have been the engine of other files that trapped: they share the instance.
+  // The engine of other files may have trapped: they share the instance.
   const gone = () => freed || instance !== wasmInstance();
   return {
     kind: 'main',
@@ -236,7 +236,7 @@ async function loadHere(files, onProgress, signal) {
 }
 
 /**
- * Starts a worker; null where that is impossible (no module workers, a policy against it, no canvas in it), so that the caller
+ * Starts a worker; null if that is impossible (no module workers, a policy against them, no canvas in them), so that the caller
  * falls back.
  * @param {AbortSignal} signal
  * @returns {Promise<Worker | null>}
@@ -283,7 +283,7 @@ async function capable(start, signal) {
  * @returns {Promise<Backend>}
  */
 async function loadInWorker(worker, files, onProgress, signal) {
-  /** Requests under way. @type {Map<number, { resolve: (value: any) => void, reject: (error: Face96Error) => void }>} */
+  /** Pending requests. @type {Map<number, { resolve: (value: any) => void, reject: (error: Face96Error) => void }>} */
   const requests = new Map();
   let last = 0;
   /** @param {Face96Error} error */
@@ -339,7 +339,7 @@ async function loadInWorker(worker, files, onProgress, signal) {
         return await ask({ type: 'detect', stream, frame, kind, crops }, ['luma' in frame ? frame.luma.buffer : frame]);
       } catch (error) {
         release(frame);
-        // The one reason for which a bitmap that is open does not travel.
+        // The only reason why an open bitmap cannot be transferred.
         if (error instanceof DOMException && error.name === 'DataCloneError')
           throw new Face96Error('bad-frame', OTHER_ORIGIN, { cause: error });
         throw error;

@@ -1,11 +1,11 @@
-// Opening the camera, and a code and a sentence for each way that can fail. Importing this file does nothing.
+// Opens the camera, with a code and a sentence for each way that this can fail. Importing this file does nothing.
 import { Face96Error } from './errors.js';
 import { kindOf } from './source.js';
 
 /** @typedef {import('./errors.js').ErrorCode} ErrorCode */
 
 /**
- * Each fault with the names by which browsers call it.
+ * Each fault with the names that browsers give it.
  * @type {[ErrorCode, string, string[]][]}
  */
 const FAULTS = [
@@ -51,12 +51,12 @@ function named(error) {
  */
 
 /**
- * Opens the user's camera in a video element and plays it. Call it on a user's gesture: browsers ask for permission.
+ * Opens the user's camera in a video element and plays it. Call it on a user's gesture, because browsers ask for permission.
  * @param {HTMLVideoElement} video should have `playsinline` and `muted`
  * @param {object} [options]
  * @param {string} [options.deviceId] which camera (see {@link listCameras}); default: the one that faces the user
- * @param {number} [options.width] wished for, in pixels. Default 640
- * @param {number} [options.height] Default 480
+ * @param {number} [options.width] preferred width in pixels. Default 640
+ * @param {number} [options.height] preferred height in pixels. Default 480
  * @param {AbortSignal} [options.signal] aborting it switches the camera off
  * @returns {Promise<Camera>}
  * @throws {Face96Error} a code that begins with `camera-`, `bad-option` or `aborted`
@@ -93,7 +93,7 @@ export async function openCamera(video, { deviceId, width = 640, height = 480, s
   /** @type {Promise<never>} */
   const ended = new Promise((_, reject) => {
     const unplugged = () => {
-      // A track says it, and so does the video; neither does in every browser. The video may still tell of the camera before.
+      // Either the track or the video reports it, not both in every browser. The video may also report the previous camera.
       if (stream.active) return;
       close();
       reject(fault('camera-unplugged'));
@@ -101,7 +101,7 @@ export async function openCamera(video, { deviceId, width = 640, height = 480, s
     for (const target of [...stream.getTracks(), video])
       target.addEventListener('ended', unplugged, { signal: closed.signal });
   });
-  ended.catch(() => {}); // it may go before anyone waits for it
+  ended.catch(() => {}); // may reject before anyone waits for it
   try {
     if (signal?.aborted) throw aborted();
     video.srcObject = stream;
@@ -115,7 +115,7 @@ export async function openCamera(video, { deviceId, width = 640, height = 480, s
 }
 
 /**
- * The cameras there are. Their labels are empty until the user has allowed one.
+ * The available cameras. Their labels are empty until the user has allowed one.
  * @returns {Promise<{ deviceId: string, label: string }[]>}
  */
 export async function listCameras() {

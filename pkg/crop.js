@@ -1,4 +1,4 @@
-// Frame -> box -> the small upright square the net sees. Follows the convention of the whole
+// From a frame and a box to the small upright square that the net sees. Follows the convention of the whole
 // project: pixel (0, 0) has its CENTRE at (0, 0). A canvas puts the corner there, so canvas = pixel + 0.5 throughout.
 import { Face96Error } from './errors.js';
 
@@ -11,11 +11,11 @@ import { Face96Error } from './errors.js';
  * @property {number} roll radians; positive turns the square clockwise as seen in the frame
  */
 
-/** The guide's share of the frame's short side: leaves room to move while the face stays above 96 px on any webcam. */
+/** The guide's share of the frame's short side: leaves room to move, and the face is still above 96 px on any webcam. */
 const GUIDE_SHARE = 0.6;
 
 /**
- * The square in which the face is expected when nobody says where it is: in the middle of the frame, upright.
+ * The square in which a face is expected if its place is unknown: in the middle of the frame, upright.
  * @param {number} width of the frame, in pixels
  * @param {number} height of the frame, in pixels
  * @returns {Box}
@@ -47,26 +47,26 @@ function invert([a, b, c, d, e, f]) {
   return [d / det, -b / det, -c / det, a / det, (c * f - d * e) / det, (b * e - a * f) / det];
 }
 
-/** Why a picture of another origin is refused. */
+/** The message when a picture of another origin is refused. */
 export const OTHER_ORIGIN =
   'The picture is from another origin, which the browser lets no page read; load it with the attribute crossorigin from a server that allows it.';
 
-/** Draws boxes of frames to a square of `side` pixels. Its canvases are made once and used for every frame. */
+/** Draws boxes of frames to a square of `side` pixels. Its canvases are made once and reused for every frame. */
 export class Cropper {
   /** @param {number} side of the crop, in pixels */
   constructor(side) {
     this.side = side;
-    /** Canvases of side, 2 side, 4 side, ...; made when a box first needs them.
+    /** Canvases of 1, 2, 4, ... times `side`; made when a box first needs them.
      * @type {(OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D)[]} */
     this.levels = [];
-    /** Whether a canvas was seen to give back what was drawn. */
+    /** Whether a canvas has given back what was drawn on it. */
     this.trusted = false;
   }
 
   /**
-   * The box of a frame as RGBA bytes, `side * side * 4` of them. What lies outside the frame is black.
+   * The box of a frame as RGBA bytes, `side * side * 4` of them. Anything outside the frame is black.
    *
-   * One draw looks at a few pixels of the source for each of its own, so shrinking by more than two would skip some
+   * A draw samples only a few source pixels per target pixel, so shrinking by more than two would skip some
    * (aliasing). A big box is therefore drawn to a canvas of 2, 4, 8... times the side, where it shrinks by less than
    * two, and then halved: halving averages 2x2 pixels exactly.
    * @param {CanvasImageSource} source
@@ -80,7 +80,7 @@ export class Cropper {
     try {
       return this.#crop(source, box);
     } catch (error) {
-      // A picture of another origin taints every canvas that it is drawn to, for good.
+      // A picture of another origin permanently taints every canvas that it is drawn on.
       this.levels = [];
       const { name, message } = /** @type {Error} */ (error);
       throw new Face96Error(
@@ -93,7 +93,7 @@ export class Cropper {
 
   /** @param {CanvasImageSource} source @param {Box} box */
   #crop(source, box) {
-    // 16 times the side is more than any camera gives; past that, memory matters more than the last bit of aliasing.
+    // 16 times the side is more than any camera gives; beyond that, memory matters more than the last bit of aliasing.
     const top = Math.min(4, Math.max(0, Math.floor(Math.log2(box.size / this.side))));
     let level = this.#level(top);
     const big = this.side << top;
@@ -117,16 +117,16 @@ export class Cropper {
   }
 }
 
-/** Two colours that no canvas of one colour, and hardly one of noise, gives back. */
+/** Two colours that a canvas of a single colour cannot give back, and one of noise hardly ever. */
 const COLOURS = [
   [200, 40, 90],
   [10, 220, 160],
 ];
-/** Grey levels by which colour management and weak noise may change them. */
+/** Grey levels by which colour management and weak noise may change the colours. */
 const TOLERANCE = 8;
 
 /**
- * Browsers that guard against fingerprinting give back white or noise for what was drawn: no face would be found, in silence.
+ * Browsers that guard against fingerprinting return white or noise instead of what was drawn, and then no face would be found, silently.
  * @param {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} context
  * @throws {Face96Error} `canvas-blocked`
  */
@@ -158,8 +158,8 @@ function makeContext(side) {
     canvas = document.createElement('canvas');
     canvas.width = canvas.height = side;
   }
-  // willReadFrequently keeps the pixels in memory: the net runs on the CPU, and reading back from a GPU waits for it.
-  // Without alpha what is cleared is black, as the net expects outside the frame.
+  // willReadFrequently keeps the pixels in memory: the net runs on the CPU, and reading back from a GPU would wait for it.
+  // Without alpha, a cleared canvas is black, as the net expects outside the frame.
   const context = /** @type {OffscreenCanvasRenderingContext2D | null} */ (
     canvas.getContext('2d', { willReadFrequently: true, alpha: false })
   );
@@ -169,20 +169,20 @@ function makeContext(side) {
   return context;
 }
 
-/** Formats whose first plane is luma, a byte a pixel. */
+/** Formats whose first plane is luma, one byte per pixel. */
 const WITH_LUMA = ['I420', 'I420A', 'I422', 'I444', 'NV12'];
 
 /**
- * Reads the luma plane of a video frame. The nets see grey only: making colours of a 640x480 frame first, as drawing it does,
- * takes longer than all the rest around the net. Its buffer is made once.
+ * Reads the luma plane of a video frame. The nets see only grey: converting a 640x480 frame to colours first, as drawing it does,
+ * takes longer than everything else around the net. The buffer is made once.
  */
 export class LumaReader {
   #bytes = new Uint8Array(0);
 
   /**
    * @param {import('./source.js').Frame} frame
-   * @returns {Promise<{ bytes: Uint8Array, stride: number, fullRange: boolean } | null>} good until the next call; null for
-   *   what has no luma plane or has to be turned or stretched to be shown
+   * @returns {Promise<{ bytes: Uint8Array, stride: number, fullRange: boolean } | null>} valid until the next call; null for
+   *   a frame that has no luma plane or must be rotated or stretched for display
    */
   async take(frame) {
     if ('luma' in frame) return { bytes: frame.luma, stride: frame.width, fullRange: true };

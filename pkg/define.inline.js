@@ -1,4 +1,4 @@
-// Registers <face-keypoints> as define.js does, from the package in one file. Development servers take it.
+// Registers <face-keypoints> like define.js, but from the package in one file. Development servers use it.
 import { FaceKeypointsElement } from './dist/inline.js';
 
 if (globalThis.customElements && !customElements.get('face-keypoints')) {

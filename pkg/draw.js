@@ -10,28 +10,28 @@
  * @typedef {object} View
  * @property {number} x left edge of the frame, in canvas pixels
  * @property {number} y upper edge
- * @property {number} scale canvas pixels for one of the frame
+ * @property {number} scale canvas pixels per frame pixel
  * @property {number} width of the frame, in its own pixels
- * @property {{ width: number, height: number }} canvas of which letters stay inside
+ * @property {{ width: number, height: number }} canvas labels stay inside it
  * @property {boolean} mirrored
- * @property {number} pixel canvas pixels for one of the page: lines and letters are that much thicker
+ * @property {number} pixel canvas pixels per page pixel: lines and letters are that much thicker
  */
 
 /**
  * @typedef {object} DrawOptions
  * @property {View} [view] default: the frame's pixels are those of the canvas
- * @property {[number, number][]} [edges] pairs of keypoints that a line joins: `detector.info.schema.edges`
+ * @property {[number, number][]} [edges] pairs of keypoints to join with a line: `detector.info.schema.edges`
  * @property {boolean} [points] default true
  * @property {boolean} [lines] default true
  * @property {boolean} [labels] names of the keypoints, beside the face. Default false
- * @property {boolean} [boxes] with the face's number. Default false
- * @property {'colour' | 'fade'} [confidence] how a point shows its own: by its colour, from orange to green, or by fading. Default: not
+ * @property {boolean} [boxes] boxes with the face's number. Default false
+ * @property {'colour' | 'fade'} [confidence] how a point shows its confidence: by its colour, from orange to green, or by fading. Default: not
  * @property {string} [point] colour of points and boxes
  * @property {string} [line] colour of lines
  * @property {number} [size] radius of a point, in sides of the face's box. Default 0.013, between limits that keep it visible
  */
 
-/** From no confidence to full. One end is warm and one cool, so that red-green colour blindness can tell them apart. */
+/** From no confidence to full. One end is warm and one cool, so that people with red-green colour blindness can tell them apart. */
 const SCALE = [
   [255, 112, 77],
   [255, 205, 102],
@@ -50,10 +50,10 @@ export function confidenceColour(confidence) {
 }
 
 /**
- * The view of a frame that is shown whole and as large as possible in the middle of a canvas, as `object-fit: contain` does.
+ * The view of a frame shown whole and as large as possible in the middle of a canvas, like `object-fit: contain`.
  * @param {{ width: number, height: number }} frame
  * @param {{ width: number, height: number }} canvas
- * @param {{ mirrored?: boolean, pixel?: number }} [options] pixel: canvas pixels for one of the page
+ * @param {{ mirrored?: boolean, pixel?: number }} [options] pixel: canvas pixels per page pixel
  * @returns {View}
  */
 export function fit(frame, canvas, { mirrored = false, pixel = 1 } = {}) {
@@ -62,14 +62,14 @@ export function fit(frame, canvas, { mirrored = false, pixel = 1 } = {}) {
   return { x, y, scale, width: frame.width, canvas, mirrored, pixel };
 }
 
-/** From pixels of the frame to those of the canvas. @param {View} view */
+/** Maps pixels of the frame to those of the canvas. @param {View} view */
 const placing = (view) => (/** @type {{ x: number, y: number }} */ p) => ({
-  // Pixel (0, 0) has its centre at (0, 0), a canvas its corner.
+  // Pixel (0, 0) has its centre at (0, 0); a canvas has its corner there.
   x: view.x + (view.mirrored ? view.width - p.x - 0.5 : p.x + 0.5) * view.scale,
   y: view.y + (p.y + 0.5) * view.scale,
 });
 
-/** Half a point's radius, in canvas pixels: a face's own measure, so that a small face is not hidden by its points.
+/** Half a point's radius, in canvas pixels. It scales with the face, so that a small face is not hidden by its points.
  * @param {Face} face @param {View} view @param {number} [size] */
 function unitOf(face, view, size) {
   const side = face.box.size * view.scale;
@@ -77,10 +77,10 @@ function unitOf(face, view, size) {
 }
 
 /**
- * A part of the canvas that holds all that {@link drawFaces} draws: whole pixels, none of them outside.
+ * A part of the canvas that contains everything that {@link drawFaces} draws: whole pixels, none of them outside the canvas.
  * @param {Face[]} faces
  * @param {DrawOptions & { view: View }} options
- * @returns {{ x: number, y: number, width: number, height: number } | null} null where that is nothing
+ * @returns {{ x: number, y: number, width: number, height: number } | null} null if nothing is drawn
  */
 export function extent(faces, { view, labels = false, boxes = false, size }) {
   let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
@@ -92,12 +92,12 @@ export function extent(faces, { view, labels = false, boxes = false, size }) {
   for (const face of faces) {
     const unit = unitOf(face, view, size);
     for (const keypoint of face.keypoints) reach(place(keypoint), 3 * unit);
-    // Half of its diagonal, and the number on top.
+    // Half of the box's diagonal, and the number on top.
     if (boxes) reach(place(face.box), 0.71 * face.box.size * view.scale + 16 * unit);
     if (labels) {
       const ys = face.keypoints.map((keypoint) => place(keypoint).y);
       const middle = (Math.min(...ys) + Math.max(...ys)) / 2;
-      // Names go to the sides, as far as they have to.
+      // Labels go to the sides, as far as they have to.
       for (const x of [0, view.canvas.width]) reach({ x, y: middle }, (LINE_HEIGHT * view.pixel * (ys.length + 3)) / 4);
     }
   }
@@ -110,7 +110,7 @@ export function extent(faces, { view, labels = false, boxes = false, size }) {
 }
 
 /**
- * Draws over what is on the canvas; clearing it is the caller's.
+ * Draws over the canvas; the caller clears it.
  * @param {Context} context
  * @param {Face[]} faces in pixels of the frame
  * @param {DrawOptions} [options]
@@ -139,7 +139,7 @@ export function drawFaces(context, faces, options = {}) {
     }
     if (labels) {
       const own = labelColumns(context, face.keypoints, places, 0.55 * face.box.size * view.scale, view);
-      // Names over names can be read by nobody, and are the same for each face.
+      // Names on top of names are unreadable, and they are the same for each face.
       if (!own.some((a) => columns.some((b) => overlap(a, b)))) {
         own.forEach((column) => drawColumn(context, column, places, view.pixel));
         columns.push(...own);
@@ -200,12 +200,12 @@ const LINE_HEIGHT = 14;
 const labelOf = ({ name }) => name.replaceAll('_', ' ');
 
 /**
- * Names one below the other, with the indices of their points.
+ * Labels one below the other, with the indices of their points.
  * @typedef {{ side: -1 | 1, x: number, y: number, width: number, gap: number, names: [string, number][] }} Column
  */
 
 /**
- * Names in two columns beside the face, each joined to its point: over the face they would cover it and each other.
+ * Labels in two columns beside the face, each joined to its point; over the face they would cover it and each other.
  * @param {Context} context
  * @param {Keypoint[]} keypoints
  * @param {{ x: number, y: number }[]} points on the canvas
@@ -230,7 +230,7 @@ function labelColumns(context, keypoints, points, reach, { pixel, canvas }) {
       .map((k) => /** @type {[string, number]} */ ([labelOf(keypoints[k]), k]));
     const gap = Math.max(LINE_HEIGHT * pixel, (bottom - top) / Math.max(1, group.length - 1));
     const width = Math.max(...names.map(([name]) => context.measureText(name).width)) + 6 * pixel;
-    // Rather over the face than beyond the edge.
+    // Better over the face than beyond the edge.
     const x = side < 0 ? Math.max(width, middle - reach) : Math.min(canvas.width - width, middle + reach);
     return { side, x, y: (top + bottom - gap * (group.length - 1)) / 2, width, gap, names };
   });
@@ -248,7 +248,7 @@ function overlap(a, b) {
  * @param {Context} context
  * @param {Column} column
  * @param {{ x: number, y: number }[]} points on the canvas
- * @param {number} pixel canvas pixels for one of the page
+ * @param {number} pixel canvas pixels per page pixel
  */
 function drawColumn(context, { side, x, y, gap, names }, points, pixel) {
   for (const [i, [name, k]] of names.entries()) {

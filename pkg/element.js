@@ -1,5 +1,5 @@
-// The class of <face-keypoints>: camera or any video in, keypoints drawn over it, events out. Importing this file has no effect
-// and is safe without a DOM; `face96/define` registers the element.
+// The class of <face-keypoints>: takes the camera or any video, draws the keypoints over it, and fires events. Importing this file has no
+// effect and is safe without a DOM; `face96/define` registers the element.
 import { openCamera } from './camera.js';
 import { OTHER_ORIGIN } from './crop.js';
 import { drawFaces, fit } from './draw.js';
@@ -15,47 +15,47 @@ import { kindOf } from './source.js';
 /** @typedef {import('./errors.js').ErrorCode} ErrorCode */
 
 /**
- * Its events and their `detail`. `error` carries what a start or a run failed with; after it, `start()` works again.
+ * The element's events and their `detail`. `error` says why a start or a run failed; after it, `start()` works again.
  * @typedef {object} FaceKeypointsEvents
  * @property {CustomEvent<{ info: NetInfo }>} ready the nets are loaded
  * @property {CustomEvent<Detection>} keypoints once a frame
  * @property {CustomEvent<{ face: Face }>} facefound a face came into the picture
  * @property {CustomEvent<{ trackId: number }>} facelost a face left it
- * @property {CustomEvent<{ face: Face }>} blink both eyes closed and opened again; as with the next four, `face` is as in this frame
+ * @property {CustomEvent<{ face: Face }>} blink both eyes closed and opened again; as in the next four events, `face` is that of this frame
  * @property {CustomEvent<{ face: Face }>} mouthopen
  * @property {CustomEvent<{ face: Face }>} mouthclose
  * @property {CustomEvent<{ face: Face }>} nod
  * @property {CustomEvent<{ face: Face }>} shake
- * @property {CustomEvent<{ reason: Interruption }>} interrupted frames stay away; it goes on by itself when they come again
- * @property {CustomEvent<null>} resumed they do
+ * @property {CustomEvent<{ reason: Interruption }>} interrupted no frames arrive; the element continues by itself when they do
+ * @property {CustomEvent<null>} resumed frames arrive again
  * @property {CustomEvent<{ code: ErrorCode, message: string }>} error
  */
 
 /**
- * Why no frames come: the system or another program keeps the camera from giving any, the video is paused, it has ended, or nothing says
- * why.
+ * Why no frames arrive: the system or another program mutes the camera, the video is paused, it has ended, or the reason is
+ * unknown.
  * @typedef {'muted' | 'paused' | 'ended' | 'silent'} Interruption
  */
 
-/** What is told of each. @type {Record<Interruption, string>} */
+/** The sentence for each. @type {Record<Interruption, string>} */
 const INTERRUPTED = {
   muted: 'The camera gives no picture; another program may have taken it, or its cover is shut.',
   paused: 'The video is paused.',
   ended: 'The video has ended.',
   silent: 'No picture has come for a while.',
 };
-/** Without a frame for so long, in ms, a video is silent. */
+/** A video without a frame for this long, in ms, is silent. */
 const SILENCE = 3000;
 
-/** Where there is no DOM, a class that cannot be constructed stands in. @type {typeof HTMLElement} */
+/** Without a DOM, a class that cannot be constructed stands in. @type {typeof HTMLElement} */
 const Base = globalThis.HTMLElement ?? class {};
 
-/** Attributes that are booleans, strings and numbers, by the name of their property. */
+/** Boolean, string and number attributes, each with the name of its property. */
 const BOOLEANS = { camera: 'camera', mirror: 'mirror', autostart: 'autostart' };
 const STRINGS = { weights: 'weights', finder: 'finder', wasm: 'wasm', deviceId: 'device-id' };
 const NUMBERS = { maxFaces: 'max-faces', smoothing: 'smoothing', minScore: 'min-score' };
 
-// A sheet made by script, not a <style>: a strict content security policy lets it through.
+// A constructed sheet, not a <style>, because a strict content security policy lets it through.
 const CSS = `
 :host { display: block; position: relative; overflow: hidden; aspect-ratio: var(--face-keypoints-aspect-ratio, 4 / 3);
   background: var(--face-keypoints-background, #e9ecef); color: var(--face-keypoints-color, #1c2126);
@@ -78,10 +78,10 @@ button:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
 }
 `;
 
-/** A sheet belongs to a document: one for each in which an element has been. @type {WeakMap<Document, CSSStyleSheet>} */
+/** One sheet for each document in which an element has been, because a sheet belongs to its document. @type {WeakMap<Document, CSSStyleSheet>} */
 const sheets = new WeakMap();
 
-/** @param {ShadowRoot} root gets the style of the document in which it is */
+/** @param {ShadowRoot} root receives the sheet of its document */
 function dress(root) {
   const { ownerDocument } = root;
   try {
@@ -93,18 +93,18 @@ function dress(root) {
     }
     root.adoptedStyleSheets = [sheet];
   } catch {
-    // A DOM without such sheets, as those that tests run in.
+    // A DOM without constructed sheets, such as those of test runners.
     if (!root.querySelector('style')) make(root, 'style', {}).textContent = CSS;
   }
 }
 
-/** Milliseconds for which the colours of the drawing are kept: asking for them costs a style pass. */
+/** Milliseconds for which the drawing's colours are cached, because reading them costs a style pass. */
 const KEEP_STYLE = 500;
 
 /**
- * Camera or any video in, keypoints drawn over it, events out. Every attribute is a property too, in camelCase, and each is kept in step
- * with the other. Nothing starts by itself but with `autostart`; there is a button to start, and {@link FaceKeypointsElement#start}. It
- * moves nothing: what it shows are a `video` and a `canvas` over it. Reduced motion needs nothing more.
+ * Takes the camera or any video, draws the keypoints over it, and fires events. Every attribute is also a property, in camelCase, and both
+ * are kept in step. Nothing starts by itself except with `autostart`; otherwise use the button or {@link FaceKeypointsElement#start}. The
+ * element animates nothing: it shows a `video` and a `canvas` over it, so reduced motion needs no special case.
  *
  * @tag face-keypoints
  * @tagname face-keypoints
@@ -127,27 +127,27 @@ const KEEP_STYLE = 500;
  * @fires {CustomEvent<{ face: Face }>} mouthclose - the mouth closed
  * @fires {CustomEvent<{ face: Face }>} nod - the head nodded
  * @fires {CustomEvent<{ face: Face }>} shake - the head was shaken
- * @fires {CustomEvent<{ reason: Interruption }>} interrupted - frames stay away; it goes on by itself when they come again
- * @fires {CustomEvent<null>} resumed - they do
+ * @fires {CustomEvent<{ reason: Interruption }>} interrupted - no frames arrive; the element continues by itself when they do
+ * @fires {CustomEvent<null>} resumed - frames arrive again
  * @fires {CustomEvent<{ code: ErrorCode, message: string }>} error - a start or a run failed; start() works again
- * @slot button - other words for the button
+ * @slot button - another text for the button
  * @csspart video - the picture
  * @csspart overlay - the canvas with the keypoints
- * @csspart front - what covers an idle element
+ * @csspart front - the cover of an idle element
  * @csspart button - the button that starts
- * @csspart status - the sentence that says what goes on
+ * @csspart status - the sentence about the current state
  * @cssproperty [--face-keypoints-point=#3df5a6] - colour of the points
  * @cssproperty [--face-keypoints-edge=rgb(61 245 166 / 0.6)] - colour of the lines
- * @cssproperty [--face-keypoints-point-size=0.012] - radius of a point in parts of the face's box
- * @cssproperty [--face-keypoints-background=#e9ecef] - of an idle element
- * @cssproperty [--face-keypoints-color=#1c2126] - of the words
- * @cssproperty [--face-keypoints-accent=#0a6b4b] - of the button
- * @cssproperty [--face-keypoints-accent-color=#fff] - of the button's words
- * @cssproperty [--face-keypoints-font=1rem/1.4 system-ui, sans-serif] - of the words
- * @cssproperty [--face-keypoints-aspect-ratio=4 / 3] - of the element
+ * @cssproperty [--face-keypoints-point-size=0.012] - radius of a point, as a share of the face's box
+ * @cssproperty [--face-keypoints-background=#e9ecef] - background of an idle element
+ * @cssproperty [--face-keypoints-color=#1c2126] - colour of the text
+ * @cssproperty [--face-keypoints-accent=#0a6b4b] - colour of the button
+ * @cssproperty [--face-keypoints-accent-color=#fff] - colour of the button's text
+ * @cssproperty [--face-keypoints-font=1rem/1.4 system-ui, sans-serif] - font of the text
+ * @cssproperty [--face-keypoints-aspect-ratio=4 / 3] - aspect ratio of the element
  */
 export class FaceKeypointsElement extends Base {
-  /** What runs at the moment; aborted by stop(), by an error and by the next start. @type {AbortController | null} */
+  /** The current run; aborted by stop(), by an error and by the next start. @type {AbortController | null} */
   #session = null;
   /** Kept from start to start, so that files are loaded once. @type {Promise<FaceDetector> | null} */
   #detector = null;
@@ -158,10 +158,10 @@ export class FaceKeypointsElement extends Base {
   /** @type {Detection | null} */ #result = null;
   /** @type {Set<number>} */ #tracks = new Set();
   /** @type {{ point: string, edge: string, size: number, until: number } | null} */ #style = null;
-  /** Why no frames come, if none do. @type {Interruption | null} */ #interruption = null;
-  /** When the last frame came, in ms. */
+  /** Why no frames arrive, or null. @type {Interruption | null} */ #interruption = null;
+  /** When the last frame arrived, in ms. */
   #seen = 0;
-  /** Ends what is listened to while it is in a document. @type {AbortController | null} */ #connection = null;
+  /** Removes the listeners when the element leaves its document. @type {AbortController | null} */ #connection = null;
   #video;
   #overlay;
   #front;
@@ -176,7 +176,7 @@ export class FaceKeypointsElement extends Base {
     const root = this.attachShadow({ mode: 'open' });
     dress(root);
     this.#video = make(root, 'video', { part: 'video', playsinline: '' });
-    // The attribute alone mutes only what the parser made.
+    // The attribute alone mutes only elements that the parser made.
     this.#video.muted = true;
     this.#overlay = make(root, 'canvas', { part: 'overlay', role: 'img', 'aria-label': 'Keypoints' });
     this.#front = make(root, 'div', { part: 'front', class: 'front' });
@@ -267,7 +267,7 @@ export class FaceKeypointsElement extends Base {
   }
 
   /**
-   * A video or canvas to look at in place of the camera. It stays where it is in the page; the keypoints are drawn in this
+   * A video or canvas to use instead of the camera. It stays in its place in the page; the keypoints are drawn in this
    * element, which may be laid over it.
    * @returns {HTMLVideoElement | HTMLCanvasElement | null}
    */
@@ -279,18 +279,18 @@ export class FaceKeypointsElement extends Base {
     if (this.running) this.start();
   }
 
-  /** Whether it is started. */
+  /** Whether the detection is started. */
   get running() {
     return this.#session !== null;
   }
 
-  /** What the last frame gave; null while nothing runs. */
+  /** The result for the last frame; null while nothing runs. */
   get result() {
     return this.#result;
   }
 
   connectedCallback() {
-    // Properties that were set before the class was known lie on the instance and hide the accessors.
+    // Properties set before the class was registered lie on the instance and hide the accessors.
     for (const name of [...Object.keys(BOOLEANS), ...Object.keys(STRINGS), ...Object.keys(NUMBERS), 'source']) {
       if (!Object.hasOwn(this, name)) continue;
       const self = /** @type {any} */ (this);
@@ -300,7 +300,7 @@ export class FaceKeypointsElement extends Base {
     }
     this.#connection = new AbortController();
     const { signal } = this.#connection;
-    // A window that is closed, or a frame that is removed, takes the element along without a word to it.
+    // A window that closes, or a frame that is removed, takes the element along without calling disconnectedCallback.
     const view = this.ownerDocument.defaultView;
     view?.addEventListener('pagehide', () => this.#leave(), { signal });
     view?.addEventListener('pageshow', ({ persisted }) => void (persisted && this.autostart && this.start()), {
@@ -309,14 +309,14 @@ export class FaceKeypointsElement extends Base {
     if (this.autostart && !this.running) this.start();
   }
 
-  /** It went to another document, a frame's or another window's. */
+  /** The element moved to another document: that of a frame or of another window. */
   adoptedCallback() {
     if (this.shadowRoot) dress(this.shadowRoot);
   }
 
   disconnectedCallback() {
     this.#connection?.abort();
-    // Moving it to another place removes and appends in one go: the camera then stays on.
+    // Moving the element removes and appends it in one go: the camera then stays on.
     queueMicrotask(() => {
       if (!this.isConnected) this.#leave();
     });
@@ -345,8 +345,8 @@ export class FaceKeypointsElement extends Base {
   }
 
   /**
-   * Starts the camera (or the `source`) and the detection; what ran before ends. Never rejects: what goes wrong is told by an
-   * `error` event.
+   * Starts the camera (or the `source`) and the detection; a previous run ends. Never rejects: an `error` event reports any
+   * failure.
    * @returns {Promise<boolean>} whether it runs
    */
   async start() {
@@ -361,7 +361,7 @@ export class FaceKeypointsElement extends Base {
       this.#say('Running.');
       const source = this.#source ?? this.#video;
       if (kindOf(source) === 'HTMLVideoElement') this.#watch(/** @type {HTMLVideoElement} */ (source), signal);
-      // From here on it runs by itself.
+      // From here on it runs without being awaited.
       Promise.race([this.#follow(detector, source, signal), camera?.ended].filter(Boolean)).catch((error) => {
         if (!signal.aborted) this.#fail(error);
       });
@@ -383,12 +383,12 @@ export class FaceKeypointsElement extends Base {
     this.#forget();
   }
 
-  /** Takes what the faces do now as their rest, see {@link FaceDetector#recalibrate}. */
+  /** Takes the faces' current expressions as their rest, see {@link FaceDetector#recalibrate}. */
   recalibrate() {
     this.#loaded?.recalibrate();
   }
 
-  /** Takes down what was found. */
+  /** Removes the results from the display. */
   #forget() {
     this.#result = null;
     this.#overlay.getContext('2d')?.clearRect(0, 0, this.#overlay.width, this.#overlay.height);
@@ -396,7 +396,7 @@ export class FaceKeypointsElement extends Base {
     this.#tell([]);
   }
 
-  /** @throws {Face96Error} `bad-option` where there is nothing that it could look at */
+  /** @throws {Face96Error} `bad-option` if there is nothing to look at */
   #checkSource() {
     const kind = kindOf(this.#source);
     if (this.#source && !['HTMLVideoElement', 'HTMLCanvasElement'].includes(kind)) {
@@ -411,10 +411,10 @@ export class FaceKeypointsElement extends Base {
   }
 
   /**
-   * The picture of now as a PNG.
+   * The current picture as a PNG.
    * @param {{ overlay?: boolean, mirror?: boolean }} [options] with the keypoints (default true), mirrored (default: as shown)
    * @returns {Promise<Blob>}
-   * @throws {Face96Error} `empty-frame` while there is no picture, `bad-frame` where the source is from another origin
+   * @throws {Face96Error} `empty-frame` while there is no picture, `bad-frame` if the source is from another origin
    */
   async snapshot({ overlay = true, mirror = this.mirror } = {}) {
     const source = this.#source ?? this.#video;
@@ -460,7 +460,7 @@ export class FaceKeypointsElement extends Base {
     const detector = await loading;
     if (this.#detector === loading && !this.#loaded) {
       this.#loaded = detector;
-      // An attribute may have changed while it was loading.
+      // Attributes may have changed during the loading.
       detector.configure({ maxFaces: this.maxFaces, smoothing: this.smoothing, minScore: this.minScore });
       this.#send('ready', { info: detector.info });
     }
@@ -475,7 +475,7 @@ export class FaceKeypointsElement extends Base {
   }
 
   /**
-   * Frame after frame until the signal. Each frame is awaited before the next is taken: a slow device drops frames.
+   * Processes frames until the signal is aborted. Each frame is awaited before the next is taken, so a slow device drops frames.
    * @param {FaceDetector} detector
    * @param {HTMLVideoElement | HTMLCanvasElement} source
    * @param {AbortSignal} signal
@@ -489,8 +489,8 @@ export class FaceKeypointsElement extends Base {
       } catch (error) {
         if (signal.aborted) return;
         const { code } = asFace96Error(error, 'internal');
-        // A camera that changes its resolution has no picture for a moment. A crash is forgiven once: the next frame starts
-        // the nets afresh.
+        // A camera that changes its resolution briefly has no picture. One crash is forgiven: the next frame starts
+        // the nets again.
         if (code === 'empty-frame' || code === 'superseded') continue;
         if ((code === 'worker-crashed' || code === 'wasm-crashed') && !crashed) {
           crashed = true;
@@ -501,7 +501,7 @@ export class FaceKeypointsElement extends Base {
       if (signal.aborted) return;
       crashed = false;
       this.#seen = performance.now();
-      // A camera that another program has taken may go on with black frames.
+      // If another program takes the camera, black frames may continue to arrive.
       if (this.#interruption === 'muted') continue;
       this.#interrupt(null);
       this.#result = result;
@@ -512,7 +512,7 @@ export class FaceKeypointsElement extends Base {
   }
 
   /**
-   * Watches whether frames come, and plays the camera's video again where the system has paused it.
+   * Watches whether frames arrive, and resumes the camera's video if the system has paused it.
    * @param {HTMLVideoElement} video
    * @param {AbortSignal} signal
    */
@@ -522,12 +522,12 @@ export class FaceKeypointsElement extends Base {
     let muted = track?.muted ?? false;
     const look = () => {
       if (video.ownerDocument.hidden) this.#seen = performance.now();
-      else if (video.paused && video === this.#video) video.play().catch(() => {}); // it tries again at the next look
+      else if (video.paused && video === this.#video) video.play().catch(() => {}); // tries again at the next check
       if (muted) this.#interrupt('muted');
       else if (video.ended || (track && track.readyState === 'ended')) this.#interrupt('ended');
       else if (video.paused) this.#interrupt('paused');
       else if (performance.now() - this.#seen > SILENCE) this.#interrupt('silent');
-      // A camera says itself that it is back; everything else is back with the next frame.
+      // A camera reports its own return; any other source is back with the next frame.
       else if (this.#interruption === 'muted') this.#interrupt(null);
     };
     for (const type of ['pause', 'ended']) video.addEventListener(type, look, { signal });
@@ -546,12 +546,12 @@ export class FaceKeypointsElement extends Base {
     look();
   }
 
-  /** @param {Interruption | null} reason null when frames come */
+  /** @param {Interruption | null} reason null when frames arrive */
   #interrupt(reason) {
     if (!this.running || reason === this.#interruption) return;
     this.#interruption = reason;
     if (reason) {
-      // A paused picture stays where it is, and its points with it.
+      // A paused picture stays, and its points with it.
       if (reason === 'muted' || reason === 'silent') this.#forget();
       this.#say(INTERRUPTED[reason]);
       this.#send('interrupted', { reason });
@@ -561,7 +561,7 @@ export class FaceKeypointsElement extends Base {
     }
   }
 
-  /** Tells which faces came and went. @param {Face[]} faces */
+  /** Reports which faces appeared and disappeared. @param {Face[]} faces */
   #tell(faces) {
     const now = new Set(faces.map((face) => face.trackId ?? 0));
     for (const trackId of [...this.#tracks]) {
@@ -619,7 +619,7 @@ export class FaceKeypointsElement extends Base {
   #fail(reason) {
     const error = asFace96Error(reason, 'internal');
     this.stop();
-    // Whatever is wrong with a detector, the next start makes another. The camera's faults leave it alone.
+    // After any fault of a detector, the next start makes another. The camera's faults do not affect the detector.
     if (!error.code.startsWith('camera-')) this.#discard();
     this.#say(error.message);
     this.#send('error', { code: error.code, message: error.message });
@@ -627,7 +627,7 @@ export class FaceKeypointsElement extends Base {
 
   /** @param {string} sentence */
   #say(sentence) {
-    // Writing the same words again would make a screen reader repeat them.
+    // Writing the same text again would make a screen reader repeat it.
     if (this.#status.textContent !== sentence) this.#status.textContent = sentence;
   }
 
@@ -650,7 +650,7 @@ export class FaceKeypointsElement extends Base {
 }
 
 /**
- * Appends an element. Made by hand: a policy that asks for trusted types refuses innerHTML.
+ * Appends an element. Does not use innerHTML, which a policy that demands trusted types refuses.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {Node} parent
  * @param {T} tag

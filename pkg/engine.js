@@ -1,5 +1,5 @@
-// The nets, and the crops they look at: wasm + weights + canvas. The worker runs it, and so does the main thread where there
-// is no worker. Several streams of frames share one engine; each has its own tracks.
+// The nets and their crops: wasm, weights and canvas. The worker runs the engine; without a worker, the main thread
+// does. Several streams of frames share one engine; each has its own tracks.
 import { Detector, Tracker } from './dist/face96.js';
 import { Cropper, LumaReader } from './crop.js';
 import { Face96Error } from './errors.js';
@@ -12,23 +12,23 @@ import { bytesOf, loadWasm } from './wasm.js';
 /** @typedef {import('./wasm.js').Progress} Progress */
 
 /**
- * What the weights file says of itself.
+ * What the weights file says about the net.
  * @typedef {object} NetInfo
  * @property {string} net name of the architecture
  * @property {string} version of the weights
  * @property {number} inputSize side of the net's square input, in pixels
- * @property {boolean} presence whether the net was trained to tell a face from none
+ * @property {boolean} presence whether the net was trained to tell faces from other things
  * @property {{ keypoints: string[], swap: number[], edges: [number, number][] }} schema names of the keypoints (left and
  *   right are the subject's), index of each one's mirror partner, and pairs to join with a line
  */
 
 /**
- * How a stream is followed. A `minCutoff` of 0 turns smoothing off.
+ * How a stream is tracked. A `minCutoff` of 0 turns smoothing off.
  * @typedef {{ maxFaces: number, minScore: number, minCutoff: number, beta: number, dCutoff: number }} Settings
  */
 
 /**
- * What a frame is: one of a stream at a time, one whose face is known, or a picture by itself.
+ * The kind of a frame: one of a stream at a time, one with a known face, or a single picture.
  * @typedef {{ seconds: number } | { box: Box } | null} Kind
  */
 
@@ -40,9 +40,9 @@ import { bytesOf, loadWasm } from './wasm.js';
  * @property {number} net the keypoint net, with its preprocessing and the tracking
  */
 
-/** What the keypoint net looked at, in grey. @typedef {{ box: Box, pixels: Uint8Array }} Crop */
+/** A crop that the keypoint net saw, in grey. @typedef {{ box: Box, pixels: Uint8Array }} Crop */
 
-/** What `facesOf` reads, and how long it took; `crops` is empty where they were not asked for.
+/** The input of `facesOf`, and the time it took; `crops` is empty if they were not requested.
  * @typedef {{ flat: Float32Array, crops: Crop[], timings: Timings }} Result */
 
 export class Engine {
@@ -50,7 +50,7 @@ export class Engine {
   #detector;
   #cropper;
   #luma = new LumaReader();
-  /** The frame before. @type {Promise<unknown>} */ #turn = Promise.resolve();
+  /** The previous frame. @type {Promise<unknown>} */ #turn = Promise.resolve();
 
   /**
    * @param {Uint8Array} weights
@@ -84,7 +84,7 @@ export class Engine {
    * @returns {Promise<Engine>}
    */
   static async load(files, onProgress, signal) {
-    // All at once: none needs the others to arrive.
+    // All at once, because none depends on the others.
     const [, weights, finder] = await Promise.all([
       loadWasm(files.wasm, onProgress),
       bytesOf(files.weights, 'weights', onProgress, signal),
@@ -94,7 +94,7 @@ export class Engine {
   }
 
   /**
-   * Opens a stream, or changes the settings of one that is open.
+   * Opens a stream, or changes the settings of an open one.
    * @param {number} stream
    * @param {Settings} settings
    */
@@ -104,12 +104,12 @@ export class Engine {
     else this.#streams.set(stream, new Tracker(this.#detector, maxFaces, minScore, minCutoff, beta, dCutoff));
   }
 
-  /** Forgets the tracks of a stream. @param {number} stream */
+  /** Drops the tracks of a stream. @param {number} stream */
   reset(stream) {
     this.#streams.get(stream)?.reset();
   }
 
-  /** Takes what the faces of a stream do now as their rest. @param {number} stream */
+  /** Takes the current expressions of a stream's faces as their rest. @param {number} stream */
   recalibrate(stream) {
     this.#streams.get(stream)?.recalibrate();
   }
@@ -121,11 +121,11 @@ export class Engine {
   }
 
   /**
-   * Frames are taken one after the other, whatever stream they belong to.
+   * Processes one frame after the other, whatever stream they belong to.
    * @param {number} stream
    * @param {Frame} frame
    * @param {Kind} kind
-   * @param {boolean} crops whether to hand out what the keypoint net looks at
+   * @param {boolean} crops whether to return the crops that the keypoint net saw
    * @returns {Promise<Result>}
    */
   detect(stream, frame, kind, crops) {
@@ -172,7 +172,7 @@ export class Engine {
     return { flat: tracker.faces(), crops: looked, timings };
   }
 
-  /** Gives the wasm memory back. */
+  /** Frees the wasm memory. */
   free() {
     for (const stream of [...this.#streams.keys()]) this.shut(stream);
     this.#detector.free();

@@ -1,4 +1,4 @@
-// The one error class of the package. Its code is for programs, its message is a sentence for people.
+// The only error class of the package. Its code is for programs, its message is a sentence for people.
 
 /**
  * | code | what happened |
@@ -11,19 +11,19 @@
  * | `wasm-unsupported` | the browser has no WebAssembly, or none with SIMD |
  * | `empty-frame` | the source has no pixels yet, for instance a video before its first frame |
  * | `bad-frame` | the source cannot be read, for instance an image that is broken or from another origin |
- * | `canvas-blocked` | the browser gives back other pixels than were drawn, as a guard against fingerprinting |
- * | `superseded` | a newer frame of the stream or `reset()` took this one's place before its turn came |
+ * | `canvas-blocked` | the browser returns other pixels than were drawn, as a guard against fingerprinting |
+ * | `superseded` | a newer frame of the stream or `reset()` replaced this one before its turn came |
  * | `aborted` | the `signal` was aborted |
  * | `closed` | `close()` was called |
  * | `worker-crashed` | the worker died; the next `detect()` starts another, once |
- * | `wasm-crashed` | the same without a worker: the wasm trapped; the next `detect()` starts it afresh, once |
+ * | `wasm-crashed` | the same without a worker: the wasm trapped; the next `detect()` starts it again, once |
  * | `camera-denied` | the user or a policy refused the camera |
  * | `camera-missing` | there is no camera |
  * | `camera-in-use` | another program holds the camera |
  * | `camera-unplugged` | the camera went away while it was running |
- * | `camera-size` | the camera has no picture size or the device that was asked for |
+ * | `camera-size` | the camera does not have the requested picture size, or is not the requested device |
  * | `camera-insecure` | the page is neither https nor localhost |
- * | `camera-unsupported` | the browser gives pages no camera |
+ * | `camera-unsupported` | the browser gives pages no access to cameras |
  * | `camera-failed` | the camera did not start for another reason, which the message names |
  * | `internal` | a fault of this package; please report it |
  *
@@ -33,7 +33,7 @@
  *   | 'camera-unsupported' | 'camera-failed' | 'internal'} ErrorCode
  */
 
-/** What every function of this package throws or rejects with. */
+/** The error that every function of this package throws or rejects with. */
 export class Face96Error extends Error {
   /**
    * @param {ErrorCode} code
@@ -49,7 +49,7 @@ export class Face96Error extends Error {
 }
 
 /**
- * Leaves a Face96Error as it is and wraps anything else as `code`.
+ * Returns a Face96Error unchanged and wraps anything else as `code`.
  * @param {unknown} error
  * @param {ErrorCode} code
  * @returns {Face96Error}

@@ -1,4 +1,4 @@
-// What wasm says of faces, as objects. The layout of its numbers is documented at `Tracker.faces` in src/track.
+// Turns wasm's numbers for faces into objects. `Tracker.faces` in src/track documents their layout.
 
 /** @typedef {import('./crop.js').Box} Box */
 /** @typedef {import('./engine.js').Crop} Crop */
@@ -6,71 +6,71 @@
 
 /**
  * @typedef {object} Keypoint
- * @property {string} name of the schema; left and right are the subject's
+ * @property {string} name from the schema; left and right are the subject's
  * @property {number} x in frame pixels
  * @property {number} y in frame pixels
- * @property {number} confidence 0..1: how sure the net is of its place
+ * @property {number} confidence 0..1: how sure the net is of the keypoint's place
  */
 
 /**
- * Where the head is and points. Angles are radians, all 0 where it looks straight at the camera.
+ * Position and orientation of the head. Angles are in radians, all 0 if it looks straight at the camera.
  * @typedef {object} Pose
  * @property {number} yaw positive: turned to the subject's left (the right of a picture that is not mirrored)
  * @property {number} pitch positive: looking up
  * @property {number} roll positive: leaning clockwise as seen in the frame
- * @property {number[]} matrix 4x4, column by column as CSS, WebGL and `DOMMatrix` take it: from the head to pixels of the frame. The
- *   head's origin is the middle between the outer eye corners; its axes go towards the subject's left, down and out of the face, and
- *   their unit is the width of the face. The frame's go right, down and towards the viewer. There is no perspective in it
- * @property {number} distance from the camera to the face, in widths of the face (about 14 cm each), for a camera whose field of view is
- *   53 degrees along the frame's longer side, as most webcams have about; for another field of a degrees times 0.5 / tan(a / 2)
+ * @property {number[]} matrix 4x4, in the column order of CSS, WebGL and `DOMMatrix`: from the head to pixels of the frame. The
+ *   head's origin is midway between the outer eye corners; its axes go towards the subject's left, down and out of the face, and
+ *   their unit is the width of the face. The frame's axes go right, down and towards the viewer. There is no perspective in it
+ * @property {number} distance from the camera to the face, in widths of the face (about 14 cm each), for a camera with a field of view of
+ *   53 degrees along the frame's longer side, about that of most webcams; for a field of a degrees, multiply by 0.5 / tan(a / 2)
  */
 
 /**
- * A part of the face against the person's own rest, which is learnt from the last 20 seconds, see
- * {@link import('./index.js').FaceDetector#recalibrate}. In a still picture it is that of a usual face.
+ * A part of the face relative to the person's own rest, which is learnt from the last 20 seconds, see
+ * {@link import('./index.js').FaceDetector#recalibrate}. In a still picture, rest is that of a usual face.
  * @typedef {object} Eye
- * @property {number} open 0 is closed, 1 as open as at rest or wider
- * @property {number} confidence 0..1: lower where the points are unsure, the eye is turned away or its rest is not known yet
+ * @property {number} open 0 is closed, 1 is as open as at rest or wider
+ * @property {number} confidence 0..1: lower if the points are unsure, the eye is turned away or its rest is not known yet
  */
 
 /**
  * @typedef {object} Mouth
- * @property {number | null} open 0 is closed, 1 as wide as a yawn; null where a lip is missing
- * @property {number | null} wide 0 is puckered, 0.5 rest, 1 a broad smile; null where a corner is missing
+ * @property {number | null} open 0 is closed, 1 is as open as in a yawn; null if a lip is missing
+ * @property {number | null} wide 0 is puckered, 0.5 is rest, 1 is a broad smile; null if a corner is missing
  * @property {number} confidence 0..1
  */
 
 /**
  * @typedef {object} Brow
- * @property {number} raise 0 is rest or lower, 1 fully raised
+ * @property {number} raise 0 is rest or lower, 1 is fully raised
  * @property {number} confidence 0..1
  */
 
 /**
- * What happened in a frame of a stream. A `blink` of both eyes is told when they open again, within 0.7 seconds. A `nod` is a quick
- * swing down and up, a `shake` one to three sides in turn.
+ * An event in a frame of a stream. A `blink` of both eyes is reported when they open again, within 0.7 seconds. A `nod` is a quick
+ * swing down and up, a `shake` a quick turn to one side, back and again.
  * @typedef {'blink' | 'mouthopen' | 'mouthclose' | 'nod' | 'shake'} FaceEvent
  */
 
 /**
  * @typedef {object} Face
- * @property {number} score 0..1: how sure the net is that this is a face; 1 where it cannot tell (`info.presence`)
+ * @property {number} score 0..1: how sure the net is that this is a face; 1 if it has no presence output (`info.presence`)
  * @property {Box} box the square around the face, as the net sees it
  * @property {Keypoint[]} keypoints in the order of `info.schema.keypoints`
- * @property {Pose | null} pose null where the schema lacks the points for it (the nose tip and five others of Kaggle's 15)
- * @property {number | null} mouthOpen distance of the lips' middles over the distance of the outer eye corners as seen from
- *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null where `pose` or a lip is missing
- * @property {{ left: Eye | null, right: Eye | null }} eyes null where the schema lacks the lids' points; Kaggle's 15 do
- * @property {Mouth | null} mouth null where `pose` or all of its points are missing
- * @property {{ left: Brow | null, right: Brow | null }} brows null where `pose`, an end of the brow or a corner of the eye is missing
- * @property {FaceEvent[]} events what happened in this frame; always empty for stills and given boxes
- * @property {number | null} trackId the same number for the same face from frame to frame, from 1 up; null for stills and
+ * @property {Pose | null} pose null if the schema lacks the points for it (the nose tip and five others of Kaggle's 15)
+ * @property {number | null} mouthOpen distance between the middles of the lips over the distance between the outer eye corners, as seen from
+ *   the front: about 0.2 for a closed mouth, 0.35 and more for an open one; null if `pose` or a lip is missing
+ * @property {{ left: Eye | null, right: Eye | null }} eyes null if the schema lacks points on the lids, as Kaggle's 15 do
+ * @property {Mouth | null} mouth null if `pose` or all of its points are missing
+ * @property {{ left: Brow | null, right: Brow | null }} brows null if `pose`, an end of the brow or a corner of the eye is missing
+ * @property {FaceEvent[]} events the events of this frame; always empty for stills and given boxes
+ * @property {number | null} trackId the same number for the same face from frame to frame, counted from 1; null for stills and
  *   given boxes
- * @property {Bytes} [crop] where it was asked for: what the net looked at, `info.inputSize` rows of as many grey bytes. It is
- *   the square in which the face was expected, so that a face which moves is not quite in its middle
+ * @property {Bytes} [crop] if requested: the crop that the net saw, `info.inputSize` rows of as many grey bytes. It is
+ *   the square in which the face was expected, so a moving face is not quite in its middle
  */
 
-/** Numbers before the keypoints of a face. */
+/** Number of values before a face's keypoints. */
 const HEADER = 26;
 
 /** In the order of their bits. @type {FaceEvent[]} */
@@ -79,7 +79,7 @@ const EVENTS = ['blink', 'mouthopen', 'mouthclose', 'nod', 'shake'];
 /**
  * @param {Float32Array} flat
  * @param {string[]} names of the keypoints
- * @param {Crop[]} crops in the order in which they were looked at
+ * @param {Crop[]} crops in the order in which the net saw them
  * @param {{ width: number, height: number }} frame its size
  * @returns {Face[]}
  */
@@ -105,7 +105,7 @@ export function facesOf(flat, names, crops, frame) {
         : {
             ...{ yaw, pitch, roll: headRoll },
             matrix: matrixOf(yaw, pitch, headRoll, headX, headY, width),
-            // A field of view of 53 degrees is as long as it is far away.
+            // A field of view of 53 degrees is as wide as its distance.
             distance: Math.max(frame.width, frame.height) / width,
           },
       mouthOpen: known(mouth),
@@ -122,7 +122,7 @@ export function facesOf(flat, names, crops, frame) {
 
 /** @typedef {{ value: number, confidence: number }} Reading */
 
-/** @param {number} value NaN where it is not known @returns {number | null} */
+/** @param {number} value NaN if unknown @returns {number | null} */
 const known = (value) => (Number.isNaN(value) ? null : value);
 
 /** @param {Reading} reading @returns {Eye | null} */

@@ -1,16 +1,16 @@
-// The package's own files. They lie beside this one; inline/files.js stands in for it where they are inside.
+// The package's own files, which lie beside this one; inline/files.js replaces it where they are embedded.
 import { hasRelaxedSimd } from './simd.js';
 
-/** By a name of its own: newer versions of TypeScript write it in a way that older ones cannot read. @typedef {Uint8Array} Bytes */
+/** Has a name of its own, because newer versions of TypeScript write it in a way that older ones cannot read. @typedef {Uint8Array} Bytes */
 /** An address, or the bytes themselves. @typedef {string | Bytes} Source */
 
 /**
- * Where an engine gets what it needs; no finder where it is null.
+ * The sources of an engine's files; a null finder means none.
  * @typedef {{ wasm: Source, weights: Source, finder: Source | null }} Files
  */
 
 /**
- * Each `new URL(...)` stands in full, and `new Worker` around it: bundlers recognise them.
+ * Each `new URL(...)` is written in full, with `new Worker` around it, because bundlers recognise only that.
  * @type {{ wasm: () => Source | Promise<Source>, weights: () => Source | Promise<Source>, finder: () => Source | Promise<Source>,
  *   workers: (() => Worker)[] }} workers: ways to start one, to be tried in turn
  */

@@ -3,12 +3,12 @@
 /**
  * @typedef {object} FrameTime
  * @property {number} timestamp the frame's own time in milliseconds, as `detect` takes it
- * @property {number} skipped frames that were shown since the one before and that nobody took
+ * @property {number} skipped frames that were shown since the previous one but not taken
  */
 
 /**
- * New frames until the signal is aborted: each is waited for when it is asked for, so that a loop that takes longer than a frame skips
- * some and never lags behind. While the source's tab is hidden there are none, since nobody sees them.
+ * Yields new frames until the signal is aborted. Each is awaited only when it is requested, so a loop that takes longer than a frame
+ * skips some and never lags behind. While the source's tab is hidden there are none, since nobody sees them.
  *
  *     for await (const { timestamp } of frames(video, { signal })) {
  *       const { faces } = await detector.detect(video, { timestamp });
@@ -20,7 +20,7 @@
 export async function* frames(source, { signal } = {}) {
   let presented = 0;
   for (;;) {
-    // The source's own: an element may have moved to another window.
+    // The source's own window, because an element may have moved to another one.
     const owner = source.ownerDocument;
     while (owner.hidden && !signal?.aborted) await until(signal, (done) => listen(owner, 'visibilitychange', done));
     /** @type {FrameTime | undefined} */
@@ -33,7 +33,7 @@ export async function* frames(source, { signal } = {}) {
       const id = source.requestVideoFrameCallback((now, { mediaTime, captureTime, presentedFrames }) => {
         const skipped = presented ? Math.max(0, presentedFrames - presented - 1) : 0;
         presented = presentedFrames;
-        // A camera's mediaTime stands still in some browsers; captureTime is its own clock where there is one.
+        // In some browsers a camera's mediaTime stands still; captureTime, if there is one, is the camera's own clock.
         done({ timestamp: source.srcObject ? (captureTime ?? now) : mediaTime * 1000, skipped });
       });
       return () => source.cancelVideoFrameCallback(id);
@@ -44,7 +44,7 @@ export async function* frames(source, { signal } = {}) {
 }
 
 /**
- * What `start` hands to its callback; undefined where the signal comes first, which calls what `start` returned.
+ * The value that `start` passes to its callback; undefined if the signal comes first, which calls the function that `start` returned.
  * @template T
  * @param {AbortSignal | undefined} signal
  * @param {(done: (value?: T) => void) => () => void} start

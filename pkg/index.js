@@ -41,22 +41,22 @@ export { isHeic } from './source.js';
  */
 
 /**
- * What can be changed while a detector runs.
+ * Options that can be changed while a detector runs.
  * @typedef {object} TrackingOptions
- * @property {number} [maxFaces] 1 to 4 faces are found and followed. Default 1
+ * @property {number} [maxFaces] find and track up to this many faces, 1 to 4. Default 1
  * @property {boolean | number | Smoothing} [smoothing] of keypoints in streams. A number is a strength: 1 is the default (and
  *   the same as true), 0 is off (and the same as false), larger is calmer and slower
- * @property {number} [minScore] 0..1: the presence score that a face needs to be found. A face that is followed is lost at
- *   six tenths of it. Default 0.5; without effect where the weights were not trained to tell a face from none (`info.presence`)
+ * @property {number} [minScore] 0..1: the presence score that a face needs to be found. A tracked face is lost at
+ *   six tenths of it. Default 0.5; no effect if the net has no presence output (`info.presence`)
  */
 
 /**
  * @typedef {object} LoadOptions
- * @property {string | URL} [weightsUrl] a weights file; the default lies in this package
- * @property {Blob | ArrayBuffer | Bytes} [weights] the content of one, such as a visitor's file, in place of `weightsUrl`
- * @property {string | URL | false} [finderUrl] the weights that find faces; the default lies in this package. false: no finder,
+ * @property {string | URL} [weightsUrl] address of a weights file; the default is in this package
+ * @property {Blob | ArrayBuffer | Bytes} [weights] the content of a weights file, such as a visitor's, instead of `weightsUrl`
+ * @property {string | URL | false} [finderUrl] address of the finder's weights; the default is in this package. false: no finder,
  *   the face is expected in `guideBox`
- * @property {string | URL} [wasmUrl] the wasm; the default is the one of the two in this package that suits the browser
+ * @property {string | URL} [wasmUrl] address of the wasm; the default is whichever of the package's two suits the browser
  * @property {boolean} [worker] false runs everything on the calling thread. Default true, with that as the fallback
  * @property {AbortSignal} [signal] aborting it stops the loading, and later closes the detector
  * @property {(progress: Progress) => void} [onProgress] called while files arrive
@@ -68,21 +68,21 @@ export { isHeic } from './source.js';
  * Milliseconds.
  * @typedef {object} DetectTimings
  * @property {number} capture taking the frame
- * @property {number} crop boxes of the frame to the nets' input
- * @property {number} find the net that finds faces; 0 in frames in which it rests
+ * @property {number} crop drawing boxes of the frame to the nets' input
+ * @property {number} find the finder; 0 in frames in which it rests
  * @property {number} net the keypoint net, with its preprocessing and the tracking
  * @property {number} total from the call to its result, waiting included
  */
 
 /**
  * @typedef {object} Detection
- * @property {Face[]} faces the one that has been there longest first; in a still picture the most certain first
+ * @property {Face[]} faces the longest tracked first; in a still picture the most certain first
  * @property {{ width: number, height: number }} frame its size in pixels
  * @property {DetectTimings} timings
  */
 
 /**
- * Loads wasm and weights and starts the worker. Detectors of the same files share one worker, each with its own stream.
+ * Loads wasm and weights and starts the worker. Detectors with the same files share one worker, each with its own stream.
  * @param {DetectorOptions} [options]
  * @returns {Promise<FaceDetector>}
  * @throws {Face96Error} `bad-option`, `wasm-fetch`, `wasm-compile`, `weights-fetch`, `weights-invalid`, `aborted`
@@ -123,7 +123,7 @@ function checkLoadOptions({ worker = true, signal, onProgress, weights }) {
 }
 
 /**
- * Addresses are made absolute here: a relative one means the page's folder, which a worker does not know.
+ * Makes an address absolute: a relative one refers to the page's folder, which a worker does not know.
  * @param {string | URL} url
  * @param {string} name of the option
  */
@@ -131,7 +131,7 @@ function addressOf(url, name) {
   try {
     if (typeof url === 'string' || kindOf(url) === 'URL') return new URL(url, base()).href;
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw new Face96Error(
     'bad-option',
@@ -148,7 +148,7 @@ async function bytesOf(content) {
 /** The default One-Euro settings, those of `Smoothing::default` in src/track/smoothing.rs. */
 const SMOOTHING = { minCutoff: 1, beta: 10, dCutoff: 1 };
 
-/** @param {unknown} options @param {string} what takes them */
+/** @param {unknown} options @param {string} what the function that takes them */
 function checkObject(options, what) {
   if (typeof options === 'object' && options !== null) return;
   throw new Face96Error('bad-option', `The options of ${what} are ${String(options)}; expected an object.`);
@@ -189,7 +189,7 @@ function strength(s) {
 }
 
 /**
- * A call of detect() on its way.
+ * A pending call of detect().
  * @typedef {object} Job
  * @property {() => Promise<Frame>} take
  * @property {Promise<Frame> | null} frame null until it is taken
@@ -211,8 +211,8 @@ export class FaceDetector {
   #settings;
   #signal;
   /** @type {Job | null} */ #running = null;
-  /** In the order of their calls; at most one of them is a frame of the stream. @type {Job[]} */ #queue = [];
-  /** Why it no longer works. @type {Face96Error | null} */ #ended = null;
+  /** Calls in order; at most one is a frame of the stream. @type {Job[]} */ #queue = [];
+  /** Why the detector no longer works. @type {Face96Error | null} */ #ended = null;
 
   /**
    * @internal
@@ -229,7 +229,7 @@ export class FaceDetector {
     signal?.addEventListener('abort', this.#abort);
   }
 
-  /** What the weights say of themselves: schema, input size, net. @returns {NetInfo} */
+  /** What the weights file says about the net: schema, input size, name. @returns {NetInfo} */
   get info() {
     return this.#stream.info;
   }
@@ -240,22 +240,22 @@ export class FaceDetector {
   }
 
   /**
-   * Finds faces and their keypoints. The frame is taken at the call; the source stays the caller's and may change or be
+   * Finds faces and their keypoints. The frame is taken at the call; the source remains the caller's and may change or be
    * closed afterwards. Blobs, files and addresses are read when their turn comes.
    *
-   * A video, a VideoFrame and whatever comes with a `timestamp` is a frame of a stream: its faces are followed from frame to
-   * frame and smoothed. Anything else is a still picture: every face in it is looked for, and what is followed stays as it is.
-   * A `box` says where the face is: one look there, no finder, no smoothing.
+   * A video, a VideoFrame and anything with a `timestamp` is a frame of a stream: its faces are tracked from frame to
+   * frame and smoothed. Anything else is a still picture: all its faces are searched for, and tracks stay unchanged.
+   * A `box` gives the place of the face: one look there, no finder, no smoothing.
    *
-   * Still pictures are answered one after the other. Of a stream the newest frame wins: while something is computed, one frame
-   * waits, and a newer one takes its place, whose promise rejects with `superseded`. A loop that awaits each result never meets
-   * that.
+   * Still pictures are answered one after the other. In a stream the newest frame wins: while one is processed, one more
+   * waits, and a newer frame replaces the waiting one, whose promise rejects with `superseded`. A loop that awaits each result never
+   * sees that.
    * @param {FrameSource} source
-   * @param {{ box?: Box, timestamp?: number, crops?: boolean }} [options] crops: also hand out what the net looked at, see `crop`
+   * @param {{ box?: Box, timestamp?: number, crops?: boolean }} [options] crops: also return the crops that the net saw, see `crop`
    *   of {@link Face}. timestamp: the frame's own time in milliseconds, such as `mediaTime *
    *   1000` of requestVideoFrameCallback. Default: a VideoFrame's own timestamp, a video file's playing time, and for a camera the
    *   time of the call
-   * @returns {Promise<Detection>} box and keypoints in frame pixels, the centre of the first pixel being (0, 0)
+   * @returns {Promise<Detection>} box and keypoints in frame pixels, with the centre of the first pixel at (0, 0)
    * @throws {Face96Error} `empty-frame`, `bad-frame`, `bad-option`, `canvas-blocked`, `superseded`, `aborted`, `closed`,
    *   `worker-crashed`, `wasm-crashed`
    */
@@ -295,7 +295,7 @@ export class FaceDetector {
   }
 
   /**
-   * Changes what can be changed while it runs; options that are not given keep their value. Faces that are followed keep
+   * Changes options while the detector runs; options that are not given keep their values. Tracked faces keep
    * their numbers.
    * @param {TrackingOptions} options
    * @throws {Face96Error} `bad-option`
@@ -313,7 +313,7 @@ export class FaceDetector {
     if (!this.#ended) this.#stream.configure(this.#settings);
   }
 
-  /** Forgets the faces that are followed, and drops the frame of the stream that waits; its promise rejects with `superseded`. */
+  /** Drops all tracks and the waiting frame of the stream, whose promise rejects with `superseded`. */
   reset() {
     for (const job of this.#queue) if (job.live) drop(job, new Face96Error('superseded', 'The detector was reset.'));
     this.#queue = this.#queue.filter((job) => !job.live);
@@ -321,14 +321,14 @@ export class FaceDetector {
   }
 
   /**
-   * Takes what the faces that are followed do now, and in the next second, as their rest, with which `eyes`, `mouth` and `brows` of a
-   * {@link Face} are compared. Without it rest is learnt from the last 20 seconds: eyes are mostly open, lips close again and again.
+   * Takes the expressions of the tracked faces now, and in the next second, as their rest, to which `eyes`, `mouth` and `brows` of a
+   * {@link Face} are relative. Without it, rest is learnt from the last 20 seconds, since eyes are mostly open and lips close again and again.
    */
   recalibrate() {
     if (!this.#ended) this.#stream.recalibrate();
   }
 
-  /** Ends it and frees its memory. Calls under way reject with `closed`, and so do later ones. */
+  /** Ends the detector and frees its memory. Pending and later calls reject with `closed`. */
   close() {
     this.#end(new Face96Error('closed', 'The detector was closed.'));
   }
@@ -368,7 +368,7 @@ export class FaceDetector {
   async #run(job) {
     if (this.#stream.dead) await this.#revive();
     const frame = await (job.frame ?? capture(job));
-    // Dropped while its frame was taken: drop() closes the frame, and nobody waits for a result.
+    // Dropped while its frame was being taken: drop() closes the frame, and nobody waits for a result.
     if (this.#ended) throw this.#ended;
     const size = sizeOf(frame);
     const { flat, crops, timings } = await this.#stream.detect(frame, job.kind, job.crops);
@@ -379,7 +379,7 @@ export class FaceDetector {
     };
   }
 
-  /** One crash may be bad luck; a second one says that starting again does not help. */
+  /** One crash may be bad luck; a second one shows that restarting does not help. */
   async #revive() {
     if (this.#restarts === 1) {
       throw this.runsIn === 'worker'
@@ -391,7 +391,7 @@ export class FaceDetector {
     if (this.#ended) return stream.close();
     this.#stream.close();
     this.#stream = stream;
-    // It may have been changed in the meantime.
+    // The settings may have changed in the meantime.
     stream.configure(this.#settings);
   }
 }
@@ -415,7 +415,7 @@ function capture(job) {
   const frame = (job.frame = job.take());
   frame.then(
     () => (job.capture = performance.now() - start),
-    () => {}, // told when the job's turn comes
+    () => {}, // reported when the job's turn comes
   );
   return frame;
 }
@@ -425,6 +425,6 @@ function drop(job, reason) {
   if (job.settled) return;
   job.settled = true;
   job.reject(reason);
-  // Releasing one that was handed to the worker is harmless: a transferred frame is empty here.
+  // Releasing a frame that was transferred to the worker is harmless: it is empty here.
   job.frame?.then(release, () => {});
 }

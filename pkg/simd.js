@@ -1,5 +1,5 @@
-// What of wasm's SIMD this browser has. The package holds two wasm files, of which one is compiled for fused multiply-add
-// (relaxed-simd), which not every browser has.
+// Which of wasm's SIMD extensions this browser supports. The package has two wasm files, one of them compiled for fused multiply-add
+// (relaxed-simd), which not every browser supports.
 
 /** A module of one function, () -> v128. @param {number[]} code */
 const moduleOf = (code) => [
@@ -10,7 +10,7 @@ const moduleOf = (code) => [
 ];
 const SPLATS = [65, 1, 253, 15, 65, 2, 253, 15]; // i8x16.splat, twice
 
-/** Whether relaxed-simd is there, told by i8x16.relaxed_swizzle; the service worker asks too. */
+/** Tests for relaxed-simd by i8x16.relaxed_swizzle; the service worker uses it too. */
 export const PROBE = moduleOf([...SPLATS, 253, 128, 2]);
 
 /** @param {number[]} bytes */
@@ -19,5 +19,5 @@ const valid = (bytes) => typeof WebAssembly === 'object' && WebAssembly.validate
 /** @returns {boolean} */
 export const hasRelaxedSimd = () => valid(PROBE);
 
-/** Whether there is SIMD at all, told by i8x16.swizzle. @returns {boolean} */
+/** Whether SIMD is supported at all, tested by i8x16.swizzle. @returns {boolean} */
 export const hasSimd = () => valid(moduleOf([...SPLATS, 253, 14]));

@@ -1,8 +1,8 @@
-// What detect() looks at: telling the kinds of sources apart, saying what is wrong with one, and taking its frame.
+// The sources of detect(): tells their kinds apart, says what is wrong with one, and takes its frame.
 import { Face96Error, asFace96Error } from './errors.js';
 
 /**
- * Raw pixels, row after row from the top left: RGBA, RGB or grey, which the length of `data` tells.
+ * Raw pixels, row after row from the top left: RGBA, RGB or grey, according to the length of `data`.
  * @typedef {{ data: Uint8Array | Uint8ClampedArray, width: number, height: number }} Pixels
  */
 
@@ -12,19 +12,19 @@ import { Face96Error, asFace96Error } from './errors.js';
  *   | Pixels | Blob | string | URL} FrameSource
  */
 
-/** VideoFrame, by a name that older versions of TypeScript have as well.
+/** VideoFrame, under a name that older versions of TypeScript also know.
  * @typedef {typeof globalThis extends { VideoFrame: { prototype: infer F } } ? F : never} VideoPicture */
 
-/** A picture in grey, a byte a pixel. @typedef {{ luma: Uint8Array, width: number, height: number }} Grey */
-/** What the engine takes. @typedef {ImageBitmap | VideoPicture | Grey} Frame */
+/** A grey picture, one byte per pixel. @typedef {{ luma: Uint8Array, width: number, height: number }} Grey */
+/** The input of the engine. @typedef {ImageBitmap | VideoPicture | Grey} Frame */
 
-/** The name of an object's class. `instanceof` would not know an element of another window. @param {unknown} value */
+/** The name of an object's class. `instanceof` would not recognise an element of another window. @param {unknown} value */
 export const kindOf = (value) => Object.prototype.toString.call(value).slice(8, -1);
 
-/** What a page may hand over by mistake, with what to do instead. @type {Record<string, string>} */
+/** Arguments that a page may pass by mistake, with what to do instead. @type {Record<string, string>} */
 const INSTEAD = {
   MediaStream: 'play it in a video element and pass that',
-  CanvasCaptureMediaStream: 'play it in a video element and pass that', // as Firefox calls a canvas's
+  CanvasCaptureMediaStream: 'play it in a video element and pass that', // Firefox's name for a canvas's stream
   MediaStreamTrack: 'play it in a video element and pass that',
   ArrayBuffer: 'pass encoded pictures as a Blob, raw pixels as { data, width, height }',
   Uint8Array: 'pass encoded pictures as a Blob, raw pixels as { data, width, height }',
@@ -33,21 +33,21 @@ const INSTEAD = {
   FileList: 'pass one of its files',
 };
 
-/** Bytes a pixel that raw pixels may have. */
+/** Possible bytes per pixel of raw pixels. */
 const CHANNELS = [1, 3, 4];
 /** Canvases decode pictures and scale them; a server has none. */
 const hasCanvas = () =>
   typeof createImageBitmap === 'function' && (typeof OffscreenCanvas === 'function' || !!globalThis.document);
-/** What relative addresses are relative to. */
+/** The base of relative addresses. */
 export const base = () => globalThis.document?.baseURI ?? globalThis.location?.href ?? import.meta.url;
 
 /** @param {string} why */
 const unreadable = (why, cause = /** @type {unknown} */ (undefined)) => new Face96Error('bad-frame', why, { cause });
 
 /**
- * Passes a source that can be looked at now.
+ * Checks that a source can be looked at now.
  * @param {FrameSource} source
- * @throws {Face96Error} `bad-option` for what is no source at all, `bad-frame` for one that will never have a picture,
+ * @throws {Face96Error} `bad-option` for a value that is no source at all, `bad-frame` for a source that will never have a picture,
  *   `empty-frame` for one that has none yet
  */
 export function checkSource(source) {
@@ -60,7 +60,7 @@ export function checkSource(source) {
   switch (kind) {
     case 'HTMLVideoElement':
       if (s.error) throw unreadable(`The video cannot be played${s.error.message ? `: ${s.error.message}` : ''}.`);
-      // HAVE_CURRENT_DATA: before it a video may know its size and still have no picture.
+      // HAVE_CURRENT_DATA: before that, a video may know its size and still have no picture.
       return s.readyState < 2 ? shape(0, 0) : shape(s.videoWidth, s.videoHeight);
     case 'HTMLImageElement':
       if (s.complete && !s.naturalWidth && (s.currentSrc || s.getAttribute('src'))) {
@@ -94,9 +94,9 @@ export function checkSource(source) {
   );
 }
 
-/** @param {any} value @param {string} kind @returns {string} what was found, with a hint where there is one */
+/** @param {any} value @param {string} kind @returns {string} a description of the value, with a hint if there is one */
 function describe(value, kind) {
-  // What frameworks keep an element in: { current } of React, { value } of Vue.
+  // Wrappers in which frameworks keep an element: { current } of React, { value } of Vue.
   const held = ['current', 'value'].find((name) => kind === 'Object' && name in value);
   const hint = held ? `a reference whose element is its .${held}` : INSTEAD[kind];
   const named =
@@ -106,7 +106,7 @@ function describe(value, kind) {
   return hint ? `${named} (${hint})` : named;
 }
 
-/** @param {Pixels} pixels @returns {number} bytes a pixel */
+/** @param {Pixels} pixels @returns {number} bytes per pixel */
 function checkPixels({ data, width, height }) {
   const channels = data?.length / (width * height);
   const bytes = ['Uint8Array', 'Uint8ClampedArray'].includes(kindOf(data));
@@ -126,7 +126,7 @@ function checkPixels({ data, width, height }) {
   );
 }
 
-/** @param {string | URL} address @returns {URL} @throws {Face96Error} for one that is none, or of another origin */
+/** @param {string | URL} address @returns {URL} @throws {Face96Error} if it is not an address, or of another origin */
 function addressOf(address) {
   let url;
   try {
@@ -134,14 +134,14 @@ function addressOf(address) {
   } catch (error) {
     throw new Face96Error('bad-option', `'${address}' is no address.`, { cause: error });
   }
-  // An opaque origin, that of a sandboxed frame, is equal to none.
+  // An opaque origin, that of a sandboxed frame, equals no other.
   if (url.protocol !== 'data:' && url.origin !== globalThis.location?.origin) {
     throw unreadable(`${url.href} is from another origin; only addresses of the page's own origin are read.`);
   }
   return url;
 }
 
-/** Whether a source cannot change after the call, so that its frame is taken when its turn comes. @param {FrameSource} source */
+/** Whether a source cannot change after the call, so that its frame can be taken when its turn comes. @param {FrameSource} source */
 export const keeps = (source) => ['Blob', 'File', 'String', 'URL'].includes(kindOf(source));
 
 /**
@@ -157,9 +157,9 @@ export function streamTime(source) {
 }
 
 /**
- * Takes the frame that a source shows now. What comes back belongs to the caller, who gives it to {@link release}.
+ * Takes the frame that a source shows now. The frame belongs to the caller, who passes it to {@link release}.
  *
- * A video's frame is taken as a VideoFrame where there are any: that copies nothing, while a bitmap of 640x480 takes the page's
+ * If VideoFrame is supported, a video's frame is taken as one: that copies nothing, while a bitmap of 640x480 takes the page's
  * thread 2 ms; its pixels become RGB where they are drawn, in the worker.
  * @param {FrameSource} source
  * @returns {Promise<Frame>}
@@ -174,7 +174,7 @@ export async function takeFrame(source) {
       try {
         return new VideoFrame(s);
       } catch {
-        // A bitmap then; if that fails as well, its reason is told.
+        // Try a bitmap instead; if that fails as well, its reason is reported.
       }
     }
     if (kind === 'String' || kind === 'URL') return await decode(await fetchBlob(addressOf(s)));
@@ -187,7 +187,7 @@ export async function takeFrame(source) {
   }
 }
 
-/** Gives a frame's memory back. @param {Frame} frame */
+/** Frees a frame's memory. @param {Frame} frame */
 export function release(frame) {
   if ('close' in frame) frame.close();
 }
@@ -198,7 +198,7 @@ export const sizeOf = (frame) =>
     ? { width: frame.displayWidth, height: frame.displayHeight }
     : { width: frame.width, height: frame.height };
 
-/** The grey of raw pixels, as `luma` in src/picture.rs. What is transparent is black, as on the canvas. @param {Pixels} pixels @returns {Grey} */
+/** The grey values of raw pixels, as `luma` in src/picture.rs computes them. Transparent pixels are black, as on the canvas. @param {Pixels} pixels @returns {Grey} */
 function greyOf(pixels) {
   const { data, width, height } = pixels;
   const channels = checkPixels(pixels);
@@ -213,7 +213,7 @@ function greyOf(pixels) {
 
 /** @param {URL} url @returns {Promise<Blob>} */
 async function fetchBlob(url) {
-  // By hand: a policy of connect-src 'self' does not let a page fetch what it holds already.
+  // Decoded here, because a policy of connect-src 'self' does not let a page fetch a data: address.
   if (url.protocol === 'data:') {
     const [, type, base64, text] = url.href.match(/^data:([^,]*?)(;base64)?,(.*)$/s) ?? [];
     const plain = decodeURIComponent(text);
@@ -240,7 +240,7 @@ async function decode(blob) {
   }
 }
 
-/** Only an element reads an SVG. @param {Blob} blob */
+/** Only an element can read an SVG. @param {Blob} blob */
 async function decodeByElement(blob) {
   const image = new Image();
   image.src = URL.createObjectURL(blob);
@@ -252,7 +252,7 @@ async function decodeByElement(blob) {
   }
 }
 
-/** Whether a file is a picture of the kind that Apple's cameras make and most browsers do not read, by its first bytes. @param {Blob} blob @returns {Promise<boolean>} */
+/** Whether a file's first bytes are those of HEIC, the format of Apple's cameras that most browsers do not read. @param {Blob} blob @returns {Promise<boolean>} */
 export async function isHeic(blob) {
   const head = String.fromCharCode(...new Uint8Array(await blob.slice(4, 12).arrayBuffer()));
   return /^ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)/.test(head);

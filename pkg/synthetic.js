@@ -1,4 +1,4 @@
-// The program's own animated face: a sample where there is no camera, and test data with exact keypoints.
+// The program's own animated face: a sample for pages without a camera, and test data with exact keypoints.
 import { SyntheticFace } from './dist/face96.js';
 import { own } from './files.js';
 import { base } from './source.js';
@@ -11,7 +11,7 @@ import { loadWasm, wasmInstance } from './wasm.js';
  * @property {(seconds: number) => ImageData} draw the picture at that time
  * @property {(seconds: number) => { x: number, y: number }[]} keypoints exact, in pixels of that picture
  * @property {(seconds: number) => Box} box the square that a detector expects around that face
- * @property {() => void} close gives the memory back
+ * @property {() => void} close frees the memory
  */
 
 /**
@@ -26,7 +26,7 @@ export async function createSyntheticFace({ seed = 1, width = 640, height = 480,
   return {
     draw(seconds) {
       const data = new Uint8ClampedArray(face.draw(seconds));
-      // A server has no ImageData; detect() takes what it is made of.
+      // A server has no ImageData; detect() also takes an object with the same properties.
       return typeof ImageData === 'function'
         ? new ImageData(data, width, height)
         : /** @type {ImageData} */ ({ data, width, height });

@@ -1,4 +1,4 @@
-// Fetching, and the one wasm instance of this thread.
+// Fetches files, and holds the one wasm instance of this thread.
 import init, { __wbg_reset_state as makeInstance } from './dist/face96.js';
 import { Face96Error, asFace96Error } from './errors.js';
 import { hasSimd } from './simd.js';
@@ -7,37 +7,37 @@ import { hasSimd } from './simd.js';
 /** @typedef {import('./files.js').Source} Source */
 
 /**
- * How far a file has come.
+ * The progress of a file.
  * @typedef {object} Progress
  * @property {'wasm' | 'weights' | 'finder'} part
  * @property {number} loaded bytes
- * @property {number | null} total bytes; null where the server does not say
+ * @property {number | null} total bytes; null if the server does not send the size
  */
 
-/** How every wasm file begins. */
+/** The first bytes of every wasm file. */
 const MAGIC = [0, 97, 115, 109];
-/** By what browsers name a content security policy in their reason. */
+/** Matches the words by which browsers' errors name a content security policy. */
 const POLICY = /content security policy|\bCSP\b|unsafe-eval/i;
 
 /** @type {Promise<unknown> | null} */
 let ready = null;
-/** Counts the instances that trapped: a trap leaves their memory in an unknown state, so that what lives there is lost. */
+/** Counts the instances that trapped: a trap leaves the memory in an unknown state, so every object in it is lost. */
 let trapped = 0;
-/** Whether the next load has to make an instance. */
+/** Whether the next load must make a new instance. */
 let broken = false;
 
-/** What a part of the engine keeps, to know whether the instance that it was made in is still there. */
+/** A number by which a part of the engine can tell whether the instance it was made in still exists. */
 export const wasmInstance = () => trapped;
 
-/** Gives this thread's instance up; the next {@link loadWasm} makes another. Nothing that was made in it may be used again, or freed. */
+/** Abandons this thread's instance; the next {@link loadWasm} makes another. No object made in it may be used again, or freed. */
 export function giveUpWasm() {
   trapped++;
   broken = true;
 }
 
 /**
- * Gets and compiles the wasm, once a thread: later calls share the first one's instance, wherever theirs comes from, until it traps.
- * A failure is forgotten, so that the next call tries again.
+ * Fetches and compiles the wasm, once per thread: later calls share the first one's instance, whatever their source, until it traps.
+ * After a failure, the next call tries again.
  * @param {Source} source
  * @param {(progress: Progress) => void} [onProgress]
  * @returns {Promise<void>}
@@ -58,7 +58,7 @@ export async function loadWasm(source, onProgress) {
   }
 }
 
-/** @param {Bytes} bytes @param {string} name where they come from */
+/** @param {Bytes} bytes @param {string} name the source of the bytes */
 async function compile(bytes, name) {
   if (!MAGIC.every((byte, i) => bytes[i] === byte)) {
     const what = /^\s*</.test(String.fromCharCode(...bytes.subarray(0, 64))) ? 'a web page' : 'something else';
@@ -97,7 +97,7 @@ export async function bytesOf(source, part, onProgress, signal) {
   }
   const url = source;
   const code = part === 'wasm' ? 'wasm-fetch' : 'weights-fetch';
-  // Node's fetch reads no files.
+  // Node's fetch does not read files.
   const { process } = /** @type {any} */ (globalThis);
   const fs = url.startsWith('file:') ? process?.getBuiltinModule?.('node:fs') : undefined;
   if (fs) {
@@ -123,7 +123,7 @@ export async function bytesOf(source, part, onProgress, signal) {
       `Could not fetch ${url}: the server answered ${response.status} ${response.statusText}`.trim() + '.',
     );
   }
-  // With a content encoding the length counts compressed bytes, while the reader sees decoded ones.
+  // With a content encoding, the length counts compressed bytes, while the reader sees decoded ones.
   const length = response.headers.get('content-encoding') ? null : response.headers.get('content-length');
   const total = length === null ? null : Number(length);
   try {

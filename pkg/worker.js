@@ -1,5 +1,5 @@
-// Runs the engine off the page's thread. Requests are answered in their order; a frame belongs to the worker from the moment
-// it arrives and is closed here whatever happens.
+// Runs the engine off the page's thread. Requests are answered in order; a frame belongs to the worker from the moment
+// it arrives and is closed here in any case.
 import { Engine } from './engine.js';
 import { asFace96Error } from './errors.js';
 import { release } from './source.js';
@@ -54,7 +54,7 @@ addEventListener('message', async ({ data }) => {
   try {
     await answer(request);
   } catch (error) {
-    // A wasm trap leaves its memory in an unknown state: the page must start another worker.
+    // A wasm trap leaves the memory in an unknown state, so the page must start another worker.
     if (error instanceof WebAssembly.RuntimeError || !('id' in request)) {
       post({ type: 'crash', message: error instanceof Error ? error.message : String(error) });
     } else {

@@ -1,5 +1,5 @@
-//! For `make bench` in the browser: a net by candle's own ops, to compare ours with, and a profile of ours. Built by
-//! `tools/bench` alone, never part of the package.
+//! For `make bench` in the browser: a net on candle's own ops, to compare with ours, and a profile of ours. Only
+//! `tools/bench` builds it; it is never part of the package.
 
 use crate::infer::Detector;
 use crate::nets::layers::Mode;
@@ -13,10 +13,10 @@ fn js_error(error: impl std::fmt::Display) -> JsError {
     JsError::new(&error.to_string())
 }
 
-/// Where a frame of ours goes: `[name, milliseconds, multiply-adds made]` of each layer as JSON, the median of `frames`.
+/// The profile of a frame with our kernels, over `frames` frames: `[name, milliseconds, multiply-adds]` of each layer as JSON.
 ///
 /// # Errors
-/// A file that does not fit its own net; a place without `performance`.
+/// A file that does not fit its own net; an environment without `performance`.
 #[wasm_bindgen]
 pub fn profile(bytes: &[u8], frames: usize) -> std::result::Result<String, JsError> {
     let clock = js_sys::global().unchecked_into::<web_sys::WorkerGlobalScope>().performance();
@@ -39,7 +39,7 @@ pub fn profile(bytes: &[u8], frames: usize) -> std::result::Result<String, JsErr
     }
     let typical = |mut times: Vec<f64>| {
         times.sort_by(f64::total_cmp);
-        // The mean of the faster half: a median would be of the clock's own steps.
+        // The mean of the faster half, because a median would be a multiple of the clock's own steps.
         let half = times.len().div_ceil(2);
         times[..half].iter().sum::<f64>() / half as f64
     };
@@ -47,7 +47,7 @@ pub fn profile(bytes: &[u8], frames: usize) -> std::result::Result<String, JsErr
     serde_json::to_string(&rows).map_err(js_error)
 }
 
-/// A net by candle's own ops.
+/// A net on candle's own ops.
 #[wasm_bindgen]
 pub struct CandleNet {
     net: Net,
@@ -56,7 +56,7 @@ pub struct CandleNet {
 
 #[wasm_bindgen]
 impl CandleNet {
-    /// From the bytes of a weights file.
+    /// Builds the net from the bytes of a weights file.
     ///
     /// # Errors
     /// A file that does not fit its own net.
@@ -69,7 +69,7 @@ impl CandleNet {
     /// Keypoints `[x0, y0, x1, y1, ...]` in pixels of the crop from its 96 x 96 normalised values.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn run(&self, input: &[f32]) -> std::result::Result<js_sys::Float32Array, JsError> {
         let points = self.points(input).map_err(js_error)?;
         Ok(js_sys::Float32Array::from(points.as_slice()))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What can go wrong in the library. Whatever a user hands in gives one of these, never a panic.
+/// The errors of the library. Any bad input from a user gives one of these, never a panic.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
@@ -10,10 +10,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why. Not called `source`, which would print it a second time in a chain of errors.
+        /// The reason. Not called `source`, which would print it a second time in a chain of errors.
         reason: std::io::Error,
     },
-    /// A file of labelled faces is not what its format asks for.
+    /// A file of labelled faces that does not match its format.
     #[error("{0}")]
     Data(String),
     /// A keypoint schema that contradicts itself, or two that differ.
@@ -28,13 +28,13 @@ pub enum Error {
     /// An input buffer of the wrong size.
     #[error("input: {0}")]
     Input(String),
-    /// A fault in the tensor library.
+    /// An error in candle.
     #[cfg(any(feature = "native", feature = "wasm"))]
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
 
-/// The library's result.
+/// The library's result type.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

@@ -1,58 +1,58 @@
-//! From keypoints to expressions: how far eyes and mouth are open, how wide the mouth is, how high the brows are, and what happened
+//! From keypoints to expressions: how far eyes and mouth are open, how wide the mouth is, how high the brows are, and events
 //! (a blink, a nod).
 //!
-//! In: the keypoints of one face, frame after frame, each with the head's pose. Out: [`Expression`], numbers in 0 to 1 with a
+//! In: the keypoints of one face, frame after frame, each frame with the head's pose. Out: [`Expression`], numbers in 0 to 1 with a
 //! confidence each, and [`Event`]s.
 //!
-//! Distances are taken along the head's own axes, after the turn and the depths of the points are undone, and in units of the 96-pixel
-//! crop of the head as seen from the front: so a turned, tilted or distant face reads as a near one from the front. Each is compared
-//! with the person's own rest, a quantile of the last 20 seconds: most of the time eyes are open and lips close again and again.
+//! Distances are measured along the head's own axes, with its rotation and the depths of its points undone, in units of the 96-pixel
+//! crop of the head seen from the front: so a turned, tilted or distant face reads like a near one from the front. Each distance is compared
+//! with the person's own rest, a quantile of the last 20 seconds, because most of the time eyes are open and lips close again and again.
 //! Points come unsmoothed: a blink lasts three frames, and a filter that calms a face at rest would hide half of it.
 
 use crate::schema::Schema;
 use crate::track::{depth_of, Pose};
 use std::collections::VecDeque;
 
-/// Numbers of an [`Expression`] in a row.
+/// Length of an [`Expression`] as a flat array.
 pub const EXPRESSION: usize = 12;
 
-/// The least cosine between the face's normal and the line of sight at which a distance on it is still told.
+/// The smallest cosine between the face's normal and the line of sight at which distances on the face are still measured.
 const LEAST_FACING: f32 = 0.3;
 
-/// How far a head may be turned and tilted, in radians, for its distances to count as rest.
+/// Largest yaw and pitch of a head, in radians, at which its distances count as rest.
 const FRONTAL: [f32; 2] = [0.45, 0.35];
 
-/// Seconds between two samples of rest, and how many are kept: 20 seconds of them.
+/// Seconds between two samples of rest, and the number of samples kept: 20 seconds of them.
 const SAMPLE_EVERY: f64 = 0.1;
 const SAMPLES: usize = 200;
 
-/// So many samples of the usual face begin each rest: one bad frame decides nothing.
+/// Number of samples of the usual face with which each rest begins, so that one bad frame decides nothing.
 const USUAL_SAMPLES: usize = 3;
 
 /// Samples after which a rest is the person's own.
 const OWN_SAMPLES: f32 = 10.;
 
-/// Distance of the lids of a usual open eye, in units: the mean of the distances at a third and two thirds of the eye, by iBUG's
-/// marking. A distance below the second number is a closing eye, never rest.
+/// Distance between the lids of a usual open eye, in units: the mean of the distances at a third and two thirds of the eye, by iBUG's
+/// points. A distance below the second number is a closing eye, never rest.
 const LIDS: [f32; 2] = [4.5, 2.];
 
-/// Distance of the inner lips that reads 1, in units: 31 mm on a face whose outer eye corners are 90 mm apart. Half of it or more is never
+/// Distance between the inner lips that reads 1, in units: 31 mm on a face whose outer eye corners are 90 mm apart. Half of it or more is never
 /// rest.
 const WIDE_OPEN: f32 = 17.;
 
-/// Distance of the outer lips of a usual closed mouth, and width of a usual mouth, in units: those of the mean shape.
+/// Distance between the outer lips of a usual closed mouth, and width of a usual mouth, in units: those of the mean shape.
 const LIPS: f32 = 10.6;
 const MOUTH_WIDTH: f32 = 31.;
 
-/// By which part of its rest a mouth widens in a broad smile and narrows when it is puckered.
+/// Share of its width at rest by which a mouth widens in a broad smile and narrows when it is puckered.
 const STRETCH: f32 = 0.25;
 
-/// Usual distance from brow to eye corners, and the raise that reads 1, in units.
+/// Usual distance from a brow to the eye corners, and the raise that reads 1, in units.
 const BROW: f32 = 8.4;
 const RAISE: f32 = 5.;
 
-/// An eye is closed below the first opening, and open again above the second. Nets show the lids of a closed eye at up to half of their
-/// distance at rest: few eyes that they have learned from are closed, and blinks last three frames.
+/// An eye is closed below the first opening, and open again above the second. Nets place the lids of a closed eye up to half of their
+/// resting distance apart, because they have seen few closed eyes in training; and blinks last three frames.
 const CLOSED: [f32; 2] = [0.53, 0.7];
 
 /// A single eye closes no further than this in a blink of both; one that stays wider open is a wink.
@@ -61,10 +61,10 @@ const BOTH: f32 = 0.7;
 /// A blink's longest duration in seconds; longer is closed eyes.
 const LONGEST_BLINK: f64 = 0.7;
 
-/// The mouth has opened above the first opening, and closed below the second.
+/// The mouth opens above the first opening, and closes below the second.
 const OPENED: [f32; 2] = [0.25, 0.15];
 
-/// Least swing of a nod and of a shaken head, in radians, how many swings in a row make one, and the longest that one lasts, in
+/// For nods and head shakes: smallest swing in radians, number of swings in a row, and the longest duration of a swing, in
 /// seconds.
 const NOD: (f32, u32, f64) = (0.087, 2, 0.5);
 const SHAKE: (f32, u32, f64) = (0.14, 3, 0.5);
@@ -72,10 +72,10 @@ const SHAKE: (f32, u32, f64) = (0.14, 3, 0.5);
 /// Seconds without a swing after which a gesture is over.
 const GESTURE_ENDS: f64 = 0.8;
 
-/// A longer gap between two frames, in seconds, ends what was going on.
+/// A longer gap between two frames, in seconds, ends everything in progress.
 const LONGEST_GAP: f64 = 0.5;
 
-/// A number in 0 to 1, NaN where the schema lacks its points; and how sure it is, 0 to 1.
+/// A number in 0 to 1, NaN if the schema lacks its points; and its confidence, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// 0 to 1, or NaN.
@@ -88,16 +88,16 @@ impl Reading {
     const NONE: Self = Self { value: f32::NAN, confidence: 0. };
 }
 
-/// What a face does, against its own rest. Left and right are the subject's and stand in this order.
+/// A face's expression, relative to its own rest. Left and right are the subject's, in this order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expression {
-    /// 0 is closed, 1 as open as at rest or wider.
+    /// 0 is closed, 1 is as open as at rest or wider.
     pub eyes: [Reading; 2],
-    /// 0 is closed, 1 as wide as a yawn.
+    /// 0 is closed, 1 is as open as in a yawn.
     pub mouth_open: Reading,
-    /// 0 is puckered, 0.5 rest, 1 a broad smile.
+    /// 0 is puckered, 0.5 is rest, 1 is a broad smile.
     pub mouth_wide: Reading,
-    /// 0 is rest or lower, 1 fully raised.
+    /// 0 is rest or lower, 1 is fully raised.
     pub brows: [Reading; 2],
 }
 
@@ -116,23 +116,23 @@ impl Expression {
     }
 }
 
-/// What happened in a frame, a bit each.
+/// Events of a frame, one bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Event {
-    /// Both eyes closed and opened again within 0.7 seconds. Told when they open.
+    /// Both eyes closed and opened again within 0.7 seconds. Reported when they open.
     Blink = 1,
     /// The mouth opened.
     MouthOpen = 2,
     /// The mouth closed.
     MouthClose = 4,
-    /// The head went down and up (or up and down), quickly.
+    /// The head went down and up (or up and down) quickly.
     Nod = 8,
-    /// The head turned to and fro and to again, quickly.
+    /// The head turned to one side, back and again, quickly.
     Shake = 16,
 }
 
-/// From the mean of some points to the mean of others, the second `ahead` units nearer to the viewer than the first.
+/// The vector from the mean of some points to the mean of others, which lie `ahead` units nearer to the viewer.
 #[derive(Clone, Debug)]
 struct Span {
     from: Vec<usize>,
@@ -145,7 +145,7 @@ impl Span {
         Some(Self { from: schema.find(from).ok()?, to: schema.find(to).ok()?, ahead })
     }
 
-    /// Along the head's axes, in units: towards the subject's left, and down.
+    /// The vector along the head's axes, in units: towards the subject's left, and down.
     fn measure(&self, points: &[[f32; 3]], axes: &Axes) -> [f32; 2] {
         let mean = |of: &[usize], c: usize| of.iter().map(|k| points[*k][c]).sum::<f32>() / of.len() as f32;
         let d = [0, 1].map(|c| mean(&self.to, c) - mean(&self.from, c) - self.ahead * axes.ahead[c]);
@@ -154,14 +154,14 @@ impl Span {
         [cross(d, axes.down) / area, cross(axes.left, d) / area]
     }
 
-    /// Mean of its points.
+    /// Mean confidence of its points.
     fn confidence(&self, points: &[[f32; 3]]) -> f32 {
         let all = self.from.iter().chain(&self.to);
         (all.map(|k| points[*k][2]).sum::<f32>() / (self.from.len() + self.to.len()) as f32).clamp(0., 1.)
     }
 }
 
-/// Where a unit along each axis of the head goes in the frame, in pixels.
+/// The images of a unit along each axis of the head, in pixels of the frame.
 struct Axes {
     left: [f32; 2],
     down: [f32; 2],
@@ -169,7 +169,7 @@ struct Axes {
 }
 
 impl Axes {
-    /// Nothing for a head seen so much from the side that distances on its face cannot be told.
+    /// `None` for a head seen so much from the side that distances on its face cannot be measured.
     fn new(pose: &Pose) -> Option<Self> {
         let rotation = pose.rotation();
         let axis = |j: usize| [rotation[0][j] * pose.scale, rotation[1][j] * pose.scale];
@@ -177,19 +177,19 @@ impl Axes {
     }
 }
 
-/// What of a schema's points the readings are made of.
+/// The parts of a schema that the readings are made of.
 #[derive(Clone, Debug)]
 pub struct Features {
     eyes: [Option<Span>; 2],
-    /// And the distance at rest.
+    /// The lips, and their distance at rest.
     lips: Option<(Span, f32)>,
     mouth: Option<Span>,
     brows: [Option<Span>; 2],
 }
 
 impl Features {
-    /// Of points named as `--all-68` names them. Brows and the mouth's width need Kaggle's points alone; its opening takes those of the
-    /// outer lips where there are no inner ones.
+    /// Features of points named as `--all-68` names them. Brows and the mouth's width need only Kaggle's points; the mouth's opening uses
+    /// the outer lips if there are no inner ones.
     pub fn new(schema: &Schema) -> Self {
         let named = |side: &str, names: &[&str]| names.iter().map(|n| format!("{side}_{n}")).collect::<Vec<_>>();
         let mean_depth =
@@ -219,7 +219,7 @@ impl Features {
     }
 }
 
-/// A distance of a person at rest: a quantile of what was measured lately.
+/// A person's distance at rest: a quantile of recent samples.
 #[derive(Clone, Debug)]
 struct Rest {
     samples: VecDeque<f32>,
@@ -252,23 +252,23 @@ impl Rest {
         self.value = self.usual;
     }
 
-    /// How much of it is the person's own, half to one.
+    /// The share of samples that are the person's own, from a half to one.
     fn trust(&self) -> f32 {
         0.5 + 0.5 * (self.samples.len() as f32 / OWN_SAMPLES).min(1.)
     }
 }
 
-/// Counts quick swings of an angle to and fro.
+/// Counts quick swings of an angle back and forth.
 #[derive(Clone, Debug)]
 struct Swings {
     least: f32,
     needed: u32,
     longest: f64,
     rising: bool,
-    /// The farthest value of the swing at work, and when the angle was last near to it.
+    /// The extreme value of the current swing, and when the angle was last near it.
     extreme: f32,
     at: f64,
-    /// When the swing before ended.
+    /// When the previous swing ended.
     turned: f64,
     count: u32,
     told: bool,
@@ -322,13 +322,13 @@ impl Swings {
         false
     }
 
-    /// The time that a gesture takes at most.
+    /// The longest duration of a gesture.
     fn span(&self) -> f64 {
         self.longest * f64::from(self.needed)
     }
 }
 
-/// What is remembered of one face.
+/// The expression of one face, and what it remembers.
 #[derive(Clone, Debug)]
 pub struct Expressions {
     eyes: [Rest; 2],
@@ -336,10 +336,10 @@ pub struct Expressions {
     mouth: Rest,
     brows: [Rest; 2],
     last: Expression,
-    /// The frame before, and the last sample of rest.
+    /// Times of the previous frame and of the last sample of rest.
     seen: f64,
     sampled: f64,
-    /// Since when both eyes are closed.
+    /// The time since which both eyes are closed.
     closed: Option<f64>,
     open_mouth: bool,
     nod: Swings,
@@ -349,7 +349,7 @@ pub struct Expressions {
 }
 
 impl Expressions {
-    /// Of a face that was not seen before: its rest is the usual one.
+    /// The state for a new face, whose rest is the usual one.
     pub fn new(features: &Features) -> Self {
         // Speech opens the mouth for most of a sentence, and brows go up more often than down.
         let lips = Rest::new(0.2, features.lips.as_ref().map_or(0., |(_, rest)| *rest));
@@ -369,22 +369,22 @@ impl Expressions {
         }
     }
 
-    /// Takes what the face does now and in the next seconds as its rest.
+    /// Takes the face's expression now and in the next seconds as its rest.
     pub fn recalibrate(&mut self) {
         let all = self.eyes.iter_mut().chain(&mut self.brows).chain([&mut self.lips, &mut self.mouth]);
         all.for_each(Rest::forget);
         self.sampled = f64::NEG_INFINITY;
     }
 
-    /// The expression that was read last.
+    /// The latest expression.
     pub fn last(&self) -> &Expression {
         &self.last
     }
 
-    /// Reads a frame: points as x, y and confidence in pixels, not smoothed; returns the [`Event`]s in it.
+    /// Reads a frame: points as x, y and confidence in pixels, not smoothed. Returns the frame's [`Event`]s.
     pub fn read(&mut self, features: &Features, points: &[[f32; 3]], pose: &Pose, seconds: f64) -> u8 {
         let gap = seconds - self.seen;
-        // After a gap, and where time goes back, nothing of before is going on.
+        // After a gap, or if time runs backwards, nothing from before is still in progress.
         if !(gap > 0. && gap <= LONGEST_GAP) {
             self.closed = None;
             (self.nod, self.shake) = (Swings::new(NOD), Swings::new(SHAKE));
@@ -403,7 +403,7 @@ impl Expressions {
         if rests {
             self.sampled = seconds;
         }
-        // A feature at the side is hidden when the head is turned that way.
+        // A feature at the side of the head is hidden when that side turns away.
         let seen = |aside: f32| ((f32::cos(aside + pose.yaw) - 0.2) / 0.3).clamp(0., 1.);
         let sides = [seen(0.45), seen(-0.45)];
         let reading = |rest: &Rest, span: &Span, seen: f32, value: f32| Reading {
@@ -446,7 +446,7 @@ impl Expressions {
 
     fn lids(&mut self, seconds: f64) -> u8 {
         let eyes = &self.last.eyes;
-        // The eye that is seen better says more.
+        // The better visible eye counts for more.
         let sum: f32 = eyes.iter().map(|e| e.confidence).sum();
         let open = eyes.iter().map(|e| e.value * e.confidence).sum::<f32>() / sum;
         let widest = eyes.iter().filter(|e| e.confidence > 0.3 * sum).map(|e| e.value).fold(0., f32::max);
@@ -482,7 +482,7 @@ impl Expressions {
         while self.angles.front().is_some_and(|(then, ..)| seconds - then > longest) {
             self.angles.pop_front();
         }
-        // A head that circles does neither.
+        // A head that circles neither nods nor shakes.
         let range = |of: fn(&(f64, f32, f32)) -> f32, span: f64| {
             let late = self.angles.iter().filter(|(then, ..)| seconds - then <= span).map(of);
             let (low, high) = late.fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)));
@@ -511,12 +511,12 @@ mod tests {
         Schema::ibug()
     }
 
-    /// Normal with deviation 1, nearly.
+    /// Approximately normal, with deviation 1.
     fn normal(rng: &mut ChaCha8Rng) -> f32 {
         2. * (0..3).map(|_| rng.random_range(-0.5f32..0.5)).sum::<f32>()
     }
 
-    /// A net's errors: what it gets wrong about a face at a place drifts, and each frame's own noise is smaller.
+    /// A net's errors: a slowly drifting offset of each point, and a smaller noise in each frame.
     struct Errors {
         drift: f32,
         noise: f32,
@@ -525,15 +525,15 @@ mod tests {
     }
 
     impl Errors {
-        /// Deviations in units: 1.3 % of the outer eye distance off on average, and 0.7 % from frame to frame, where the compact net's
-        /// points of a still face move by 0.43 % before they are smoothed (see the tests of `track`).
+        /// Deviations in units: 1.3 % of the outer eye distance off on average, and 0.7 % from frame to frame; the compact net's
+        /// points on a still face move by 0.43 % before they are smoothed (see the tests of `track`).
         const OF_A_NET: [f32; 2] = [0.5, 0.25];
 
         fn new([drift, noise]: [f32; 2], seed: u64) -> Self {
             Self { drift, noise, now: vec![[0.; 2]; 68], rng: ChaCha8Rng::seed_from_u64(seed) }
         }
 
-        /// Adds a frame's errors to points of a head of `unit` pixels a unit.
+        /// Adds a frame's errors to the points of a head of `unit` pixels per unit.
         fn add(&mut self, points: &[[f32; 2]], unit: f32) -> Vec<[f32; 3]> {
             let keep = (-1. / FPS as f32).exp();
             let fresh = self.drift * (1. - keep * keep).sqrt();
@@ -545,11 +545,11 @@ mod tests {
         }
     }
 
-    /// How a face moves in a clip: it sways as the sample does, blinks 8 to 24 times a minute for 0.1 to 0.4 seconds each, speaks, smiles
+    /// The motion of a face in a clip: it sways as the sample does, blinks 8 to 24 times a minute for 0.1 to 0.4 seconds each, speaks, smiles
     /// and yawns.
     struct Clip {
         face: SyntheticFace,
-        /// Middle of each blink and half of its length.
+        /// The middle of each blink, and half of its length.
         blinks: Vec<[f64; 2]>,
         seconds: f64,
         talk: f64,
@@ -589,7 +589,7 @@ mod tests {
         }
     }
 
-    /// A crop box that moves and grows as a person before a camera does.
+    /// A crop box that moves and grows like that of a person before a camera.
     fn place(seconds: f64) -> CropBox {
         let t = seconds as f32;
         CropBox { x: 320. + 60. * (0.7 * t).sin(), y: 240., size: 200. * (1. + 0.25 * (0.3 * t).sin()), roll: 0. }
@@ -600,7 +600,7 @@ mod tests {
         values[values.len() / 2]
     }
 
-    /// What became of a clip: differences from the truth of eyes and mouth after two seconds, blinks found, false ones.
+    /// Results of a clip: errors of eyes and mouth after two seconds, blinks found, false ones.
     #[derive(Default)]
     struct Outcome {
         eyes: Vec<f32>,
@@ -665,7 +665,7 @@ mod tests {
             of.iter().fold(0., |worst, e| worst.max(e.abs()))
         }
 
-        /// The share of differences of at most a tenth.
+        /// The share of errors of at most a tenth.
         fn within(of: &[f32]) -> f32 {
             of.iter().filter(|e| e.abs() <= 0.1).count() as f32 / of.len() as f32
         }
@@ -690,7 +690,7 @@ mod tests {
             outcome.print(what);
             let exact = errors == [0.; 2];
             for of in [&outcome.eyes, &outcome.mouth] {
-                // On true points never off by more than a tenth; on a net's on average, and mostly.
+                // With true points never off by more than a tenth; with a net's, on average and mostly.
                 assert!(Outcome::mean(of) < if exact { 0.02 } else { 0.1 });
                 assert!(if exact { Outcome::worst(of) <= 0.1 } else { Outcome::within(of) > 0.8 });
             }
@@ -707,7 +707,7 @@ mod tests {
 
     #[test]
     fn kaggles_points_tell_the_mouth_and_the_brows_and_not_the_eyes() {
-        // All but the middles of the eyes, which the 68 lack.
+        // All but the eye centres, which the 68 lack.
         let schema = Schema::from_names(&crate::schema::KAGGLE_KEYPOINTS[2..]).unwrap();
         let mut outcome = Outcome::default();
         (0..8).for_each(|seed| outcome.add(&Clip::new(seed, 60.), &schema, Errors::OF_A_NET, seed));
@@ -780,7 +780,7 @@ mod tests {
         };
         let [left, right] = look(0., 0);
         assert!(left == right && left > 0.9, "{left} {right}");
-        // To the subject's left: that eye goes out of sight.
+        // A turn to the subject's left: that eye goes out of sight.
         let [left, right] = look(0.75, 1);
         assert!(left < right, "{left} {right}");
         let sideways = crate::track::Pose { yaw: 1.4, pitch: 0., roll: 0., scale: 2., origin: [0.; 2] };
@@ -818,7 +818,7 @@ mod tests {
         assert_eq!((events, state.last().eyes[0].value > 0.95), (0, true));
     }
 
-    /// Events of a head that moves as told: time to yaw and pitch, degrees.
+    /// Counts the events of a head that follows `path`: from time to yaw and pitch, in degrees.
     fn moved(path: impl Fn(f32) -> [f32; 2]) -> (usize, usize) {
         let (mut state, features, head, face, pose) = rested(3);
         let mut errors = Errors::new(Errors::OF_A_NET, 1);
@@ -900,7 +900,7 @@ mod tests {
         assert!(state.last().eyes.iter().all(|eye| eye.value > 0.95), "{:?}", state.last());
     }
 
-    /// The shipped net of 68 points, where it is there, on drawn pictures.
+    /// The shipped net of 68 points, if the file is there, on drawn pictures.
     #[test]
     fn the_net_of_68_points_sees_the_blinks_of_drawn_faces() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/pkg/weights/compact68.safetensors");
@@ -947,7 +947,7 @@ mod tests {
         assert!(found as f32 >= 0.95 * blinks as f32 && wrong <= 2 && eyes < 0.1 && mouth < 0.1);
     }
 
-    /// Through the tracker, with a net that is as good as told: events and readings of the sample arrive in its numbers.
+    /// Through the tracker, with a net of the given error: events and readings of the sample arrive in the tracker's numbers.
     #[test]
     fn the_tracker_tells_the_samples_blinks() {
         let mut meta = random("compact", schema68()).meta;

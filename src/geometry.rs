@@ -1,7 +1,7 @@
-//! Affine maps of the plane, the one type that moves pixels and points alike, and the box that a crop is taken from.
+//! Affine maps of the plane, the one type that moves pixels and points alike, and the box from which a crop is taken.
 //!
-//! Pixel (0, 0) has its centre at (0, 0): a picture of side `n` spans -0.5 to `n - 0.5`, its middle is `(n - 1) / 2`.
-//! Everything that turns or scales does so about that middle. Angles are radians, positive from x to y (clockwise on the
+//! Pixel (0, 0) has its centre at (0, 0): a picture of side `n` spans -0.5 to `n - 0.5`, and its middle is `(n - 1) / 2`.
+//! Everything that turns or scales does so about that middle. Angles are in radians, positive from x to y (clockwise on the
 //! screen, where y points down).
 
 use crate::picture::SIDE;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Affine(pub [f32; 6]);
 
 impl Affine {
-    /// The map that changes nothing.
+    /// The identity.
     pub const IDENTITY: Affine = Affine([1., 0., 0., 0., 1., 0.]);
 
     /// Moves by `(dx, dy)`.
@@ -37,7 +37,7 @@ impl Affine {
         Self([p * a + q * d, p * b + q * e, p * c + q * f + r, s * a + t * d, s * b + t * e, s * c + t * f + u])
     }
 
-    /// The inverse map, or nothing where the map flattens the plane.
+    /// The inverse map, or `None` if the map flattens the plane.
     pub fn inverse(self) -> Option<Self> {
         let [a, b, c, d, e, f] = self.0;
         let det = a * e - b * d;
@@ -48,20 +48,20 @@ impl Affine {
         Some(Self([a, b, -(a * c + b * f), d, e, -(d * c + e * f)]))
     }
 
-    /// Where a point goes.
+    /// The image of a point.
     pub fn apply(self, [x, y]: [f32; 2]) -> [f32; 2] {
         let [a, b, c, d, e, f] = self.0;
         [a * x + b * y + c, d * x + e * y + f]
     }
 
-    /// How many times longer a length gets (the square root of how much an area grows).
+    /// The factor by which lengths grow (the square root of the growth of areas).
     pub fn scale(self) -> f32 {
         let [a, b, _, d, e, _] = self.0;
         (a * e - b * d).abs().sqrt()
     }
 }
 
-/// The square of a frame that a crop is taken from, in pixels of the frame.
+/// The square of a frame from which a crop is taken, in pixels of the frame.
 ///
 /// ```
 /// use face96::geometry::CropBox;
@@ -73,9 +73,9 @@ impl Affine {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CropBox {
-    /// Middle, x.
+    /// Centre, x.
     pub x: f32,
-    /// Middle, y.
+    /// Centre, y.
     pub y: f32,
     /// Side in pixels.
     pub size: f32,
@@ -105,7 +105,7 @@ impl CropBox {
         Self { x: mean(0), y: mean(1), size: dx.hypot(dy), roll: dy.atan2(dx) }
     }
 
-    /// Intersection over union, both taken upright: what detection is judged by.
+    /// Intersection over union, with both boxes taken upright: the measure of detection.
     pub fn iou(&self, other: &Self) -> f32 {
         let side = |a: f32, b: f32| {
             ((a + self.size / 2.).min(b + other.size / 2.) - (a - self.size / 2.).max(b - other.size / 2.)).max(0.)
@@ -116,7 +116,7 @@ impl CropBox {
 }
 
 /// The box whose crop shows `points` (x, y, weight) where `mean` has its points: the similarity from `mean` to `points` that
-/// is best by weighted least squares, applied to the square of the crop. Nothing for fewer than two points apart.
+/// is best by weighted least squares, applied to the square of the crop. `None` without two distinct points.
 pub fn box_of(mean: &[[f32; 2]], points: &[[f32; 3]]) -> Option<CropBox> {
     let total: f32 = points.iter().map(|p| p[2]).sum();
     let centre = |c: usize| mean.iter().zip(points).map(|(m, p)| p[2] * m[c]).sum::<f32>() / total;
@@ -220,7 +220,7 @@ mod tests {
         let back = CropBox::of_corners(&square.corners());
         assert!((back.x - 3.).abs() < 1e-4 && (back.size - 10.).abs() < 1e-4 && (back.roll - 0.4).abs() < 1e-4);
         let (a, b) = (CropBox { roll: 0., ..square }, CropBox { x: 8., roll: 0., ..square });
-        // Half of each is shared: 50 of 150.
+        // Half of each box is shared: 50 of 150.
         assert!((a.iou(&b) - 1. / 3.).abs() < 1e-5);
     }
 

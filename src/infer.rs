@@ -1,7 +1,7 @@
-//! Inference on one picture, used by the browser and the command line alike.
+//! Inference on one picture, shared by the browser and the command line.
 //!
-//! In: a grey or RGBA crop of 96 x 96. Out: face presence, and for each keypoint its place in pixels of the crop and a
-//! confidence; or, of a finder, boxes of faces.
+//! In: a grey or RGBA crop of 96 x 96. Out: presence, and for each keypoint its place in pixels of the crop and its
+//! confidence; or, from a finder, boxes of faces.
 
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
@@ -28,7 +28,7 @@ struct Runner {
 }
 
 impl Runner {
-    /// Packs the weights for the processor, by a forward pass on an empty picture.
+    /// Packs the weights for this processor, by a forward pass on an empty picture.
     fn new(weights: &Weights) -> Result<(Self, Output)> {
         let net = weights.net()?;
         let runner = Self { net, normalisation: weights.meta.normalisation, input: vec![0.; SIDE * SIDE] };
@@ -73,7 +73,7 @@ impl Detector {
     /// Builds the net and packs its weights.
     ///
     /// # Errors
-    /// Weights that do not fit their own net, or of a finder.
+    /// Weights that do not fit their own net, or that are a finder's.
     pub fn new(weights: &Weights) -> Result<Self> {
         let (runner, output) = Runner::new(weights)?;
         let logits = match output {
@@ -105,7 +105,7 @@ impl Detector {
     /// narrow its heatmap is; for a regression net, which has neither, the presence again.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn detect_grey(&mut self, grey: &[f32]) -> Result<&[f32]> {
         self.runner.take_grey(grey)?;
         self.detect()
@@ -114,7 +114,7 @@ impl Detector {
     /// The same for 96 x 96 RGBA pixels, `4 * 96 * 96` bytes. Alpha is ignored.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn detect_rgba(&mut self, rgba: &[u8]) -> Result<&[f32]> {
         grey_from_rgba(rgba, &mut self.runner.input)?;
         self.runner.normalisation.apply(&mut self.runner.input);
@@ -124,7 +124,7 @@ impl Detector {
     /// Runs the forward pass on the last input again, without pre- and post-processing: for benchmarks and traces.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn forward(&self, mode: &Mode) -> Result<Output> {
         self.runner.run(mode)
     }
@@ -173,20 +173,20 @@ pub struct Found {
 }
 
 impl Found {
-    /// Its box.
+    /// The face's box.
     pub fn square(&self) -> CropBox {
         CropBox { x: self.x, y: self.y, size: self.size, roll: self.roll }
     }
 }
 
-/// Most faces that are found in a frame.
+/// Largest number of faces that a finder returns.
 pub const MOST_FOUND: usize = 8;
 
 /// Intersection over union above which two boxes are the same face.
 const SAME_BOX: f32 = 0.3;
 
 /// Faces in a finder's output of `side` x `side` places of `stride` values, in pixels of a frame of `pixels` x `pixels`: the
-/// places whose score is at least `least` and the highest among their neighbours, best first, overlaps removed.
+/// places whose score is at least `least` and the highest among their neighbours, best first, without overlaps.
 pub fn decode(out: &[f32], side: usize, stride: usize, pixels: usize, least: f32, found: &mut Vec<Found>) {
     found.clear();
     let step = pixels as f32 / side as f32;
@@ -214,18 +214,18 @@ pub fn decode(out: &[f32], side: usize, stride: usize, pixels: usize, least: f32
     found.truncate(kept);
 }
 
-/// The net that finds faces in a whole frame, letterboxed to 96 x 96: scaled so that its longest side fits, in the middle,
+/// The net that finds faces in a whole frame, letterboxed to 96 x 96: scaled so that its longest side fits, centred,
 /// the rest black.
 pub struct Finder {
     runner: Runner,
     /// Places along a side of the output.
     side: usize,
-    /// Least score of a face; [`FOUND_SCORE`] unless changed.
+    /// Lowest score of a face; [`FOUND_SCORE`] unless changed.
     pub least_score: f32,
     found: Vec<Found>,
 }
 
-/// Default of the least score of a face: the lowest of 0.3 to 0.7 that gives no false face on the validation people and pictures
+/// Default of [`Finder::least_score`]: the lowest of 0.3 to 0.7 that gives no false face on the validation people and pictures
 /// (`face96 eval` on a finder prints all of them).
 pub const FOUND_SCORE: f32 = 0.5;
 
@@ -246,7 +246,7 @@ impl Finder {
     /// Faces in a letterboxed frame of 96 x 96 grey values in 0 to 255, at most 8, best first.
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn find_grey(&mut self, grey: &[f32]) -> Result<&[Found]> {
         self.runner.take_grey(grey)?;
         if let Output::Boxes(boxes) = self.runner.run(&Mode::Infer)? {
@@ -283,7 +283,7 @@ mod tests {
                     let grain = noise(&mut seed, SIDE * SIDE, grain);
                     let at = |i: usize| (level + slope * (i / SIDE) as f32 + grain[i]).clamp(0., 255.);
                     let crop: Vec<f32> = (0..SIDE * SIDE).map(at).collect();
-                    // Half of what a track needs to go on.
+                    // Half of what a track needs to survive.
                     let presence = net.detect_grey(&crop).unwrap()[0];
                     assert!(presence < 0.15, "{presence} for grey {level}, {slope} a row");
                 }
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// A net with random weights, batch norm folded, twice: to be packed, and for candle's own ops.
+    /// A net with random weights, batch norm folded, twice: one to be packed, one for candle's own ops.
     fn twice(config: &NetConfig, keypoints: usize) -> [Net; 2] {
         let mut seed = 7;
         let parameters = crate::nets::vars::parameters(true, |vb| Net::new(config, keypoints, vb)).unwrap();
@@ -311,7 +311,7 @@ mod tests {
         [net(), net()]
     }
 
-    /// All that a net gives, one value after the other.
+    /// All outputs of a net, one value after the other.
     fn all(output: Output) -> Vec<f32> {
         match output {
             Output::Heatmaps { places, logits } => [values(&places).unwrap(), values(&logits).unwrap()].concat(),
@@ -335,15 +335,15 @@ mod tests {
         nets.push(("compact of odd sizes".into(), odd, 4));
         for (name, config, keypoints) in nets {
             let [ours, theirs] = twice(&config, keypoints);
-            // One picture, and several at once, of which the first pass has laid out nothing.
+            // One picture, then several at once, for which the first pass has laid out nothing.
             for (seed, batch) in [(1, 1), (2, 3), (3, 1)] {
                 let pixels = noise(&mut { seed }, batch * SIDE * SIDE, 1.5);
                 let pictures = Tensor::from_vec(pixels, (batch, SIDE, SIDE, 1), &Device::Cpu).unwrap();
                 let found = all(ours.forward_t(&pictures, &Mode::Infer).unwrap());
                 let expected = all(theirs.forward_t(&pictures, &Mode::Candle(None)).unwrap());
                 assert_eq!(found.len(), expected.len(), "{name}");
-                // To 1e-4 of the largest value: the 16-bit weights of a dense layer make an error that goes with the sum's
-                // terms, not with the sum.
+                // To 1e-4 of the largest value: the 16-bit weights of a dense layer make an error that scales with the terms of the sum,
+                // not with the sum.
                 let largest = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
                 for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
                     assert!((a - b).abs() <= 1e-4 * largest, "{name}: [{i}] is {a}, candle has {b}");

@@ -5,7 +5,7 @@
 //! labelled faces -> augment -> batches -> candle training loop -> checkpoint -> weights file (static asset)
 //! ```
 //!
-//! Feature `native` (default) has the trainer and the command line, feature `wasm` the browser boundary; the schema,
+//! Feature `native` (default) adds the trainer and the command line, feature `wasm` the browser boundary; schema,
 //! preprocessing, nets, inference and weights file are compiled for both.
 //!
 //! ```

@@ -3,15 +3,15 @@
 mod cli;
 
 #[global_allocator]
-// Training allocates and frees the same big buffers each step; this allocator keeps them instead of handing the pages back.
+// Training allocates and frees the same big buffers in each step; this allocator keeps them instead of returning the pages.
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Address space is reserved in small pieces: `ulimit -v` and batch systems limit what is reserved, not what is used. By default
-/// mimalloc reserves 1 GiB at once, and glibc, which only C libraries allocate from here, 64 MiB a thread. This runs before `main`,
+/// Reserves address space in small pieces, because `ulimit -v` and batch systems limit what is reserved, not what is used. By default
+/// mimalloc reserves 1 GiB at once, and glibc, from which only C libraries allocate here, 64 MiB per thread. This runs before `main`,
 /// because the runtime's own first allocation already makes the first arena.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[used]
-// SAFETY: the section holds pointers to functions of this signature, which the loader calls once, before any thread is started.
+// SAFETY: the section holds pointers to functions of this signature, which the loader calls once, before any thread starts.
 #[unsafe(link_section = ".init_array")]
 static RESERVE_LITTLE: extern "C" fn() = {
     /// `mi_option_arena_reserve` of mimalloc.h, which the bindings leave out; its unit is KiB.
@@ -27,7 +27,7 @@ static RESERVE_LITTLE: extern "C" fn() = {
 };
 
 fn main() -> std::process::ExitCode {
-    // `face96 eval ... | head` ends quietly, as other programs do, not in a panic about a broken pipe.
+    // `face96 eval ... | head` ends quietly, as other programs do, instead of panicking about a broken pipe.
     sigpipe::reset();
     match cli::main() {
         Ok(status) => status,

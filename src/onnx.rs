@@ -1,19 +1,19 @@
-//! A weights file as an ONNX file (operator set 13), for onnxruntime and whatever else reads the format.
+//! Converts a weights file to an ONNX file (operator set 13), for onnxruntime and other readers of the format.
 //!
-//! In: `input`, (batch, 1, 96, 96), grey values normalised as the file's metadata `normalisation` says: `unit` for
-//! divided by 255, `standard` for less the picture's mean, divided by its standard deviation (at least 8 of 255 levels).
+//! In: `input`, (batch, 1, 96, 96), grey values normalised according to the file's metadata `normalisation`: `unit` means
+//! divided by 255; `standard` means minus the picture's mean, divided by its standard deviation (at least 8 of 255 levels).
 //! With one channel this is (batch, 96, 96, 1) in memory too.
 //!
-//! Out: `keypoints`, (batch, K, 2), x and y in pixels of the crop, the centre of its first pixel at (0, 0); from a net with
-//! heatmaps also `variance`, (batch, K), of each heatmap in squares of half the crop's side; from a net that tells faces
-//! from other things also `presence`, (batch, 1), the probability of a face; from one that judges its keypoints also
-//! `confidence`, (batch, K), the probability that each is right. From a finder instead `boxes`, (batch, 5, 24, 24): at each place
-//! of a grid over the frame the logit of "the middle of a face is here", the middle's offset from the place's own in x and y, in
+//! Out: `keypoints`, (batch, K, 2), x and y in pixels of the crop, the centre of its first pixel at (0, 0). A net with
+//! heatmaps also has `variance`, (batch, K), of each heatmap in squares of half the crop's side; a net with a presence
+//! output has `presence`, (batch, 1), the probability of a face; a net with confidences has
+//! `confidence`, (batch, K), the probability that each keypoint is right. A finder has `boxes`, (batch, 5, 24, 24), instead: at each
+//! place of a grid over the frame, the logit of "the centre of a face is here", the centre's offset from the place's own in x and y, in
 //! places, the logarithm of the box's side over [`crate::nets::FINDER_SIZE`], and its roll in radians; [`crate::infer::decode`]
-//! makes boxes of it.
+//! turns them into boxes.
 //!
-//! The steps are those that the net's own pass tells ([`Graph::of`]), convolutions with their ReLU as two nodes; ONNX has channels before height and width,
-//! so the weights of a dense layer are put in that order. The names of the keypoints are in the metadata `keypoints`.
+//! The steps are those that the net's own pass reports ([`Graph::of`]), with a convolution and its ReLU as two nodes. ONNX has channels
+//! before height and width, so the weights of a dense layer are put in that order. The metadata `keypoints` has the keypoints' names.
 
 use crate::error::{Error, Result};
 use crate::nets::trace::{Graph, Node, Op};
@@ -21,7 +21,7 @@ use crate::nets::SIDE;
 use crate::weights::Weights;
 use prost::Message;
 
-/// The messages of `onnx.proto3` as far as they are needed here; field numbers and types are that file's.
+/// The messages of `onnx.proto3`, as far as they are needed here; field numbers and types are those of that file.
 mod proto {
     use prost::{Message, Oneof};
 
@@ -156,14 +156,14 @@ mod proto {
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
 
-/// The ONNX file of a weights file.
+/// Converts a weights file to an ONNX file.
 ///
 /// # Errors
 /// Weights that do not fit their own net.
 pub fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
     let graph = Graph::of(&weights.net()?)?;
     let mut out = Builder::default();
-    // The name of each step's output; it changes where a ReLU follows.
+    // The name of each step's output, which changes if a ReLU follows.
     let mut names: Vec<String> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let x: Vec<&str> = node.inputs.iter().map(|i| names[*i].as_str()).collect();
@@ -226,7 +226,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// Adds a node with one output, which has the node's name.
+    /// Adds a node with one output, which gets the node's name.
     fn node(&mut self, name: &str, op: &str, inputs: &[&str], attribute: Vec<proto::Attribute>) -> String {
         self.nodes.push(proto::NodeProto {
             input: inputs.iter().map(|s| s.to_string()).collect(),
@@ -248,7 +248,7 @@ impl Builder {
         name.into()
     }
 
-    /// A list of whole numbers. As a shape for `Reshape`, 0 keeps a length and -1 is what is left.
+    /// A list of whole numbers. As a shape for `Reshape`, 0 keeps a length and -1 stands for the rest.
     fn ints(&mut self, name: &str, values: &[i64]) -> String {
         self.tensors.push(proto::Tensor {
             dims: vec![values.len() as i64],
@@ -269,7 +269,7 @@ impl Builder {
 
     /// Adds a step and returns the name of its output.
     fn step(&mut self, graph: &Graph, node: &Node, x: &[&str], weights: &Weights) -> Result<String> {
-        // Apart from the file's inputs and outputs, whose names steps may have too.
+        // Prefixed, because the file's inputs and outputs have names that steps may have too.
         let name = &format!("net.{}", node.name);
         let (h, w, c) = graph.input_shape(node);
         let of = |suffix: &str| format!("{name}.{suffix}");
@@ -349,7 +349,7 @@ impl Builder {
         })
     }
 
-    /// From the net's units to pixels, from logits to probabilities.
+    /// Converts the net's units to pixels, and logits to probabilities.
     fn results(&mut self, graph: &Graph, names: &[String], weights: &Weights) {
         if weights.meta.config.finds() {
             let (h, w, c) = graph.nodes[graph.keypoints].shape;

@@ -1,4 +1,4 @@
-//! Grey pictures, and the one place where pixels become the input of a net. Training and the browser share it.
+//! Grey pictures, and the one place where pixels become the input of a net, shared by training and the browser.
 
 use crate::error::{Error, Result};
 use crate::geometry::Affine;
@@ -6,7 +6,7 @@ use crate::geometry::Affine;
 /// Side of the square grey input of every net, in pixels.
 pub const SIDE: usize = 96;
 
-/// A grey picture, a byte a pixel, rows from top to bottom.
+/// A grey picture, one byte per pixel, rows from top to bottom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gray {
     /// Pixels in a row.
@@ -18,10 +18,10 @@ pub struct Gray {
 }
 
 impl Gray {
-    /// Wraps bytes.
+    /// Wraps the bytes of a picture.
     ///
     /// # Errors
-    /// An empty picture or a buffer of another length than `width * height`.
+    /// An empty picture, or a buffer whose length is not `width * height`.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
         if width == 0 || height == 0 || pixels.len() != width * height {
             return Err(Error::Input(format!(
@@ -33,7 +33,7 @@ impl Gray {
         Ok(Self { width, height, pixels })
     }
 
-    /// Colours become grey as in the browser.
+    /// Converts colours to grey as in the browser.
     #[cfg(feature = "native")]
     pub fn of_colours(picture: &image::DynamicImage) -> Self {
         use image::DynamicImage::{ImageLuma8, ImageRgb8};
@@ -45,13 +45,13 @@ impl Gray {
         }
     }
 
-    /// The same of bytes, red, green and blue of each pixel.
+    /// The same for bytes: red, green and blue of each pixel.
     #[cfg(feature = "native")]
     pub(crate) fn of_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
         Self { width, height, pixels: rgb.chunks_exact(3).map(|p| luma(p[0], p[1], p[2])).collect() }
     }
 
-    /// The value at a place between pixels, by the bilinear rule; outside, the border is repeated. 0 to 255.
+    /// The value between pixels by bilinear interpolation; outside, the border is repeated. 0 to 255.
     #[inline(always)]
     pub fn sample(&self, x: f32, y: f32) -> f32 {
         let x = x.clamp(0., self.width as f32 - 1.);
@@ -72,7 +72,7 @@ impl Gray {
     }
 
     /// Resamples to `side` x `side` values in 0 to 255: the pixel at `p` of the result is this picture at
-    /// `to_source.apply(p)`. Where the map shrinks, several samples a pixel are averaged, which comes close to the mean
+    /// `to_source.apply(p)`. If the map shrinks, several samples per pixel are averaged, which comes close to the mean
     /// over the area that the pixel covers.
     pub fn warp(&self, to_source: Affine, side: usize, out: &mut Vec<f32>) {
         let taps = Taps::new(to_source);
@@ -80,7 +80,7 @@ impl Gray {
         out.extend((0..side * side).map(|i| taps.of(self, to_source.apply([(i % side) as f32, (i / side) as f32]))));
     }
 
-    /// The same, black outside of the picture, as the browser's crop is.
+    /// The same, but black outside of the picture, like the browser's crop.
     pub fn crop(&self, to_source: Affine, side: usize) -> Vec<f32> {
         let mut out = Vec::new();
         self.warp(to_source, side, &mut out);
@@ -93,14 +93,14 @@ impl Gray {
     }
 }
 
-/// Where a pixel of a map's result is sampled, from the middle of what it covers in the source.
+/// Where a pixel of the result is sampled, relative to the centre of the area that it covers in the source.
 pub(crate) struct Taps {
     places: [[f32; 4]; 64],
     count: usize,
 }
 
 impl Taps {
-    /// One for each source pixel that a target pixel covers in a direction, at most 8 x 8.
+    /// One sample for each source pixel that a target pixel covers in a direction, at most 8 x 8.
     pub(crate) fn new(to_source: Affine) -> Self {
         let n = (to_source.scale() - 0.05).ceil().clamp(1., 8.) as usize;
         let [a, b, _, d, e, _] = to_source.0;
@@ -120,13 +120,13 @@ impl Taps {
     }
 }
 
-/// Luma by ITU-R BT.601, the weights of the JPEG files that the nets were trained on, and like them in whole levels, so
+/// Luma by ITU-R BT.601, the weights of the JPEG files that the nets were trained on, and rounded to whole levels as in them, so
 /// that a picture gives the same input natively and in the browser.
 fn luma(red: u8, green: u8, blue: u8) -> u8 {
     (0.299 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue) + 0.5) as u8
 }
 
-/// Luma (BT.601) of RGBA bytes; alpha is passed over.
+/// Luma (BT.601) of RGBA bytes; alpha is ignored.
 ///
 /// # Errors
 /// A buffer that is not `4 * grey.len()` bytes long.
@@ -146,12 +146,12 @@ pub fn grey_from_rgba(rgba: &[u8], grey: &mut [f32]) -> Result<()> {
 pub enum Normalisation {
     /// Divided by 255, as in the tutorial.
     Unit,
-    /// Less its own mean, divided by its own standard deviation (at least 8 grey levels, so that an empty wall does not
-    /// turn into amplified noise): takes out brightness and contrast.
+    /// Minus its own mean, divided by its own standard deviation (at least 8 grey levels, so that an empty wall does not
+    /// turn into amplified noise): removes brightness and contrast.
     Standard,
 }
 
-/// The least standard deviation that [`Normalisation::Standard`] divides by, in grey levels.
+/// The smallest standard deviation by which [`Normalisation::Standard`] divides, in grey levels.
 const MIN_DEVIATION: f32 = 8.;
 
 impl Normalisation {

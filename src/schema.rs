@@ -1,15 +1,15 @@
 //! The keypoint schema: which points a net predicts. It is data, read from a CSV header, stored in the weights file and
-//! handed to the browser; no code assumes the 15 points of Kaggle's "Facial Keypoints Detection".
+//! passed to the browser; no code assumes the 15 points of Kaggle's "Facial Keypoints Detection".
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Names of the keypoints, how they trade places when a picture is mirrored, and the lines to draw between them.
+/// Names of the keypoints, the pairs that trade places in a mirror image, and the lines to draw between keypoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     /// Names, in the order of the coordinates. Left and right are the subject's.
     pub keypoints: Vec<String>,
-    /// `swap[i]` is the keypoint whose place `i` takes in the mirrored picture; an involution.
+    /// `swap[i]` is the keypoint that takes the place of `i` in the mirrored picture; an involution.
     pub swap: Vec<usize>,
     /// Pairs of keypoints to join with a line.
     pub edges: Vec<(usize, usize)>,
@@ -50,7 +50,7 @@ const KAGGLE_EDGES: [(&str, &str); 12] = [
     ("right_eye_inner_corner", "nose_tip"),
 ];
 
-/// Points of iBUG's mark-up of faces (300-W; Sagonas et al. 2013).
+/// Number of points in iBUG's markup of faces (300-W; Sagonas et al. 2013).
 pub const IBUG_KEYPOINTS: usize = 68;
 
 /// iBUG's numbers, from 0, of Kaggle's keypoints in their order. An eye's centre is the mean of the six points around it.
@@ -72,7 +72,7 @@ pub(crate) const KAGGLE_FROM_IBUG: [&[usize]; 15] = [
     &[57],
 ];
 
-/// iBUG's lines, as first and last number; a closed one goes back to its first point: jaw, brows, bridge and base of the nose,
+/// iBUG's lines, as first and last number; a closed line returns to its first point: jaw, brows, bridge and base of the nose,
 /// eyes, outer and inner lips.
 const IBUG_LINES: [(usize, usize, bool); 9] = [
     (0, 16, false),
@@ -86,10 +86,10 @@ const IBUG_LINES: [(usize, usize, bool); 9] = [
     (60, 67, true),
 ];
 
-/// The points of the jaw's outline in iBUG's order, from the subject's right ear by the chin to the left one.
+/// The points of the jaw's outline in iBUG's order, from the subject's right ear over the chin to the left ear.
 pub const IBUG_JAW: std::ops::Range<usize> = 0..17;
 
-/// Names of iBUG's 68 points in their order: Kaggle's where Kaggle has the point; left and right are the subject's and pair up by
+/// Names of iBUG's 68 points in their order: Kaggle's if Kaggle has the point. Left and right are the subject's and pair up by
 /// name.
 fn ibug_names() -> Vec<String> {
     let brow = |side: &str, i: usize| match i {
@@ -135,12 +135,12 @@ fn ibug_names() -> Vec<String> {
     names
 }
 
-/// Kaggle's 15 keypoints of iBUG's 68, each in its order.
+/// Computes Kaggle's 15 keypoints from iBUG's 68, both in their own order.
 pub fn kaggle_of_ibug(points: &[[f32; 2]]) -> [[f32; 2]; 15] {
     KAGGLE_FROM_IBUG.map(|of| [0, 1].map(|c| of.iter().map(|i| points[*i][c]).sum::<f32>() / of.len() as f32))
 }
 
-/// The tutorial's specialists (SPECIALIST_SETTINGS): which keypoints share a net, each with a name.
+/// The tutorial's specialists (SPECIALIST_SETTINGS): the keypoints that share a net, under a name.
 const KAGGLE_GROUPS: [(&str, &[&str]); 6] = [
     ("eye_centers", &["left_eye_center", "right_eye_center"]),
     ("nose", &["nose_tip"]),
@@ -158,7 +158,7 @@ const KAGGLE_GROUPS: [(&str, &[&str]); 6] = [
 
 impl Schema {
     /// The schema of the given names: left and right are paired by name, however they are spelled (`left_eye`, `LeftEye`,
-    /// `lefteye`, `L-eye`, `eye.l`), edges are those known for these names.
+    /// `lefteye`, `L-eye`, `eye.l`); the edges are those known for these names.
     ///
     /// ```
     /// let schema = face96::schema::Schema::from_names(&["left_eye", "right_eye", "nose"])?;
@@ -183,7 +183,7 @@ impl Schema {
             KAGGLE_EDGES.iter().filter_map(|(a, b)| Some((edge(a)?, edge(b)?))).collect()
         };
         let mut swap: Vec<usize> = words.iter().enumerate().map(|(i, w)| index(&mirrored(w)).unwrap_or(i)).collect();
-        // Names that say neither left nor right, such as `leye` and `reye`.
+        // Names without the words left and right, such as `leye` and `reye`.
         for i in 0..swap.len() {
             if let Some(j) = mirrored_letter(&words[i]).and_then(|other| index(&other)).filter(|j| swap[*j] == *j) {
                 if swap[i] == i {
@@ -191,12 +191,12 @@ impl Schema {
                 }
             }
         }
-        // Two spellings of one name have no partner that is theirs alone.
+        // Two spellings of one name have no partner of their own.
         let swap = (0..swap.len()).map(|i| if swap[swap[i]] == i { swap[i] } else { i }).collect();
         Ok(Self { swap, edges, keypoints })
     }
 
-    /// The same keypoints where these pairs, and no others, trade places in a mirror image.
+    /// The same keypoints, but with exactly these pairs trading places in a mirror image.
     ///
     /// # Errors
     /// A name that is not in the schema, or in two pairs.
@@ -219,7 +219,7 @@ impl Schema {
         first.map(|i| (self.keypoints[i].as_str(), self.keypoints[self.swap[i]].as_str())).collect()
     }
 
-    /// Why a mirror image would teach wrong places, as a sentence; nothing where it does not: every name that says left or right
+    /// The reason why a mirror image would teach wrong places, as a sentence. `None` if it does not: every name with left or right
     /// has its partner, and there are such pairs or all points are known to lie in the middle.
     pub fn no_mirror(&self) -> Option<String> {
         let alone =
@@ -242,12 +242,12 @@ impl Schema {
         Self::from_names(&ibug_names()).expect("fixed names")
     }
 
-    /// Whether these are iBUG's 68 points in their order, of which [`kaggle_of_ibug`] makes Kaggle's.
+    /// Whether these are iBUG's 68 points in their order, from which [`kaggle_of_ibug`] computes Kaggle's.
     pub fn is_ibug(&self) -> bool {
         self.len() == IBUG_KEYPOINTS && self.keypoints == ibug_names()
     }
 
-    /// Reads the names from the columns `NAME_x,NAME_y` of a header, in their order. Other columns are passed over.
+    /// Reads the names from the columns `NAME_x,NAME_y` of a header, in their order. Ignores other columns.
     ///
     /// # Errors
     /// A `NAME_x` without its `NAME_y`, or no pair at all.
@@ -272,7 +272,7 @@ impl Schema {
         Ok((Self::from_names(&names)?, at))
     }
 
-    /// The places of the given keypoints.
+    /// The indices of the given keypoints.
     ///
     /// # Errors
     /// A name that is not in the schema.
@@ -285,7 +285,7 @@ impl Schema {
         names.iter().map(place).collect()
     }
 
-    /// The usual specialists, name and keypoints: the tutorial's for Kaggle's points, otherwise each pair of left and right
+    /// The usual specialists, by name and keypoints: the tutorial's for Kaggle's points, otherwise each left-right pair
     /// and each single point.
     pub fn groups(&self) -> Vec<(String, Vec<String>)> {
         let kaggle = KAGGLE_GROUPS.map(|(name, of)| (name.to_string(), of.iter().map(|k| k.to_string()).collect()));
@@ -301,21 +301,21 @@ impl Schema {
             .collect()
     }
 
-    /// How many keypoints there are.
+    /// The number of keypoints.
     pub fn len(&self) -> usize {
         self.keypoints.len()
     }
 
-    /// Never true for a schema that was built here.
+    /// Never true for a schema built by this module.
     pub fn is_empty(&self) -> bool {
         self.keypoints.is_empty()
     }
 
-    /// The two keypoints whose distance normalises the error: the outer eye corners where the schema has them, otherwise
-    /// nothing (the side of the crop is used then).
+    /// The two keypoints whose distance normalises the error: the outer eye corners, or `None` if the schema lacks them
+    /// (then the crop's side is used).
     pub fn outer_eyes(&self) -> Option<(usize, usize)> {
         let index = |side: &str| {
-            // The usual spelling first: this is asked for every sample.
+            // The usual spelling first, because this is asked for every sample.
             let usual = self.keypoints.iter().position(|k| k.strip_suffix("_eye_outer_corner") == Some(side));
             let is = |name: &String| {
                 let words = words(name);
@@ -326,7 +326,7 @@ impl Schema {
         Some((index("left")?, index("right")?))
     }
 
-    /// What [`Schema::unit`] is, in words.
+    /// [`Schema::unit`] in words.
     pub fn unit_name(&self) -> &'static str {
         match self.outer_eyes() {
             Some(_) => "the distance of the outer eye corners",
@@ -334,7 +334,7 @@ impl Schema {
         }
     }
 
-    /// What an error is measured by, in pixels of the crop: the distance of the outer eye corners, or the crop's side where
+    /// The length by which errors are divided, in pixels of the crop: the distance of the outer eye corners, or the crop's side if
     /// the schema or the label has none.
     pub fn unit(&self, points: &[[f32; 2]]) -> f32 {
         let eyes = self.outer_eyes().filter(|(l, r)| points.len() > *l.max(r));
@@ -342,10 +342,10 @@ impl Schema {
         distance.filter(|d| d.is_finite() && *d > 1.).unwrap_or(crate::picture::SIDE as f32)
     }
 
-    /// Checks what came from a file: equal lengths, `swap` an involution, edges in range.
+    /// Checks a schema from a file: equal lengths, `swap` an involution, edges in range.
     ///
     /// # Errors
-    /// Says which of these does not hold.
+    /// The condition that does not hold.
     pub fn validate(&self) -> Result<()> {
         check_names(&self.keypoints)?;
         let k = self.len();
@@ -359,7 +359,7 @@ impl Schema {
     }
 }
 
-/// Letters of a header that a sentence repeats.
+/// Largest number of a header's letters that a message repeats.
 const SHOWN: usize = 80;
 
 fn check_names(keypoints: &[String]) -> Result<()> {
@@ -385,7 +385,7 @@ fn words(name: &str) -> Vec<String> {
     let letters: Vec<char> = name.chars().collect();
     for (i, c) in letters.iter().enumerate() {
         let before = i.checked_sub(1).map(|i| letters[i]);
-        // `eyeLeft` begins a word at L, `LEye` at E.
+        // In `eyeLeft` a word begins at L, in `LEye` at E.
         let begins = c.is_uppercase()
             && (before.is_some_and(char::is_lowercase)
                 || before.is_some_and(char::is_uppercase) && letters.get(i + 1).is_some_and(|c| c.is_lowercase()));
@@ -413,7 +413,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// The words of the keypoint on the other side; the same ones where they name no side.
+/// The words of the keypoint on the other side; unchanged if they name no side.
 fn mirrored(words: &[String]) -> Vec<String> {
     let other = |word: &String| match word.as_str() {
         "left" => "right".into(),
@@ -423,7 +423,7 @@ fn mirrored(words: &[String]) -> Vec<String> {
     words.iter().map(other).collect()
 }
 
-/// The words with another first letter, l for r and the reverse; nothing where they begin otherwise.
+/// The words with their first letter l and r exchanged; `None` if they begin with another letter.
 fn mirrored_letter(words: &[String]) -> Option<Vec<String>> {
     let first = words.first()?;
     let other = match (first.strip_prefix('l'), first.strip_prefix('r')) {
@@ -434,7 +434,7 @@ fn mirrored_letter(words: &[String]) -> Option<Vec<String>> {
     Some(std::iter::once(other).chain(words[1..].iter().cloned()).collect())
 }
 
-/// Where keypoints of usual names lie in the crop of a usual face, pixels: the means of the 2,140 complete rows of Kaggle's
+/// Where keypoints of usual names lie in the crop of a usual face, in pixels: the means of the 2,140 complete rows of Kaggle's
 /// `training.csv`, and by eye where Kaggle has no such point. Other spellings of a name are the same name.
 const USUAL_PLACES: [(&str, [f32; 2]); 19] = [
     ("left eye center", [66.22, 36.84]),
@@ -458,10 +458,10 @@ const USUAL_PLACES: [(&str, [f32; 2]); 19] = [
     ("mouth center", [48.1, 77.]),
 ];
 
-/// The usual place of a keypoint of this name in the 96-pixel crop of a face, or nothing for names that are not known.
+/// The usual place of a keypoint with this name in the 96-pixel crop of a face, or `None` for unknown names.
 pub fn usual_place(name: &str) -> Option<[f32; 2]> {
     let plain = |words: Vec<String>| {
-        // One name may say `left eye`, `left eye centre` or `left pupil`, in any order.
+        // One point may be called `left eye`, `left eye centre` or `left pupil`, in any order.
         let mut words: Vec<String> = words
             .into_iter()
             .map(|w| match w.as_str() {
@@ -508,7 +508,7 @@ mod tests {
         let schema = Schema::ibug();
         schema.validate().unwrap();
         assert!(schema.is_ibug() && !Schema::kaggle().is_ibug());
-        // The chin, the bridge, the tip and the base of the nose, and the middles of the lips are on no side.
+        // The chin, the bridge, the tip and the base of the nose, and the middles of the lips lie on no side.
         assert_eq!(
             (0..68).filter(|i| schema.swap[*i] == *i).collect::<Vec<_>>(),
             [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]

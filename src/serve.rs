@@ -1,4 +1,4 @@
-//! `face96 serve` alone: opening the page does not have to wait until the trainer is built, which takes minutes.
+//! `face96 serve` alone, so that opening the page does not have to wait for the trainer's build, which takes minutes.
 
 #[path = "cli/serve.rs"]
 mod serve;

@@ -1,5 +1,5 @@
-//! The browser's boundary: converts, checks and hands on to [`crate::infer`], [`crate::track`] and [`crate::synthetic`].
-//! Whatever is wrong with what JavaScript hands in becomes an `Error` there; the module never traps.
+//! The browser's boundary: converts, checks and passes on to [`crate::infer`], [`crate::track`] and [`crate::synthetic`].
+//! Anything wrong in the arguments from JavaScript becomes an `Error` there; the module never traps.
 
 use crate::geometry::CropBox;
 use crate::nets::layers::Mode;
@@ -18,7 +18,7 @@ fn js_error(error: crate::error::Error) -> JsError {
     JsError::new(&error.to_string())
 }
 
-/// Only our own bugs panic; then the sentence goes to the console, since of the trap that follows JavaScript hears no reason.
+/// Only our own bugs panic. The message goes to the console, because JavaScript learns no reason from the trap that follows.
 fn tell_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -26,7 +26,7 @@ fn tell_panics() {
     });
 }
 
-/// What JavaScript is told about a net.
+/// The properties of a net, for JavaScript.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Info<'a> {
@@ -37,7 +37,7 @@ struct Info<'a> {
     schema: &'a Schema,
 }
 
-/// The nets: keypoints of a crop of a face, and where in a frame faces are. The owner calls `free()` when it is done with it.
+/// The nets: one finds keypoints in a crop of a face, the other finds faces in a frame. The owner calls `free()` at the end.
 #[wasm_bindgen]
 pub struct Detector {
     detector: infer::Detector,
@@ -49,7 +49,7 @@ pub struct Detector {
 
 #[wasm_bindgen]
 impl Detector {
-    /// From the bytes of a weights file.
+    /// Builds the nets from the bytes of a weights file.
     ///
     /// # Errors
     /// A file that is truncated, foreign, or does not fit its own net.
@@ -71,10 +71,10 @@ impl Detector {
         Ok(Self { detector, finder: None, meta, presence, info })
     }
 
-    /// Adds the net that finds faces, from the bytes of its weights file. Trackers made from then on use it.
+    /// Adds the net that finds faces, from the bytes of its weights file. Trackers created afterwards use it.
     ///
     /// # Errors
-    /// A file that is truncated, foreign, or no finder's.
+    /// A file that is truncated, foreign, or not a finder's.
     #[wasm_bindgen(js_name = addFinder)]
     pub fn add_finder(&mut self, weights: &[u8]) -> Result<(), JsError> {
         let weights = Weights::from_bytes(weights).map_err(js_error)?;
@@ -95,19 +95,19 @@ impl Detector {
     /// [`infer::Detector::detect_grey`]).
     ///
     /// # Errors
-    /// A buffer of another length.
+    /// A buffer of the wrong length.
     pub fn detect(
         &mut self,
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | Uint8ClampedArray")] rgba: &[u8],
     ) -> Result<js_sys::Float32Array, JsError> {
-        // Copied out at once: a view of wasm's memory would dangle as soon as that grows.
+        // Copied at once, because a view of wasm's memory would dangle as soon as the memory grows.
         self.detector.detect_rgba(rgba).map(js_sys::Float32Array::from).map_err(js_error)
     }
 
     /// Runs the net alone `times` times on its last input: for benchmarks, which would otherwise time the boundary too.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn forward(&self, times: u32) -> Result<(), JsError> {
         for _ in 0..times {
             self.detector.forward(&Mode::Infer).map_err(js_error)?;
@@ -116,10 +116,10 @@ impl Detector {
     }
 }
 
-/// Follows the faces of one stream of frames (see [`track::Tracker`]). For each frame call `begin`, `still` or `boxed`; while the
-/// answer is a crop, hand it in by `takeLuma` or `takeImage` and call `look`; then read `faces`. The owner calls `free()`.
+/// Tracks the faces of one stream of frames (see [`track::Tracker`]). For each frame call `begin`, `still` or `boxed`; while the
+/// result is a crop, pass it in by `takeLuma` or `takeImage` and call `look`; then read `faces`. The owner calls `free()`.
 ///
-/// A crop is `[x, y, size, roll, finder]`: middle and side in pixels of the frame, roll in radians, 1 if it is for the finder.
+/// A crop is `[x, y, size, roll, finder]`: centre and side in pixels of the frame, roll in radians, 1 if it is for the finder.
 #[wasm_bindgen]
 pub struct Tracker {
     tracker: track::Tracker,
@@ -130,7 +130,7 @@ pub struct Tracker {
 
 #[wasm_bindgen]
 impl Tracker {
-    /// For the nets of a detector, with the settings of `configure`.
+    /// A tracker for the nets of a detector, with the settings of `configure`.
     #[wasm_bindgen(constructor)]
     pub fn new(
         detector: &Detector,
@@ -146,31 +146,31 @@ impl Tracker {
         Self { tracker, finder, grey: vec![0.; SIDE * SIDE], cells: Vec::new() }
     }
 
-    /// Changes how many faces are followed, from which presence score on, and the smoothing, which a `minCutoff` of 0 turns
+    /// Sets the largest number of faces, the presence score that a new face needs, and the smoothing, which a `minCutoff` of 0 turns
     /// off.
     pub fn configure(&mut self, max_faces: u32, min_score: f32, min_cutoff: f32, beta: f32, d_cutoff: f32) {
         self.tracker.configure(settings(self.finder, max_faces, min_score, min_cutoff, beta, d_cutoff));
     }
 
-    /// Starts on a frame of the stream; returns the crop that is needed first.
+    /// Begins a frame of the stream; returns the first crop to take.
     pub fn begin(&mut self, width: f32, height: f32, seconds: f64) -> Option<js_sys::Float32Array> {
         self.start(width, height, track::Frame::Stream { seconds })
     }
 
-    /// Starts on a picture by itself; tracks stay as they are.
+    /// Begins a single picture; tracks stay unchanged.
     pub fn still(&mut self, width: f32, height: f32) -> Option<js_sys::Float32Array> {
         self.start(width, height, track::Frame::Still)
     }
 
-    /// Starts on a picture whose face is known; tracks stay as they are.
+    /// Begins a picture whose face is known; tracks stay unchanged.
     pub fn boxed(&mut self, x: f32, y: f32, size: f32, roll: f32) -> Option<js_sys::Float32Array> {
         self.start(0., 0., track::Frame::Boxed(CropBox { x, y, size, roll }))
     }
 
-    /// Takes the crop that is needed from the luma plane of the frame: `height` rows of `width` bytes, `stride` apart.
+    /// Takes the wanted crop from the luma plane of the frame: `height` rows of `width` bytes, `stride` apart.
     ///
     /// # Errors
-    /// Fewer bytes than that; no crop is needed.
+    /// A plane with fewer bytes; a call when no crop is wanted.
     #[wasm_bindgen(js_name = takeLuma)]
     pub fn take_luma(
         &mut self,
@@ -190,10 +190,10 @@ impl Tracker {
         }
     }
 
-    /// Takes the crop that is needed as a picture of `inputSize` x `inputSize` pixels.
+    /// Takes the wanted crop as a picture of `inputSize` x `inputSize` pixels.
     ///
     /// # Errors
-    /// A picture of another size; no crop is needed.
+    /// A picture of another size; a call when no crop is wanted.
     #[wasm_bindgen(js_name = takeImage)]
     pub fn take_image(&mut self, image: &web_sys::ImageData) -> Result<(), JsError> {
         if self.tracker.wanted().is_none() {
@@ -202,16 +202,16 @@ impl Tracker {
         grey_from_rgba(&image.data(), &mut self.grey).map_err(js_error)
     }
 
-    /// The crop that was taken last: `inputSize` x `inputSize` grey bytes.
+    /// The latest crop: `inputSize` x `inputSize` grey bytes.
     pub fn crop(&self) -> js_sys::Uint8Array {
         let bytes: Vec<u8> = self.grey.iter().map(|grey| (grey + 0.5) as u8).collect();
         js_sys::Uint8Array::from(bytes.as_slice())
     }
 
-    /// Runs the net that the crop is for on it; returns the crop that is needed next, or nothing when the frame is done.
+    /// Runs on the latest crop the net that it is for; returns the next crop to take, or `undefined` when the frame is done.
     ///
     /// # Errors
-    /// No crop is needed.
+    /// A call when no crop is wanted.
     pub fn look(&mut self, detector: &mut Detector) -> Result<Option<js_sys::Float32Array>, JsError> {
         match (self.tracker.wanted(), &mut detector.finder) {
             (Some(track::Want::Keypoints(_)), _) => {
@@ -231,12 +231,12 @@ impl Tracker {
         js_sys::Float32Array::from(self.tracker.faces())
     }
 
-    /// Takes what the faces do now as their rest.
+    /// Takes the faces' current expressions as their rest.
     pub fn recalibrate(&mut self) {
         self.tracker.recalibrate();
     }
 
-    /// Forgets every track.
+    /// Drops every track.
     pub fn reset(&mut self) {
         self.tracker.reset();
     }
@@ -267,20 +267,20 @@ fn settings(
     track::Settings { max_faces: max_faces as usize, min_score, smoothing, finder }
 }
 
-/// Runs `steps` steps of multiply-adds on registers alone, and returns how many multiply-adds it made: the limit that a benchmark compares
-/// the net with.
+/// Runs `steps` steps of multiply-adds on registers alone, and returns how many multiply-adds it executed: the limit with which a
+/// benchmark compares the net.
 #[wasm_bindgen(js_name = multiplyAdds)]
 pub fn multiply_adds(steps: u32) -> u32 {
     crate::ops::multiply_adds(steps as usize) as u32
 }
 
-/// A drawn, animated face in frames of one size: the page's picture when there is no camera. The owner calls `free()`.
+/// A drawn, animated face in frames of one size: the page's picture if there is no camera. The owner calls `free()`.
 #[wasm_bindgen]
 pub struct SyntheticFace {
     face: synthetic::SyntheticFace,
     width: usize,
     height: usize,
-    /// The frame that was asked for last: its picture, keypoints and box are asked for one after the other.
+    /// The latest frame, because its picture, keypoints and box are read one after the other.
     last: Option<(f64, synthetic::Scene)>,
 }
 
@@ -314,7 +314,7 @@ impl SyntheticFace {
         Ok(js_sys::Uint8Array::from(scene.rgba.as_slice()))
     }
 
-    /// Where the keypoints are in that frame, in pixels: `[x0, y0, x1, y1, ...]`.
+    /// The keypoints in that frame, in pixels: `[x0, y0, x1, y1, ...]`.
     ///
     /// # Errors
     /// A time that is not a finite number.
@@ -323,7 +323,7 @@ impl SyntheticFace {
         Ok(js_sys::Float32Array::from(scene.keypoints.as_flattened()))
     }
 
-    /// The box of the face in that frame: `[x, y, size, roll]`, the middle and the side in pixels, the roll in radians.
+    /// The face's box in that frame: `[x, y, size, roll]`, with centre and side in pixels, roll in radians.
     ///
     /// # Errors
     /// A time that is not a finite number.

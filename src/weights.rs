@@ -1,11 +1,11 @@
-//! The weights file: safetensors in f32, f16 or int8, with metadata that says which net it is, which keypoints it predicts and
-//! how its input is made. Native code and the browser read it through this one module.
+//! The weights file: safetensors in f32, f16 or int8, with metadata that names the net, the keypoints it predicts and
+//! how its input is prepared. Native code and the browser both read it through this module.
 //!
-//! In int8, a tensor of two or more dimensions is stored as `NAME` (I8) and `NAME.scale` (F32, one for each of its first
+//! In int8, a tensor of two or more dimensions is stored as `NAME` (I8) and `NAME.scale` (F32, one per entry of the first
 //! dimension): the values are their products. The others stay f16.
 //!
 //! Metadata keys: `format` ("face96"), `format_version`, `net`, `config`, `schema`, `side`, `normalisation` and
-//! `training` (the last five JSON), `crate_version`; and, JSON too, where they are known: `mean_shape`, `calibration`.
+//! `training` (the last five in JSON), `crate_version`; and, in JSON too, where known: `mean_shape`, `calibration`.
 
 use crate::error::{Error, Result};
 use crate::nets::{vars, Net, NetConfig};
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 /// The version of the file format that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What a weights file says of itself.
+/// A weights file's metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// Name of the net, as given to `train`.
@@ -30,15 +30,15 @@ pub struct Metadata {
     pub schema: Schema,
     /// Side of the square input, pixels.
     pub side: usize,
-    /// How grey values become input.
+    /// How grey values are normalised.
     pub normalisation: Normalisation,
-    /// The crate's version that wrote the file.
+    /// Version of the crate that wrote the file.
     pub crate_version: String,
     /// Data, settings and figures of the training.
     pub training: serde_json::Value,
-    /// The mean place of each keypoint in the crops trained on, in their pixels: where a track puts its next crop.
+    /// The mean place of each keypoint in the training crops, in pixels of the crop: a track places its next crop by it.
     pub mean_shape: Option<Vec<[f32; 2]>>,
-    /// How the net's word on its keypoints becomes a probability.
+    /// How a net's confidences become calibrated probabilities.
     pub calibration: Option<Calibration>,
 }
 
@@ -46,9 +46,9 @@ pub struct Metadata {
 /// (Platt 1999, fitted on the validation people).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// What the logit is multiplied with.
+    /// Factor on the logit.
     pub scale: f32,
-    /// What is added then.
+    /// Added to the scaled logit.
     pub shift: f32,
 }
 
@@ -59,12 +59,12 @@ impl Default for Calibration {
 }
 
 impl Calibration {
-    /// The probability that belongs to a logit.
+    /// The probability for a logit.
     pub fn confidence(&self, logit: f32) -> f32 {
         1. / (1. + (-(self.scale * logit + self.shift)).exp())
     }
 
-    /// The same of what was a probability by the logit alone.
+    /// The calibrated value of an uncalibrated probability.
     pub fn of(&self, probability: f32) -> f32 {
         let p = probability.clamp(1e-6, 1. - 1e-6);
         self.confidence((p / (1. - p)).ln())
@@ -74,7 +74,7 @@ impl Calibration {
 /// A net's weights, batch norm folded, with what is needed to run them.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    /// What the file says of itself.
+    /// The file's metadata.
     pub meta: Metadata,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
@@ -86,14 +86,14 @@ pub enum Precision {
     F32,
     /// 2 bytes: the error is far below that of the keypoints.
     F16,
-    /// 1 byte, with one scale an output channel: 127 steps on each side of zero.
+    /// 1 byte, with one scale per output channel: 127 steps on each side of zero.
     I8,
-    /// As `I8`, of 31 steps: the file is as long, and compresses to three quarters of that of `I8`.
+    /// As `I8`, but with 31 steps: the file is as long, and compresses to three quarters of the size.
     I6,
 }
 
 impl Precision {
-    /// How many whole steps lie between zero and the largest weight of an output channel; `None` where weights are floats.
+    /// The number of steps between zero and the largest weight of an output channel; `None` for floats.
     fn steps(self) -> Option<f32> {
         match self {
             Self::F32 | Self::F16 => None,
@@ -103,11 +103,11 @@ impl Precision {
     }
 }
 
-/// Added to a tensor's name for its int8 scales.
+/// Suffix of a tensor's name for its int8 scales.
 const SCALE: &str = ".scale";
 
 impl Weights {
-    /// Joins metadata and tensors of the folded graph: name, shape, values.
+    /// Joins metadata and tensors of the folded net: name, shape, values.
     ///
     /// # Errors
     /// As for [`Weights::from_bytes`].
@@ -121,8 +121,8 @@ impl Weights {
     /// Reads a file's bytes.
     ///
     /// # Errors
-    /// [`Error::Weights`] saying what was expected and what came: not safetensors, truncated, another format or version, an
-    /// unknown net, a tensor that is missing, left over or of another shape.
+    /// [`Error::Weights`] with what was expected and what came: not safetensors, truncated, another format or version, an
+    /// unknown net, a tensor that is missing, left over or of the wrong shape.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let bad = |what: String| Error::Weights(what);
         let unreadable = |e| bad(format!("{} bytes are no complete safetensors file ({e})", bytes.len()));
@@ -233,7 +233,7 @@ impl Weights {
         }
     }
 
-    /// The net to run.
+    /// The net with these weights.
     ///
     /// # Errors
     /// Sizes in the metadata that do not fit together.
@@ -308,10 +308,9 @@ impl Weights {
     }
 }
 
-/// The weights of an output channel in whole steps of `scale`. Each is rounded to a neighbouring step, and of each `kernel` weights (those of
-/// one input channel) and of all together the sum is right within half a step, as far as that can be had: what a convolution reads
-/// changes slowly from place to place and is positive after a ReLU, so that errors of one sign add up where errors of both cancel out.
-/// After SQuant (Guo et al. 2022).
+/// The weights of an output channel as multiples of `scale`. Each weight goes to one of its two neighbouring steps, chosen so that the sum
+/// of each kernel (the `kernel` weights of one input channel) and the sum of the whole channel keep their values as well as they can. The
+/// maps that a convolution reads are smooth and, after a ReLU, positive, so errors of one sign would add up. After SQuant (Guo et al. 2022).
 fn quantised(row: &[f32], scale: f32, kernel: usize, steps: f32) -> Vec<f32> {
     let mut whole: Vec<f32> = row.iter().map(|v| (v / scale).round()).collect();
     let error = |whole: &[f32], i: usize| whole[i] - row[i] / scale;

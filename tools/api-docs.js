@@ -1,4 +1,4 @@
-// Writes docs/api.md, the reference of the package, from the JSDoc types in pkg/: typedoc reads them, this joins its pages.
+// Writes docs/api.md, the package's reference, from the JSDoc types in pkg/: typedoc reads them, this script joins its pages.
 //   node tools/api-docs.js           writes the file
 //   node tools/api-docs.js --check   fails if it would change
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -36,7 +36,7 @@ export async function apiReference() {
       excludeInternal: true,
       excludePrivate: true,
       excludeExternals: true,
-      // Of the options below, typedoc's own types know nothing: they are the plugin's.
+      // typedoc's own types do not know the options below, because they belong to the plugin.
       ...{
         outputFileStrategy: 'modules',
         hidePageHeader: true,
@@ -56,7 +56,7 @@ export async function apiReference() {
         page
           .replace(/^# .*$/m, `# \`${module}\``)
           .replace(/\]\(\w+\.md(#[\w-]+)?\)/g, (_, anchor) => (anchor ? `](${anchor})` : `](#face96)`))
-          // What the signature above says already: setters, and results without a word of their own.
+          // Removes what the signature above already says: setters, and results without a description.
           .replace(/^###### Set Signature\n(?:(?!#{1,5} |\*\*\*$).*\n)*/gm, '')
           .replace(/^###### Get Signature\n\n/gm, '')
           .replace(/^###### Returns\n\n.*\n\n?(?=#|\*\*\*|$)/gm, '')

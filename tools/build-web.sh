@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds what the browser needs into pkg/dist: the wasm, its JavaScript glue and the type declarations.
-# cargo decides whether the wasm is stale; what follows is skipped while its inputs have not changed.
+# cargo decides whether the wasm is stale; the later steps are skipped while their inputs have not changed.
 #   tools/build-web.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,8 +9,8 @@ start=$SECONDS
 took() { say "$1: $((SECONDS - step)) s"; }
 
 toolchain=$(tools/wasm-toolchain.sh)
-# Two builds of the same sources: `face96` for every browser, `face96_relaxed` with fused multiply-add for those that have
-# relaxed-simd. pkg/simd.js chooses. The second differs in our own crate alone, so it starts from a copy of the first one's
+# Two builds of the same sources: `face96` for every browser, `face96_relaxed` with fused multiply-add for browsers with
+# relaxed-simd. pkg/simd.js chooses. The second differs only in our own crate, so it starts from a copy of the first one's
 # folder, which holds all dependencies.
 # compile TARGET_FOLDER [WRAPPER], in a subshell: RUSTC is for this one build and must not leak to the host's cargo.
 compile() (
@@ -44,17 +44,17 @@ if [ -e pkg/dist/face96_relaxed_bg.wasm ] && [ "$(cat $stamp 2>/dev/null)" = "$s
 else
   # Built aside and moved at the end, so that an open page never sees half a package.
   rm -f $stamp
-  # finish TARGET_FOLDER: to TARGET_FOLDER/dist. As rustc's LTO leaves it: wasm-opt -O3 makes the files 6 % smaller, 1 % with
+  # finish TARGET_FOLDER: writes to TARGET_FOLDER/dist. Not optimised further: wasm-opt -O3 makes the files 6 % smaller, 1 % with
   # brotli, and the nets 3 % slower.
   finish() (
     out=$1/dist
     rm -rf "$out"
-    # Where there is no worker to replace, a trap asks for another instance: pkg/wasm.js.
+    # Without a worker to replace, a trap requests another instance: pkg/wasm.js.
     target/tools/bin/wasm-bindgen "$(raw "$1")" --target web --out-dir "$out" --out-name face96 --experimental-reset-state-function
-    # Its glue asks for coders of text when it is imported, which a DOM for tests does not have, and needs them later.
+    # The glue asks for text coders when it is imported, where a DOM for tests does not have them, but needs them only later.
     sed -i -E -e 's/^(let cachedTextDecoder = new )(TextDecoder)/\1(globalThis.\2 ?? Object)/; s/^(const cachedTextEncoder = new )(TextEncoder)/\1(globalThis.\2 ?? Object)/' \
       -e 's/^cachedTextDecoder\.decode\(\)/cachedTextDecoder.decode?.()/' "$out/face96.js"
-    # Node 20 knows relaxed-simd behind a flag, later ones without.
+    # Node 20 supports relaxed-simd behind a flag, later versions without one.
     node $(node --v8-options | grep -o -- '--experimental-wasm-relaxed-simd' | head -1) \
       -e 'if (!WebAssembly.validate(require("fs").readFileSync(process.argv[1]))) throw Error("invalid wasm")' \
       "$out/face96_bg.wasm"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# What has to hold before any test runs: format, lints of every feature set, spelling, what is built in. Says which of them fails.
+# Everything that must hold before any test runs: format, lints of every feature set, spelling, what is built in. Names the check that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTUP_AUTO_INSTALL=0
@@ -17,7 +17,7 @@ if [ ! -e $tools/ready ] || [ tools/check-requirements.txt -nt $tools/ready ]; t
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -o DPkg::Lock::Timeout=300 -y -q --no-install-recommends python3-venv >&2
     python3 -m venv $tools
   fi
-  # Their programs alone, of these very bytes.
+  # Only their programs, with exactly these bytes.
   $tools/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r tools/check-requirements.txt
   touch $tools/ready
 fi

@@ -1,6 +1,6 @@
-// Writes what editors and frameworks read of the element, from its source alone: pkg/dist/custom-elements.json by the analyzer of the
-// custom elements manifest, and from that, by their generators, the data of VS Code and JetBrains and the types of JSX (which Svelte's are
-// made of too: what the generator for Svelte writes does not compile in Svelte 5) and Vue.
+// Writes the data that editors and frameworks read about the element, from its source alone: pkg/dist/custom-elements.json by the analyzer of
+// the custom elements manifest, and from that, by their generators, the data of VS Code and JetBrains and the types of JSX and Vue. (Svelte's
+// types are made from those of JSX, because the output of the generator for Svelte does not compile in Svelte 5.)
 //   node tools/element-data.js
 import { create, ts } from '@custom-elements-manifest/analyzer';
 import { generateJsxTypes } from '@wc-toolkit/jsx-types';
@@ -24,7 +24,7 @@ const source = ts.createSourceFile(
 const manifest = create({ modules: [source], plugins: [] });
 manifest.modules[0].declarations = manifest.modules[0].declarations.filter((declaration) => declaration.customElement);
 const [element] = manifest.modules[0].declarations;
-// What is called the same in HTMLElement, and what is nobody's business outside.
+// Members that HTMLElement has under the same name, and private ones, are left out.
 element.superclass = { name: 'HTMLElement' };
 element.members = element.members.filter(
   (member) => member.privacy !== 'private' && !['muted', 'textContent'].includes(member.name),
@@ -55,12 +55,12 @@ generateVsCodeCustomElementData(manifest, {
 });
 generateJetBrainsWebTypes(manifest, { outdir: dist, fileName: 'web-types.json', packageJson: false, version });
 
-// What types are checked by are those of the JSDoc, under the names that element.js exports.
+// Types are checked against those of the JSDoc, under the names that element.js exports.
 for (const event of element.events) event.type = { text: `FaceKeypointsEvents["${event.name}"]` };
 generateJsxTypes(manifest, { outdir: types, fileName: 'jsx.d.ts', globalTypePath: './element.js' });
 generateVuejsTypes(manifest, { outdir: types, fileName: 'vue.d.ts', globalTypePath: './element.js' });
 for (const file of ['jsx.d.ts', 'vue.d.ts']) {
-  // A module that is not installed cannot be augmented: pkg/types/ does it for one framework each.
+  // A module that is not installed cannot be augmented, so pkg/types/ does it for one framework each.
   const [text] = readFileSync(join(types, file), 'utf8').split('declare module "react"');
   const imported = text.replace(
     /import type \{ FaceKeypointsElement\b[^}]*\} from/,

@@ -1,4 +1,4 @@
-// Writes pkg/dist/inline.js, the package in one file: see pkg/inline/index.js. The wasm comes first (tools/build-web.sh).
+// Writes pkg/dist/inline.js, the package in one file: see pkg/inline/index.js. Build the wasm first (tools/build-web.sh).
 //   node tools/inline.js
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,14 +8,14 @@ import { rolldown } from 'rolldown';
 
 const pkg = fileURLToPath(new URL('../pkg/', import.meta.url));
 
-/** What differs in one file: where the files are; and no address that a bundler would look for. */
+/** The differences of the single file: where its files are; and no address that a bundler would look for. */
 const inside = {
   name: 'inside',
   resolveId: (/** @type {string} */ id) => (id.endsWith('/files.js') ? join(pkg, 'inline/files.js') : null),
   transform: (/** @type {string} */ code) => code.replace("new URL('face96_bg.wasm', import.meta.url)", "''"),
 };
 
-/** A module and all that it imports, as one. @param {string} input @returns {Promise<string>} */
+/** A module and all its imports, as one. @param {string} input @returns {Promise<string>} */
 async function bundle(input) {
   const build = await rolldown({ input: join(pkg, input), plugins: [inside], logLevel: 'silent' });
   const { output } = await build.generate({ format: 'es', minify: true, codeSplitting: false });
@@ -27,7 +27,7 @@ const pack = (/** @type {string} */ path) =>
   deflateRawSync(readFileSync(join(pkg, path)), { level: 9 }).toString('base64');
 const embedded = {
   worker: await bundle('worker.js'),
-  // The build that every browser runs.
+  // The build that runs in every browser.
   wasm: pack('dist/face96_bg.wasm'),
   weights: pack('weights/compact.safetensors'),
   finder: pack('weights/finder.safetensors'),

@@ -1,5 +1,5 @@
 // Writes www/offline-files.js: every file of the page by its address, with the SHA-256 of its bytes, for the service worker; and
-// www/net-list.js: the nets that lie beside the page, with their sizes, so that it offers what is there without asking for it.
+// www/net-list.js: the nets deployed with the page, with their sizes, so that the page offers them without a request.
 //   node tools/offline-files.js [FOLDER that holds www and pkg]
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PROBE } from '../pkg/simd.js';
 
-/** The two builds, of which a browser takes one: without relaxed-simd, and with it. */
+/** The two builds, without relaxed-simd and with it; a browser loads one of them. */
 export const WASM = ['pkg/dist/face96_bg.wasm', 'pkg/dist/face96_relaxed_bg.wasm'];
 
-/** What the page starts with; the other nets are loaded, and kept, when a visitor chooses them. */
+/** The nets with which the page starts; the others are loaded, and kept, when a visitor chooses them. */
 const FIRST = ['pkg/weights/compact.safetensors', 'pkg/weights/finder.safetensors'];
 
 /** @param {string} root @param {string} folder @param {RegExp} kinds @returns {string[]} */
@@ -35,16 +35,16 @@ export function netFiles(root) {
 }
 
 /**
- * The files of the page by their addresses, which are relative to the page: www/ is its own folder, pkg/ lies in it.
+ * The files of the page by their addresses, which are relative to the page: www/ is its own folder, pkg/ lies in that.
  * @param {string} root folder that holds www and pkg
  * @returns {Map<string, string>}
  */
 export function pageFiles(root) {
-  // The larger icons are for installing the page, which is done online.
+  // The larger icons are for installing the page, which happens online.
   const own = list(root, 'www', /\.(html|css|js|svg|webmanifest)$|^icon-192\.png$/).filter(
     (path) => !/(sw|offline-files)\.js$/.test(path),
   );
-  // The package in one file is for others.
+  // The page does not use the package in one file.
   const pkg = list(root, 'pkg', /\.js$/).filter((path) => !path.endsWith('inline.js'));
   return new Map(
     [...own, ...pkg, 'pkg/dist/face96.js', ...WASM, ...FIRST].map((path) => [addressOf(path), join(root, path)]),
@@ -58,7 +58,7 @@ const hashes = (/** @type {Map<string, string>} */ files) =>
 /**
  * The text of offline-files.js.
  * @param {Map<string, string>} page files that are kept at once, by their addresses
- * @param {Map<string, string>} later those that are kept when they are asked for
+ * @param {Map<string, string>} later files that are kept when they are requested
  * @param {string[]} wasm addresses of the two builds
  */
 export const offlineList = (page, later, wasm) =>
@@ -73,7 +73,7 @@ export const offlineList = (page, later, wasm) =>
 /**
  * The text of net-list.js.
  * @param {Map<string, string>} nets
- * @param {(address: string) => string} [placed] where each lies, if that is not its address
+ * @param {(address: string) => string} [placed] where each file lies, if not at its address
  */
 export function netList(nets, placed = (address) => address) {
   const entries = Array.from(nets, ([address, path]) => [
@@ -84,7 +84,7 @@ export function netList(nets, placed = (address) => address) {
   return `// Written by tools/offline-files.js.\n${type}\nexport const NETS = ${JSON.stringify(Object.fromEntries(entries), null, 2)};\n`;
 }
 
-/** Writes both. @param {string} root */
+/** Writes both files. @param {string} root */
 export function writeOfflineFiles(root) {
   const nets = netFiles(root);
   writeFileSync(join(root, 'www/net-list.js'), netList(nets));

@@ -1,4 +1,4 @@
-// Pictures of the page, made by the page itself in headless Chromium; `make web` and the program come first.
+// Pictures of the page, made by the page itself in headless Chromium; build with `make web` and `make native` first.
 //   node tools/pictures.js icons         www/icon-*.png from www/icon.svg
 //   node tools/pictures.js docs          docs/page-*.webp, which the README shows: the drawn sample only
 //   node tools/pictures.js moving        docs/moving.webp, at the README's top: the sample frame by frame, however slow the machine
@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { launch, root, serve } from '../tests/browser/harness.js';
 
 const SIZES = { phone: [360, 740], tablet: [768, 1024], desktop: [1280, 800] };
-/** Frames a second of the moving picture; the sample is followed at twice as many. */
+/** Frames a second of the moving picture; the sample is tracked at twice as many. */
 const RATE = 15;
-/** From when to when the sample shows most: it speaks, turns and blinks. In seconds. */
+/** Start and end of the part of the sample that shows most: it speaks, turns and blinks. In seconds. */
 const PLAYED = [2.4, 8.4];
 const endings = [];
 const context = { after: (end) => endings.push(end) };
@@ -34,7 +34,7 @@ async function icons() {
     ['icon-maskable', 512, 0.8],
   ]) {
     const page = await browser.newPage({ viewport: { width: side, height: side } });
-    // A maskable icon is cut to any shape: its square is filled, what matters lies in the middle 80 %.
+    // A maskable icon is cut to any shape: its square is filled, and the essential part lies in the middle 80 %.
     const fill = share < 1 ? '#12352a' : 'transparent';
     await page.setContent(`<style>body { margin: 0; height: 100vh; display: grid; place-content: center; background: ${fill} }
       svg { width: ${side * share}px }</style>${svg}`);
@@ -57,7 +57,7 @@ async function open(browser, url, [width, height], theme, settings = {}, scale =
   return page;
 }
 
-/** Until the readings of the sample stand. */
+/** Waits until the readings of the sample are stable. */
 async function settle(page) {
   await page.waitForSelector('.stage.found', { timeout: 30_000 });
   await page.waitForTimeout(3500);
@@ -77,7 +77,7 @@ async function docs() {
     await page.mouse.move(0, 0);
     await settle(page);
     const png = await page.screenshot();
-    // Chromium writes WebP from a canvas; it has a third of a PNG's bytes.
+    // Chromium writes WebP from a canvas, with a third of a PNG's bytes.
     const webp = await page.evaluate(
       async (bytes) => {
         const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: 'image/png' }));
@@ -172,8 +172,8 @@ async function moving() {
 }
 
 /**
- * Still pictures in WebP as a moving one (developers.google.com/speed/webp/docs/riff_container). Each stays whole: encoders that store what
- * changes from one to the next leave blocks of old skin on a face that moves.
+ * Still pictures in WebP as a moving one (developers.google.com/speed/webp/docs/riff_container). Each is stored whole, because encoders that
+ * store the changes from one to the next leave blocks of old skin on a moving face.
  * @param {Buffer[]} stills
  * @param {number} width
  * @param {number} height
@@ -190,7 +190,7 @@ function animated(stills, width, height, delay) {
     );
   const chunk = (name, body) =>
     Buffer.concat([Buffer.from(name), numbers([body.length, 4]), body, Buffer.alloc(body.length % 2)]);
-  // The pixels alone, without the profile that a canvas writes before them.
+  // Only the pixels, without the profile that a canvas writes before them.
   const picture = (still) => {
     let at = 12;
     while (still.toString('latin1', at, at + 4) !== 'VP8 ')

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what is missing to build and run the page; with `test` also a browser for its tests. Everything stays in
-# target/ and node_modules/ except Debian packages. Quick when there is nothing to do, so every make target runs it.
+# Installs what is missing to build and run the page; with `test`, also a browser for its tests. Everything stays in
+# target/ and node_modules/ except Debian packages. Quick if nothing is missing, so every make target runs it.
 #   tools/setup.sh [test]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,10 +30,10 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   touch node_modules/.package-lock.json
 fi
 
-# onnxruntime, by which the ONNX export is tested.
+# onnxruntime, which tests the ONNX export.
 if [ "${1:-}" = test ]; then tools/bench/setup.sh npm; fi
 
-# Chromium is needed; Firefox and WebKit are tested where they are, or can be had.
+# Chromium is required; Firefox and WebKit are tested if they are installed, or can be.
 if [ "${1:-}" = test ]; then
   needed=()
   wanted=()

@@ -1,6 +1,6 @@
-// Writes the page as one folder for any static host, at its root or under a path: index.html and what must keep its name beside it,
+// Writes the page as one folder for any static host, at its root or under a path: index.html and the files that must keep their names beside it,
 // everything else in assets/ under a name with the hash of its content, which may be cached for ever; .br and .gz beside each file, for
-// hosts that send those; _headers for hosts that read it, and the policy in index.html for the others. `make web` comes first.
+// hosts that send those; _headers for hosts that read it, and the policy in index.html for the others. Run `make web` first.
 //   node tools/site.js [FOLDER]   default target/site
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,16 +11,16 @@ import { WASM, netFiles, netList, offlineList, pageFiles } from './offline-files
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const site = resolve(process.argv[2] ?? join(root, 'target/site'));
-/** They keep their names: they are asked for by them, or hold addresses that are relative to theirs. */
+/** Files that keep their names, because they are requested by name or contain addresses relative to their own. */
 const NAMED = ['./', 'manifest.webmanifest'];
-/** Where a file names another one of the page. */
+/** The places where a file names another file of the page. */
 const REFERENCES = {
   '.js':
     /(?<=^(?:import|export)\b[^'\n]* from ')[^']+(?=')|(?<=^import ')[^']+(?=')|(?<=new URL\(')[^']+(?=', import\.meta\.url\))/gm,
   '.html': /(?<=(?:href|src)=")[^"#:]+(?=")/g,
   '.webmanifest': /(?<="src": ")[^"]+(?=")/g,
 };
-/** The policy that `face96 serve` sends, which the tests hold the page to. */
+/** The policy that `face96 serve` sends, with which the tests check the page. */
 const [, policy] =
   readFileSync(join(root, 'src/cli/serve.rs'), 'utf8').match(/const POLICY: &str =\s*"((?:[^"\\]|\\[\s\S])*)"/) ?? [];
 if (!policy) throw new Error('src/cli/serve.rs has no POLICY');
@@ -30,14 +30,14 @@ const hash = (/** @type {string | Buffer} */ bytes) => createHash('sha256').upda
 
 /** Every file by its address on the page. */
 const files = new Map([...pageFiles(root), ...netFiles(root)]);
-// Only for installing the page.
+// These are only for installing the page.
 for (const icon of ['icon-512.png', 'icon-maskable.png']) files.set(icon, join(root, 'www', icon));
 const addressOf = new Map(Array.from(files, ([address, path]) => [path, address]));
 /** New addresses by the old ones. @type {Map<string, string>} */
 const placed = new Map();
 
 /**
- * Writes a file under its new address, after those that it names.
+ * Writes a file under its new address, after the files that it names.
  * @param {string} address
  * @returns {string} the new one
  */
@@ -51,7 +51,7 @@ function place(address) {
   if (kind in REFERENCES) {
     const from = named ? '.' : 'assets';
     const text = content.toString().replace(REFERENCES[/** @type {keyof typeof REFERENCES} */ (kind)], (reference) => {
-      // The server offers pkg/ inside of the page's folder.
+      // The server offers pkg/ inside the page's folder.
       const folder = dirname(path);
       const target = [join(folder, reference), join(root, reference)]
         .map((path) => addressOf.get(path))
@@ -73,7 +73,7 @@ function place(address) {
 const withPolicy = (html) =>
   html.replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${POLICY}">`);
 
-/** Writes a file and what it is compressed. @param {string} address @param {string | Buffer} content */
+/** Writes a file and its compressed copies. @param {string} address @param {string | Buffer} content */
 function write(address, content) {
   const path = join(site, address);
   mkdirSync(dirname(path), { recursive: true });

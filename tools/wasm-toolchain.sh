@@ -2,7 +2,7 @@
 # Finds or makes a compiler with std for wasm32-unknown-unknown and prints how to call it, as shell assignments:
 #   eval "$(tools/wasm-toolchain.sh)"  ->  WASM_CARGO, RUSTC, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER
 # Order: the active toolchain if it has that std; Debian's rustc-web with a std built once, offline, from its own
-# sources (about 2 minutes); otherwise one sentence saying which command to run. Safe to run again.
+# sources (about 2 minutes); otherwise one sentence that names the command to run. Safe to run again.
 set -euo pipefail
 export RUSTUP_AUTO_INSTALL=0 DEBIAN_FRONTEND=noninteractive
 say() { printf '[setup] %s\n' "$*" >&2; }
@@ -40,7 +40,7 @@ if ! has_std "$debian/wasm32-unknown-unknown/lib" || ! command -v wasm-ld-22 >/d
     printf '[package]\nname="stdseed"\nversion="0.0.0"\nedition="2021"\n[profile.release]\nopt-level=3\npanic="abort"\n' >"$seed/Cargo.toml"
     (
       cd "$seed"
-      # RUSTC_BOOTSTRAP is what lets a stable compiler build its own std (-Zbuild-std); nothing else uses it.
+      # RUSTC_BOOTSTRAP lets a stable compiler build its own std (-Zbuild-std); nothing else uses it.
       RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes /usr/bin/cargo build --release --offline \
         -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown \
         --config 'source.crates-io.replace-with="vendored"' \

@@ -1,7 +1,7 @@
 // Small helpers around the document.
 
 /**
- * The element with this id, checked to be of the kind that is expected.
+ * The element with this id, checked to be of the expected kind.
  * @template {Element} T
  * @param {string} id
  * @param {new () => T} kind
@@ -21,7 +21,7 @@ export const button = (id) => byId(id, HTMLButtonElement);
 /**
  * @param {HTMLCanvasElement | OffscreenCanvas} canvas
  * @param {CanvasRenderingContext2DSettings} [options]
- * @returns {CanvasRenderingContext2D} or that of an OffscreenCanvas, which has all that is used here
+ * @returns {CanvasRenderingContext2D} or that of an OffscreenCanvas, which has everything that is used here
  */
 export function context2d(canvas, options) {
   const context = canvas.getContext('2d', options);

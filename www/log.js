@@ -2,9 +2,9 @@
 
 /** @typedef {import('./pkg/index.js').Face} Face */
 
-/** Rows (a face in a frame each) that are kept, the newest: 11 minutes of one face at 30 frames a second, 9 MB. */
+/** Number of rows kept, one per face and frame, the newest: 11 minutes of one face at 30 frames a second, 9 MB. */
 const CAPACITY = 20_000;
-/** Columns before the keypoints. Lengths are in pixels of the frame, angles in radians; what is not known is empty. */
+/** Columns before the keypoints. Lengths are in pixels of the frame, angles in radians; unknown values are empty. */
 const FIXED = [
   'timestamp_ms',
   'face',
@@ -20,9 +20,9 @@ const FIXED = [
 ];
 
 export class KeypointLog {
-  /** Rows one after the other; the oldest is overwritten once it is full. */
+  /** Rows one after the other; once it is full, the oldest row is overwritten. */
   #numbers = new Float64Array(0);
-  /** Rows ever added. */
+  /** Number of rows ever added. */
   #added = 0;
   /** @type {string[]} */
   #columns = [];
@@ -32,7 +32,7 @@ export class KeypointLog {
   /**
    * Starts a new run.
    * @param {string[]} names of the keypoints
-   * @param {Record<string, unknown>} about what the run was on; stands at the head of the JSON
+   * @param {Record<string, unknown>} about a description of the run, for the head of the JSON
    */
   start(names, about) {
     this.#columns = [...FIXED, ...names.flatMap((name) => [`${name}_x`, `${name}_y`, `${name}_confidence`])];
@@ -45,10 +45,10 @@ export class KeypointLog {
     return Math.min(this.#added, CAPACITY);
   }
 
-  /** @param {number} timestamp in ms @param {Face[]} faces @param {number} scale pixels of the original for one of theirs */
+  /** @param {number} timestamp in ms @param {Face[]} faces @param {number} scale pixels of the original per pixel of the faces */
   add(timestamp, faces, scale) {
     this.frames++;
-    // The middle of a shrunk picture's first pixel lies in the middle of several of the original's.
+    // The centre of a shrunk picture's first pixel lies in the middle of several pixels of the original.
     const at = (/** @type {number} */ v) => (v + 0.5) * scale - 0.5;
     for (const [n, { trackId, score, box, pose, mouthOpen, keypoints }] of faces.entries()) {
       const row = [timestamp, trackId ?? n + 1, score, at(box.x), at(box.y), box.size * scale, box.roll];
@@ -64,13 +64,13 @@ export class KeypointLog {
     }
   }
 
-  /** Rows in the order of time. */
+  /** Rows in order of time. */
   *#rows() {
     const width = this.#columns.length;
     const first = this.#added > CAPACITY ? this.#added % CAPACITY : 0;
     for (let i = 0; i < this.rows; i++) {
       const n = (first + i) % CAPACITY;
-      // Four digits are a hundredth of what the net can tell, and a third of the file.
+      // Four digits are a hundredth of the net's resolution, and a third of the file.
       yield Array.from(this.#numbers.subarray(n * width, (n + 1) * width), (value) => Number(value.toFixed(4)));
     }
   }

@@ -1,7 +1,7 @@
 // Frame rate and latency of a run, and their small chart.
 import { context2d } from './dom.js';
 
-/** Frames that the chart shows and the percentiles are taken from. */
+/** Number of frames in the chart and in the percentiles. */
 const SPAN = 120;
 /** The chart's height in ms when everything is quick: half of a frame's time at 30 a second. */
 const LOW = 1000 / 60;
@@ -9,10 +9,10 @@ const LOW = 1000 / 60;
 export class Meter {
   /** The last frames, oldest first. @type {{ now: number, total: number, net: number }[]} */
   #frames = [];
-  /** Frames that the source showed and nobody took. */
+  /** Frames that the source showed but nobody took. */
   dropped = 0;
 
-  /** @param {number} total ms @param {number} net of these, what the nets took @param {number} skipped frames before this one */
+  /** @param {number} total ms @param {number} net the nets' part of it @param {number} skipped frames before this one */
   add(total, net, skipped) {
     this.#frames.push({ now: performance.now(), total, net });
     if (this.#frames.length > SPAN) this.#frames.shift();
@@ -39,7 +39,7 @@ export class Meter {
     return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
   }
 
-  /** A bar for each frame, the newest on the right: the net's part solid, the rest pale. @param {HTMLCanvasElement} canvas */
+  /** One bar per frame, the newest on the right: the nets' part solid, the rest pale. @param {HTMLCanvasElement} canvas */
   draw(canvas) {
     const ratio = devicePixelRatio || 1;
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];

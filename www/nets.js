@@ -1,4 +1,4 @@
-// The nets that the page can run: those that lie beside it, and a visitor's own.
+// The nets that the page can run: those deployed with it, and a visitor's own.
 import { createDetector } from './pkg/index.js';
 import { NETS } from './net-list.js';
 
@@ -8,10 +8,10 @@ import { NETS } from './net-list.js';
  * @property {string} name
  * @property {string} about its size, speed and error, as far as they are known
  * @property {{ weightsUrl: URL } | { weights: Blob }} files
- * @property {boolean} own whether nobody has said yet that it is a net for faces
+ * @property {boolean} own whether it may be a net for something other than faces
  */
 
-/** In the order of the list; those whose file is there are offered. */
+/** In the order of the list; only those whose file is deployed are offered. */
 const KNOWN = [
   { id: 'compact', path: 'pkg/weights/compact.safetensors', name: '15 points', measured: '1.4 ms, error 2.7 %' },
   { id: 'compact68', path: 'pkg/weights/compact68.safetensors', name: '68 points', measured: '1.5 ms, error 3.4 %' },
@@ -44,7 +44,7 @@ export const netOfFile = (file) => ({
 
 /**
  * The net of `?weights=...`, an address of the page's own origin.
- * @returns {Net | null} null where there is none
+ * @returns {Net | null} null if there is none
  * @throws {Error} with a sentence
  */
 export function netOfAddress() {
@@ -62,13 +62,13 @@ export function netOfAddress() {
   };
 }
 
-/** Words in names of points by which a net for faces is told from one for something else, which the finder would never find. */
+/** Words in keypoint names that show that a net is for faces; the finder would never find anything else. */
 const OF_FACES = /eye|nose|mouth|lip|brow|chin/i;
-/** Points of the nets for faces that have names of their own. */
+/** A net with this many keypoints counts as one for faces, whatever their names. */
 const DENSE = 68;
 
 /**
- * A detector of this net. Where it is not one of faces there is no finder: it looks at the guide's square.
+ * A detector of this net. If the net is not for faces, there is no finder, and it looks at the guide square.
  * @param {Net} net
  * @param {import('./pkg/index.js').DetectorOptions} options
  * @returns {Promise<{ detector: import('./pkg/index.js').FaceDetector, finder: boolean }>}

@@ -1,5 +1,5 @@
-// Says why nothing works where the page's modules cannot be loaded: it was opened as a file, or a part of it did not arrive. A script of
-// the old kind, which browsers load from anywhere.
+// Explains why nothing works if the page's modules cannot be loaded: it was opened as a file, or a part of it did not arrive. A classic
+// script, because browsers load those from anywhere.
 (() => {
   const fromFile = location.protocol === 'file:';
   const tell = () => {

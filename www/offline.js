@@ -1,16 +1,16 @@
-// Keeps the page for use without a network, and offers a new version once it is there.
+// Keeps the page for use without a network, and offers a new version once it is installed.
 import { button, html } from './dom.js';
 
-/** Registers the service worker and tells in the footer how far it is. */
+/** Registers the service worker and shows its progress in the footer. */
 export async function keepOffline() {
-  // Not on an insecure page, nor in some private windows.
+  // Not available on an insecure page, nor in some private windows.
   if (!('serviceWorker' in navigator)) return;
   const note = html('offline');
   const update = button('update');
   try {
     const registration = await navigator.serviceWorker.register('sw.js', { updateViaCache: 'none' });
     const offer = () => {
-      // Without a controller this is the first visit: what was installed is what is open.
+      // Without a controller this is the first visit: the installed version is the open one.
       if (registration.waiting && navigator.serviceWorker.controller) update.hidden = false;
     };
     offer();

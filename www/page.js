@@ -1,4 +1,4 @@
-// The page: a source of frames -> detector -> stage, and the controls around it. It uses nothing but the public package.
+// The page: a source of frames -> detector -> stage, and the controls around it. It uses only the public package.
 import { Face96Error } from './pkg/index.js';
 import { listCameras } from './pkg/camera.js';
 import { confidenceColour } from './pkg/draw.js';
@@ -18,13 +18,13 @@ import * as stage from './stage.js';
 /** @typedef {import('./pkg/index.js').FaceDetector} Detector */
 /** @typedef {import('./nets.js').Net} Net */
 
-/** Readings are renewed this often, in ms: numbers that change each frame cannot be read. */
+/** Interval at which readings are updated, in ms: numbers that change with each frame are unreadable. */
 const TICK = 250;
-/** And the crops, in ms. */
+/** Interval at which crops are updated, in ms. */
 const CROP_TICK = 100;
-/** How many times as wide as the smallest face that is found the picture's short side is. */
+/** The picture's short side, in widths of the smallest face that is found. */
 const LEAST = 8;
-/** How many of the things that faces did lately are shown, and how they are called. */
+/** Number of recent events that are shown, and their names. */
 const HAPPENED = 5;
 const WORDS = {
   blink: 'blink',
@@ -33,7 +33,7 @@ const WORDS = {
   nod: 'nod',
   shake: 'head shaken',
 };
-/** A count of faces is told once it has stood for so long, in ms. */
+/** How long a count of faces must be stable before it is announced, in ms. */
 const STEADY = 1000;
 
 const video = byId('video', HTMLVideoElement);
@@ -41,17 +41,17 @@ const file = byId('file', HTMLInputElement);
 const picker = byId('camera', HTMLSelectElement);
 const netPicker = byId('net-choice', HTMLSelectElement);
 
-/** What runs at the moment: aborted by Stop, by an error and by the next start. */
+/** The current run: aborted by Stop, by an error and by the next start. */
 let session = new AbortController();
-/** The source that runs. @type {Source | null} */
+/** The current source. @type {Source | null} */
 let source = null;
-/** Starts again what was started last. @type {() => void} */
+/** Starts the last source again. @type {() => void} */
 let repeat = () => {};
-/** The net that runs, or will. */
+/** The current or next net. */
 let net = nets.find(({ id }) => id === settings.net) ?? nets[0];
-/** A visitor's own, once there was one. @type {Net | null} */
+/** The visitor's own net, if there was one. @type {Net | null} */
 let ownNet = null;
-/** The detector's promise, kept from start to start so that its files are loaded once; null after a failure.
+/** The detector's promise, kept between starts so that its files are loaded once; null after a failure.
  * @type {ReturnType<typeof loadNet> | null} */
 let loading = null;
 /** @type {Recording | null} */
@@ -59,16 +59,16 @@ let recording = null;
 const meter = new Meter();
 const log = new KeypointLog();
 
-/** What was found in the newest frame, and when; `any` before there was one. */
+/** The faces in the newest frame, and its time; `any` says whether there was a frame. */
 let latest = { any: false, faces: /** @type {Face[]} */ ([]), at: 0 };
-/** Who waits for the next frame, to have it together with its points. @type {(() => void)[]} */
+/** Callbacks that wait for the next frame together with its points. @type {(() => void)[]} */
 const awaited = [];
-/** The count of faces that was told last, and the one that is being waited for. */
+/** The last announced count of faces, and the one that has to become stable. */
 let told = { count: -1, next: -1, since: 0 };
-/** The page's number of each face that is followed, by the detector's: the least that is free, since visitors count from 1.
+/** The page's number of each tracked face, by the detector's: the lowest free one, since visitors count from 1.
  * @type {Map<number, number>} */
 let numbers = new Map();
-/** What faces did lately, the newest last. @type {string[]} */
+/** Recent events, the newest last. @type {string[]} */
 let happened = [];
 const NOTHING_HAPPENED = 'Blinks, nods and an opened mouth are told here.';
 
@@ -78,14 +78,14 @@ const NOTHING_HAPPENED = 'Blinks, nods and an opened mouth are told here.';
  * Runs one source from Start to Stop. Whatever happens in between, the controls end up ready for the next start.
  * @param {Source['kind']} kind
  * @param {(signal: AbortSignal) => Promise<Source>} open
- * @param {string} waiting said until the source is open
+ * @param {string} waiting shown until the source is open
  */
 async function begin(kind, open, waiting) {
   session.abort();
   repeat = () => void begin(kind, open, waiting);
   const mine = (session = new AbortController());
   const { signal } = mine;
-  awaited.length = 0; // drops snapshots that were still to be taken of the previous source
+  awaited.length = 0; // drops pending snapshots of the previous source
   await endRecording();
   stage.clear();
   setRunning(kind);
@@ -122,7 +122,7 @@ const playCamera = () =>
 
 const playSample = () => {
   const { clientWidth, clientHeight } = html('stage');
-  // As wide as the stage is, in what a slow laptop draws between two frames.
+  // As wide as the stage, in a size that a slow laptop can draw between two frames.
   const size = { width: Math.round((360 * clientWidth) / clientHeight), height: 360 };
   return begin('sample', (signal) => openSample(size, () => settings.faces, signal), 'Loading the sample.');
 };
@@ -151,7 +151,7 @@ async function loadDetector() {
       parts[part] = { loaded, total };
       const all = Object.values(parts);
       const sum = all.reduce((n, p) => n + (p.total ?? NaN), 0);
-      // A file may be announced late: the bar never goes back for it.
+      // A file may be announced late, and the bar must never go back.
       if (sum > 0) progress.value = Math.max(progress.value, all.reduce((n, p) => n + p.loaded, 0) / sum);
     },
   });
@@ -159,7 +159,7 @@ async function loadDetector() {
     return await loading;
   } catch (error) {
     loading = null;
-    // A file that is no net must not stay in the way.
+    // A file that is not a net must not stay selected.
     if (net.own) [net, ownNet] = [nets[0], null];
     showNets();
     throw error;
@@ -168,7 +168,7 @@ async function loadDetector() {
   }
 }
 
-/** Loads another net, and goes on with it where something runs. @param {Net} next */
+/** Loads another net, and continues a current run with it. @param {Net} next */
 async function chooseNet(next) {
   const running = !button('stop').hidden;
   session.abort();
@@ -191,7 +191,7 @@ async function chooseNet(next) {
   }
 }
 
-/** The list of nets, with what is known of the one that is chosen. */
+/** Shows the list of nets, with a description of the chosen one. */
 function showNets() {
   const all = ownNet ? [...nets, ownNet] : nets;
   netPicker.replaceChildren(...all.map(({ id, name }) => new Option(name, id)));
@@ -236,9 +236,9 @@ async function follow(detector, finder, from, signal) {
       release(frame);
       signal.throwIfAborted();
       const code = error instanceof Face96Error ? error.code : '';
-      // The package starts again after a crash, once.
+      // The package restarts after a crash, once.
       if (code === 'superseded' || (code.endsWith('-crashed') && crashes++ === 0)) continue;
-      // A detector that failed is made anew at the next start.
+      // A failed detector is replaced at the next start.
       detector.close();
       loading = null;
       throw error;
@@ -283,7 +283,7 @@ async function follow(detector, finder, from, signal) {
   return true;
 }
 
-/** Gives faces that are followed the page's numbers. @param {Face[]} faces @returns {Face[]} */
+/** Replaces the track numbers of faces by the page's own. @param {Face[]} faces @returns {Face[]} */
 function numbered(faces) {
   const kept = new Map();
   for (const { trackId } of faces) if (trackId && numbers.has(trackId)) kept.set(trackId, numbers.get(trackId));
@@ -307,7 +307,7 @@ async function awake(detector, signal) {
     document.addEventListener('visibilitychange', resolve, { once: true, signal });
     signal.addEventListener('abort', () => reject(signal.reason), { once: true });
   });
-  // Whatever was followed may be anywhere by now.
+  // By now, tracked faces may be anywhere.
   detector.reset();
   recording?.pause(false);
   return awake(detector, signal);
@@ -316,8 +316,8 @@ async function awake(detector, signal) {
 // ---------------------------------------------------------------------------------------------------- what is shown
 
 /**
- * Sets the controls. What does not run can be started at any time.
- * @param {Source['kind'] | null} kind of what runs
+ * Sets the controls. Sources that are not running can be started at any time.
+ * @param {Source['kind'] | null} kind of the running source
  * @param {boolean} [kept] whether the last picture stays on the stage
  */
 function setRunning(kind, kept = false) {
@@ -330,7 +330,7 @@ function setRunning(kind, kept = false) {
   for (const id of ['stop', 'snapshot', 'record', 'to-file']) html(id).hidden = !running;
   html('to-camera').hidden = !running || kind === 'camera';
   html('to-sample').hidden = !running || kind === 'sample';
-  // A still picture makes no film, and has no rate.
+  // A still picture makes no recording, and has no rate.
   if (kind === 'image') html('record').hidden = true;
   html('readout').hidden = !running || kind === 'image';
   html('latency').hidden = kind === 'image';
@@ -345,7 +345,7 @@ function setRunning(kind, kept = false) {
   }
   showLogged();
   if (running) html('stage').scrollIntoView({ block: 'nearest' });
-  // The button that was pressed is gone: the focus goes to the one in its place.
+  // The button that was pressed is gone, so the focus moves to the one in its place.
   if (inside) button(running ? 'stop' : 'start').focus();
 }
 
@@ -355,7 +355,7 @@ function say(sentence, alarm = false) {
   html('status').classList.toggle('error', alarm);
 }
 
-/** @param {boolean} muted whether the camera gives no picture, or gives one again */
+/** @param {boolean} muted whether the camera stopped giving pictures, or gives them again */
 function sayMuted(muted) {
   say(
     muted
@@ -365,17 +365,17 @@ function sayMuted(muted) {
   );
 }
 
-/** Writes a text where it is another one: the browser lays out anew what is written, and a screen reader reads it again.
+/** Writes a text only if it differs, because the browser lays out written text anew and a screen reader reads it again.
  * @param {Element} element @param {string} text */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Renews what is read by people. @param {Source} from @param {boolean} finder */
+/** Updates the readings. @param {Source} from @param {boolean} finder */
 function tick(from, finder) {
   const now = performance.now();
   const round = (/** @type {number | null} */ ms, digits = 1) => ms?.toFixed(digits) ?? '–';
-  // First, since it asks for sizes and colours: after a change these would have to be found anew.
+  // First, because it reads sizes and colours: after a change, these would have to be computed again.
   meter.draw(byId('chart', HTMLCanvasElement));
   write(html('fps'), round(meter.rate, 0));
   for (const id of ['total', 'p50']) write(html(id), round(meter.percentile('total', 0.5)));
@@ -411,7 +411,7 @@ function tick(from, finder) {
     );
 }
 
-/** Poses and expressions, and what happened lately. @param {Face[]} faces */
+/** Shows poses, expressions and recent events. @param {Face[]} faces */
 function showReadings(faces) {
   const degrees = (/** @type {number | undefined} */ radians) =>
     radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−');
@@ -451,7 +451,7 @@ function showReadings(faces) {
  * @param {number} columns
  */
 function fill(body, rows, columns) {
-  // As many rows as faces may be followed, so that nothing jumps when one comes or goes.
+  // As many rows as faces can be tracked, so that nothing jumps when one appears or disappears.
   while (rows.length < settings.faces) rows.push(Array(columns).fill('–'));
   while (body.rows.length > rows.length) body.deleteRow(-1);
   rows.forEach((row, r) => {
@@ -460,7 +460,7 @@ function fill(body, rows, columns) {
   });
 }
 
-/** Fills a canvas of one row with the colours of certainty. @param {HTMLCanvasElement} canvas */
+/** Fills a one-row canvas with the colours of confidence. @param {HTMLCanvasElement} canvas */
 function drawScale(canvas) {
   const context = context2d(canvas);
   for (let x = 0; x < canvas.width; x++) {
@@ -479,7 +479,7 @@ function showLogged() {
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 
 async function showCameras() {
-  // Until the visitor has allowed a camera they have neither number nor name.
+  // Until the visitor has allowed a camera, the number and the names of cameras are unknown.
   const cameras = (await listCameras()).filter(({ deviceId }) => deviceId);
   const options = cameras.map(({ deviceId, label }, n) => new Option(label || `Camera ${n + 1}`, deviceId));
   picker.replaceChildren(new Option('Default camera', ''), ...options);
@@ -494,7 +494,7 @@ function stop() {
   say('Stopped.');
 }
 
-/** An action whose failure is told. @param {() => Promise<void>} act @returns {() => Promise<void>} */
+/** Wraps an action so that its failure is shown. @param {() => Promise<void>} act @returns {() => Promise<void>} */
 const telling = (act) => async () => {
   try {
     await act();
@@ -503,12 +503,12 @@ const telling = (act) => async () => {
   }
 };
 
-/** Whether there is a picture of a run on the stage. */
+/** Whether the stage shows a picture of a run. */
 const live = () => source !== null && html('welcome').hidden;
 
 const takeSnapshot = telling(async () => {
   if (!live()) return;
-  // A video goes on while its frame is looked at: the next one is kept until its points are there.
+  // A video moves on while its frame is processed, so the next frame is kept until its points are there.
   if (source?.kind !== 'image') await new Promise((resolve) => awaited.push(() => resolve(null)));
   await snapshot(settings.snapshotPoints);
   say('The snapshot was saved to your downloads.');
@@ -538,7 +538,7 @@ const systemTheme = () => (matchMedia('(prefers-color-scheme: dark)').matches ? 
 
 function toggleTheme() {
   const theme = (settings.theme || systemTheme()) === 'dark' ? 'light' : 'dark';
-  // What the system shows anyway need not be chosen: the page then follows it again.
+  // If the choice equals the system's theme, the page follows the system again.
   set('theme', theme === systemTheme() ? '' : theme);
 }
 
@@ -580,7 +580,7 @@ button('json').addEventListener('click', () => download(new Blob([log.json()], {
 button('csv').addEventListener('click', () => download(new Blob([log.csv()], { type: 'text/csv' }), 'csv'));
 file.addEventListener('change', () => {
   playFiles([...(file.files ?? [])]);
-  file.value = ''; // the same file may be opened again
+  file.value = ''; // so that the same file can be opened again
 });
 picker.addEventListener('change', () => {
   set('camera', picker.value);
@@ -614,7 +614,7 @@ document.addEventListener('keydown', (event) => {
 });
 
 document.addEventListener('paste', ({ clipboardData }) => playFiles([...(clipboardData?.files ?? [])]));
-/** Enter and leave events come for every element that is crossed: how many are entered. */
+/** Number of elements entered, because enter and leave events come for every element that is crossed. */
 let dragDepth = 0;
 const carriesFiles = (/** @type {DragEvent} */ { dataTransfer }) => dataTransfer?.types.includes('Files') === true;
 document.addEventListener('dragenter', (event) => {

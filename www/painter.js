@@ -1,4 +1,4 @@
-// Paints what changes with each frame: the points over the picture, and what the net sees. start-painter.js says on which thread.
+// Paints everything that changes with each frame: the points over the picture, and the crops. start-painter.js decides on which thread.
 import { context2d } from './dom.js';
 import { drawFaces, extent } from './pkg/draw.js';
 
@@ -7,33 +7,33 @@ import { drawFaces, extent } from './pkg/draw.js';
 /** @typedef {import('./pkg/draw.js').View} View */
 /** @typedef {HTMLCanvasElement | OffscreenCanvas} Canvas */
 
-/** What is drawn over a picture. @typedef {{ faces: Face[], options: DrawOptions & { view: View } }} Drawing */
+/** The drawing over a picture. @typedef {{ faces: Face[], options: DrawOptions & { view: View } }} Drawing */
 
-/** Of the nets' input, in pixels. */
+/** Side of the nets' input, in pixels. */
 const SIDE = 96;
 
-/** Paints on the thread that makes it. */
+/** Paints on the thread that creates it. */
 export class Painter {
   #context;
   /** @type {(CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D)[]} */
   #crops;
-  /** What has to be cleared. @type {ReturnType<typeof extent>} */
+  /** The area to clear. @type {ReturnType<typeof extent>} */
   #inked = null;
 
   /** @param {Canvas} overlay @param {Canvas[]} crops a canvas for each face */
   constructor(overlay, crops) {
     this.#context = context2d(overlay);
-    // A size that came with the first crop would move what lies below.
+    // If the first crop set the size, everything below it would move.
     for (const canvas of crops) Object.assign(canvas, { width: SIDE, height: SIDE });
     this.#crops = crops.map((canvas) => context2d(canvas));
   }
 
-  /** Draws in place of what was drawn before. @param {Drawing | null} drawing null for nothing */
+  /** Replaces the previous drawing. @param {Drawing | null} drawing null for nothing */
   draw(drawing) {
     const context = this.#context;
     const { canvas } = context;
     const size = drawing?.options.view.canvas ?? canvas;
-    // Another size clears it all.
+    // A change of size clears the whole canvas.
     if (canvas.width !== size.width || canvas.height !== size.height)
       Object.assign(canvas, { width: size.width, height: size.height });
     else if (this.#inked) context.clearRect(this.#inked.x, this.#inked.y, this.#inked.width, this.#inked.height);
@@ -42,13 +42,13 @@ export class Painter {
   }
 
   /**
-   * Shows what the net looked at.
-   * @param {Uint8Array[]} crops of each face; the canvases of the others become empty
+   * Shows the crops that the net saw.
+   * @param {Uint8Array[]} crops one per face; the remaining canvases become empty
    */
   crop(crops) {
     for (const [n, context] of this.#crops.entries()) {
       const { canvas } = context;
-      // Nothing of a person stays.
+      // No picture of a person stays behind.
       context.clearRect(0, 0, canvas.width, canvas.height);
       if (!crops[n]) continue;
       const side = Math.sqrt(crops[n].length);

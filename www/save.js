@@ -1,4 +1,4 @@
-// Snapshots and recordings: what the stage shows, as files.
+// Saves what the stage shows as files: snapshots and recordings.
 import { context2d } from './dom.js';
 import { compose, frameSize } from './stage.js';
 
@@ -13,11 +13,11 @@ export function download(blob, extension) {
   link.download = `face96-${local.slice(0, 19).replaceAll(':', '').replace('T', '-')}.${extension}`;
   link.href = URL.createObjectURL(blob);
   link.click();
-  // The browser reads the bytes after the click; some would end the download if the address went at once.
+  // The browser reads the bytes after the click; some would cancel the download if the address were revoked at once.
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** @param {boolean} withPoints @returns {Promise<void>} once the PNG was offered */
+/** @param {boolean} withPoints @returns {Promise<void>} resolves once the PNG is offered */
 export async function snapshot(withPoints) {
   const canvas = Object.assign(document.createElement('canvas'), frameSize());
   compose(context2d(canvas), withPoints);
@@ -27,23 +27,23 @@ export async function snapshot(withPoints) {
   download(blob, 'png');
 }
 
-/** In the order of preference: WebM where the browser writes it, MP4 for Safari. */
+/** In order of preference: WebM if the browser writes it, MP4 for Safari. */
 const FORMATS = ['video/webm;codecs=vp9', 'video/webm;codecs=vp8', 'video/webm', 'video/mp4'];
 /** Sharp enough for points and lines at 640x480. */
 const BITS_PER_SECOND = 4e6;
 
-/** A recording under way. */
+/** A recording in progress. */
 export class Recording {
   #canvas = Object.assign(document.createElement('canvas'), frameSize());
   #context = context2d(this.#canvas);
   #recorder;
   /** @type {Blob[]} */
   #chunks = [];
-  /** Recorded time in ms, and since when it runs; pauses do not count. */
+  /** Recorded time in ms, and the time of the last start; pauses do not count. */
   #time = 0;
   #since = performance.now();
 
-  /** Starts at once. @throws {Error} with a sentence, where the browser cannot record */
+  /** Starts at once. @throws {Error} with a sentence, if the browser cannot record */
   constructor() {
     const format = globalThis.MediaRecorder && FORMATS.find((type) => MediaRecorder.isTypeSupported(type));
     if (!format) throw new Error('This browser cannot record; snapshots work.');
@@ -56,7 +56,7 @@ export class Recording {
     this.#recorder.start(1000);
   }
 
-  /** Takes in what the stage shows now. */
+  /** Records what the stage shows now. */
   frame() {
     compose(this.#context, true);
   }
@@ -77,9 +77,9 @@ export class Recording {
     }
   }
 
-  /** Ends it and offers the file. @returns {Promise<void>} */
+  /** Ends the recording and offers the file. @returns {Promise<void>} */
   async end() {
-    // It has ended by itself where the encoder failed: what came before that is saved.
+    // If the encoder failed, the recorder has already stopped, and everything up to then is saved.
     if (this.#recorder.state !== 'inactive') {
       await new Promise((resolve) => {
         this.#recorder.addEventListener('stop', resolve, { once: true });

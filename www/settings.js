@@ -1,15 +1,15 @@
-// What the visitor has chosen: kept in this browser, bound to the controls that carry `data-setting`.
+// The visitor's choices: kept in this browser, bound to the controls with `data-setting`.
 
-/** Number of faces that the package follows at most. */
+/** Largest number of faces that the package tracks. */
 export const MAX_FACES = 4;
-/** The slider's steps, with the strength that the package takes: 1 is its default, 0 is off. */
+/** The slider's steps, with the strengths that the package takes: 1 is its default, 0 is off. */
 export const SMOOTHING = [
   { name: 'off', strength: 0 },
   { name: 'light', strength: 0.5 },
   { name: 'medium', strength: 1 },
   { name: 'strong', strength: 2.5 },
 ];
-/** theme.js reads it too. */
+/** theme.js reads this key too. */
 const KEY = 'face96';
 
 const defaults = {
@@ -17,7 +17,7 @@ const defaults = {
   theme: '',
   /** deviceId; '' for the browser's choice */
   camera: '',
-  /** which of the nets that lie beside the page */
+  /** one of the nets deployed with the page */
   net: 'compact',
   mirror: true,
   faces: 1,
@@ -39,14 +39,14 @@ const defaults = {
 /** @type {Settings} */
 export const settings = load();
 
-/** Kept values of the right type and range; the default for each other. */
+/** Stored values of the right type and range; otherwise the default. */
 function load() {
   /** @type {Record<string, unknown>} */
   let kept = {};
   try {
     kept = Object(JSON.parse(localStorage.getItem(KEY) ?? '{}'));
   } catch {
-    // Storage is switched off or holds something else: the defaults it is.
+    // If storage is switched off or holds something else, the defaults apply.
   }
   /** @type {Record<string, unknown>} */
   const all = { ...defaults };
@@ -61,7 +61,7 @@ function load() {
 /** @type {((name: keyof Settings) => void)[]} */
 const listeners = [];
 
-/** @param {(name: keyof Settings) => void} listener is told the name of each setting that changes */
+/** @param {(name: keyof Settings) => void} listener receives the name of each setting that changes */
 export const onSetting = (listener) => void listeners.push(listener);
 
 /**
@@ -74,7 +74,7 @@ export function set(name, value) {
   try {
     localStorage.setItem(KEY, JSON.stringify(settings));
   } catch {
-    // It then lasts as long as the page.
+    // The setting then lasts as long as the page.
   }
   for (const control of controls(name)) write(control, value);
   for (const listener of listeners) listener(name);
@@ -90,7 +90,7 @@ function write(control, value) {
   else control.value = String(value);
 }
 
-/** Shows the settings in their controls and follows these. */
+/** Shows the settings in their controls, and updates them when a control changes. */
 export function bindControls() {
   for (const name of /** @type {(keyof Settings)[]} */ (Object.keys(settings))) {
     for (const control of controls(name)) {

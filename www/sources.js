@@ -1,4 +1,4 @@
-// Where frames come from. Camera (camera.js), sample and files look the same from outside: a promise for the next frame, and
+// The sources of frames. Camera (camera.js), sample and files share one interface: a promise for the next frame, and
 // the frame.
 import { frames } from './pkg/frames.js';
 import { isHeic } from './pkg/index.js';
@@ -6,7 +6,7 @@ import { createSyntheticFace } from './pkg/synthetic.js';
 import { context2d } from './dom.js';
 
 /**
- * A still picture's has no time.
+ * The frame of a still picture has no time.
  * @typedef {Partial<import('./pkg/frames.js').FrameTime>} Frame
  *
  * @typedef {VideoFrame | HTMLVideoElement | HTMLCanvasElement} Picture
@@ -14,13 +14,13 @@ import { context2d } from './dom.js';
  * @typedef {object} Source
  * @property {'camera' | 'sample' | 'image' | 'video'} kind
  * @property {string} name for people
- * @property {string} greeting said when it is open
- * @property {number} scale pixels of the original for one of its frames': above 1 where a big picture was shrunk
+ * @property {string} greeting shown when it is open
+ * @property {number} scale pixels of the original per pixel of a frame: above 1 if a big picture was shrunk
  * @property {() => Promise<Frame | null>} next waits for a new frame; null at the end. Rejects when the source fails, with
  *   a sentence, and when its signal is aborted
- * @property {(keep: boolean) => Picture | null} take the current frame; null without a picture. What a video element has is a VideoFrame
- *   if it is to be kept, which the caller closes, and else the element, whose frames go on; a canvas changes with the next call
- * @property {() => void} [again] gives a still picture's frame once more, for other settings
+ * @property {(keep: boolean) => Picture | null} take the current frame; null without a picture. From a video element it is a VideoFrame
+ *   if it is to be kept, which the caller closes, and otherwise the element itself, which plays on; a canvas changes with the next call
+ * @property {() => void} [again] delivers a still picture's frame once more, for other settings
  */
 
 /** Width and height of a frame. @param {Picture} p */
@@ -31,7 +31,7 @@ export const sizeOf = (p) =>
       ? [p.videoWidth, p.videoHeight]
       : [p.width, p.height];
 
-/** Gives a frame's memory back. @param {Picture | null} picture */
+/** Frees a frame's memory. @param {Picture | null} picture */
 export function release(picture) {
   if (picture && 'close' in picture) picture.close();
 }
@@ -40,7 +40,7 @@ export function release(picture) {
 export class FrameGate {
   /** @type {{ resolve: (frame: Frame | null) => void, reject: (reason: unknown) => void } | null} */
   #reader = null;
-  /** A frame that nobody waited for; the newest. @type {Frame | null} */
+  /** The newest frame that nobody waited for. @type {Frame | null} */
   #kept = null;
   /** @type {{ error: unknown } | null} */
   #ended = null;
@@ -76,15 +76,15 @@ export class FrameGate {
   }
 }
 
-/** The longer side that bigger pictures are shrunk to: a face in them keeps more than the net's 96 pixels. */
+/** The longer side to which bigger pictures are shrunk: a face in them keeps more than the net's 96 pixels. */
 export const MAX_SIDE = 1600;
 
 /**
- * Gives a canvas the shape of a picture, and no more than MAX_SIDE pixels.
+ * Gives a canvas the shape of a picture, with no side longer than MAX_SIDE.
  * @param {HTMLCanvasElement} canvas
  * @param {number} width of the picture
  * @param {number} height
- * @returns {number} pixels of the picture for one of the canvas
+ * @returns {number} pixels of the picture per pixel of the canvas
  */
 function fit(canvas, width, height) {
   const scale = Math.max(1, Math.max(width, height) / MAX_SIDE);
@@ -95,11 +95,11 @@ function fit(canvas, width, height) {
   return scale;
 }
 
-/** The context of frames that the net gets from a canvas: kept in memory, since it runs on the CPU. @param {HTMLCanvasElement} canvas */
+/** The context of a canvas whose frames the net reads: kept in memory, because the net runs on the CPU. @param {HTMLCanvasElement} canvas */
 const frameContext = (canvas) => context2d(canvas, { willReadFrequently: true, alpha: false });
 
 /**
- * What a source does for a video element.
+ * The part of a source that is the same for every video element.
  * @param {HTMLVideoElement} video
  * @param {FrameGate} gate
  * @param {AbortSignal} signal
@@ -114,22 +114,22 @@ export function videoFrames(video, gate, signal) {
       return gate.wait();
     },
     take(keep) {
-      // A camera that changes its resolution has no picture for a moment.
+      // A camera that changes its resolution briefly has no picture.
       if (!video.videoWidth || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
       try {
         return keep ? new VideoFrame(video) : video;
       } catch {
-        return video; // a browser without them
+        return video; // a browser without VideoFrame
       }
     },
   };
 }
 
-/** Who plays in the sample: the first where there is one face. */
+/** The faces in the sample: the first one if there is a single face. */
 const SEEDS = [7, 3, 12, 21];
 
 /**
- * Faces that the program draws itself, each in its part of the picture, as in a video call.
+ * Faces drawn by the program itself, each in its part of the picture, as in a video call.
  * @param {{ width: number, height: number }} size in pixels
  * @param {() => number} count of faces, 1 to 4; may change while it plays
  * @param {AbortSignal} signal
@@ -149,7 +149,7 @@ export async function openSample({ width, height }, count, signal) {
     const next = await Promise.all(
       SEEDS.slice(0, n).map(async (seed, i) => {
         const row = Math.floor(i / 2);
-        // One alone in its row has all of it.
+        // A single face in a row gets the whole row.
         const columns = Math.min(2, n - 2 * row);
         const [x, right] = [i % 2, (i % 2) + 1].map((column) => Math.round((width * column) / columns));
         const [y, bottom] = [row, row + 1].map((row) => Math.round((height * row) / rows));
@@ -163,7 +163,7 @@ export async function openSample({ width, height }, count, signal) {
   await gather(count());
   signal.throwIfAborted();
   signal.addEventListener('abort', dismiss);
-  /** Time since the first frame, in ms. A pause of the page is no time. */
+  /** Time since the first frame, in ms. Pauses of the page do not count. */
   let clock = 0;
   let last = NaN;
   return {
@@ -187,7 +187,7 @@ export async function openSample({ width, height }, count, signal) {
   };
 }
 
-/** Bigger files are refused: the whole picture has to fit in memory. */
+/** Bigger files are refused, because the whole picture must fit in memory. */
 const MAX_PICTURE_BYTES = 100e6;
 const MAX_PICTURE_PIXELS = 64e6;
 
@@ -205,7 +205,7 @@ export async function openFile(file, video, signal) {
   return kindOfFile(file) === 'video' ? openVideo(file, video, signal) : openPicture(file, signal);
 }
 
-/** By the ending of their names, where the system knows no type of such files. @type {[RegExp, string][]} */
+/** Types by file extension, for systems that know no type for such files. @type {[RegExp, string][]} */
 const ENDINGS = [
   [/\.(hei[cf]|jfif|jpe?g|png|webp|avif|gif|bmp|tiff?)$/i, 'image/'],
   [/\.(mp4|m4v|mov|webm|mkv|ogv|avi)$/i, 'video/'],
@@ -213,7 +213,7 @@ const ENDINGS = [
 /** @param {File} file @returns {string} */
 const typeOf = ({ type, name }) => type || (ENDINGS.find(([ending]) => ending.test(name))?.[1] ?? '');
 
-/** What a file would be played as. @param {File} file @returns {'image' | 'video'} */
+/** How a file would be played. @param {File} file @returns {'image' | 'video'} */
 export const kindOfFile = (file) => (typeOf(file).startsWith('video/') ? 'video' : 'image');
 
 /** @param {File} file @param {AbortSignal} signal @returns {Promise<Source>} */
@@ -239,7 +239,7 @@ async function openPicture(file, signal) {
       );
     });
     signal.throwIfAborted();
-    // Its size is known before it is decoded; an SVG may have none.
+    // The size is known before decoding; an SVG may have none.
     const [width, height] = [image.naturalWidth || 512, image.naturalHeight || 512];
     if (width * height > MAX_PICTURE_PIXELS) {
       throw new Error(
@@ -275,7 +275,7 @@ async function openVideo(file, video, signal) {
   video.addEventListener(
     'ended',
     () => {
-      // It stays on the stage, and may have come while the one before was looked at.
+      // The video stays on the stage, and this frame may have come while the previous one was processed.
       gate.give({ timestamp: video.currentTime * 1000 });
       gate.end(null);
     },
@@ -288,7 +288,7 @@ async function openVideo(file, video, signal) {
     video.load();
     URL.revokeObjectURL(url);
   });
-  // A hidden page computes nothing, so the video waits for it.
+  // A hidden page computes nothing, so the video pauses for it.
   document.addEventListener('visibilitychange', () => void (document.hidden ? video.pause() : video.play()), {
     signal,
   });

@@ -1,10 +1,10 @@
-// The stage: the frame that was looked at last, and over it what was found in it, drawn sharp at the screen's own resolution.
+// The stage: the latest processed frame, and its results over it, drawn sharply at the screen's own resolution.
 //
 // A video shows itself: the browser puts its frames on the screen without the page's thread, and a worker draws the points over them
-// (start-painter.js). They follow their frame by the time that the nets take, and come with the next refresh of the screen; a camera's frame
-// stays for two of these or more. Painting each frame on a canvas together with its points showed them at once, but both late, and
+// (start-painter.js). The points lag their frame by the time of the nets, and appear with the next refresh of the screen; a camera's frame
+// stays for two of these or more. Painting each frame on a canvas together with its points showed both at once, but late, and
 // cost the page's thread another 4 ms. Where points and frame must belong together, in snapshots and recordings, the frame is kept.
-// Pictures that are no video are painted.
+// Pictures that are not videos are painted.
 import { byId, context2d, html } from './dom.js';
 import { wear } from './glasses.js';
 import { drawFaces, fit } from './pkg/draw.js';
@@ -21,7 +21,7 @@ const picture = byId('picture', HTMLCanvasElement);
 const overlay = byId('overlay', HTMLCanvasElement);
 const guide = byId('guide', SVGSVGElement);
 
-/** The frame in which the faces were found; null on an empty stage. @type {Picture | null} */
+/** The frame of the faces; null on an empty stage. @type {Picture | null} */
 let frame = null;
 let [width, height] = [0, 0];
 /** @type {Face[]} */
@@ -29,10 +29,10 @@ let faces = [];
 /** @type {[number, number][]} */
 let edges = [];
 let mirrored = false;
-/** The stage in pixels of the screen. */
+/** The stage's size in pixels of the screen. */
 const screen = { width: 1, height: 1 };
 
-// As long as there is no face, one of them is there, empty.
+// As long as there is no face, there is one empty crop.
 const crops = Array.from({ length: MAX_FACES }, (_, n) =>
   Object.assign(document.createElement('canvas'), { hidden: n > 0 }),
 );
@@ -44,12 +44,12 @@ startPainter(overlay, crops).then((started) => {
   redraw();
   showCrops();
 });
-/** Whether something is drawn on the overlay. */
+/** Whether the overlay shows anything. */
 let drawn = false;
 
 /**
- * Shows a frame and what was found in it.
- * @param {Picture} next is the stage's from now on if it is a VideoFrame; a canvas is copied, a video shows itself
+ * Shows a frame and its results.
+ * @param {Picture} next a VideoFrame belongs to the stage from now on; a canvas is copied, a video shows itself
  * @param {Face[]} found in pixels of the frame
  * @param {[number, number][]} lines pairs of keypoints to join
  * @param {boolean} mirror
@@ -63,7 +63,7 @@ export function show(next, found, lines, mirror) {
     guide.setAttribute('viewBox', `0 0 ${width} ${height}`);
     const oval = Object.entries({ cx: x, cy: y, rx: 0.29 * short, ry: 0.37 * short });
     for (const [name, value] of oval) guide.firstElementChild?.setAttribute(name, String(value));
-    // Pixel (0, 0) has its centre at (0, 0), a drawing its corner.
+    // Pixel (0, 0) has its centre at (0, 0); a drawing has its corner there.
     const { size } = guideBox(width, height);
     const square = Object.entries({ x: x - size / 2, y: y - size / 2, width: size, height: size });
     for (const [name, value] of square) guide.lastElementChild?.setAttribute(name, String(value));
@@ -77,11 +77,11 @@ export function show(next, found, lines, mirror) {
 
 /** @param {string} name of a class of the stage @param {boolean} on */
 function mark(name, on) {
-  // Writing what is there already would cost a style pass with each frame.
+  // Writing an unchanged class would cost a style pass with each frame.
   if (stage.classList.contains(name) !== on) stage.classList.toggle(name, on);
 }
 
-/** Takes a frame into care in place of the one before. @param {Picture | null} next */
+/** Takes ownership of a frame, and releases the previous one. @param {Picture | null} next */
 function hold(next) {
   if (frame !== next) release(frame);
   frame = next;
@@ -95,7 +95,7 @@ function paint(source) {
   hold(picture);
 }
 
-/** Draws the points again, for other settings or another size of the stage. */
+/** Draws the points again, after a change of settings or of the stage's size. */
 export function redraw() {
   const empty = !frame || !faces.length;
   if (empty && !drawn) return;
@@ -111,7 +111,7 @@ export function redraw() {
   painter?.draw(empty ? null : { faces, options: drawOptions(view) });
 }
 
-/** What the visitor has chosen to see. @param {import('./pkg/draw.js').View} view */
+/** The drawing options that the visitor has chosen. @param {import('./pkg/draw.js').View} view */
 function drawOptions(view) {
   const { points, lines, labels, boxes, colours } = settings;
   return {
@@ -125,10 +125,10 @@ function drawOptions(view) {
   };
 }
 
-/** Takes everything off the stage. */
+/** Empties the stage. */
 export function clear() {
   faces = [];
-  // The last picture must not stay in memory: it may be of a person.
+  // The last picture must not stay in memory, because it may show a person.
   hold(null);
   picture.hidden = true;
   picture.width = picture.height = 1;
@@ -138,20 +138,20 @@ export function clear() {
   showCrops();
 }
 
-/** Keeps the last frame on the stage when its video goes. */
+/** Keeps the last frame on the stage when its video ends. */
 export function freeze() {
   if (frame) paint(frame);
 }
 
 /**
- * Draws what the stage shows on another canvas, to fit.
+ * Draws the stage's picture on another canvas, to fit.
  * @param {CanvasRenderingContext2D} context
  * @param {boolean} withPoints
  */
 export function compose(context, withPoints) {
   if (!frame) return;
   const { canvas } = context;
-  // Letters as large, in the picture, as on a screen that shows it 800 pixels wide.
+  // Letters in the picture are as large as on a screen that shows it 800 pixels wide.
   const view = fit({ width, height }, canvas, { mirrored, pixel: Math.max(1, canvas.width / 800) });
   const { x, y, scale } = view;
   context.resetTransform();
@@ -162,13 +162,13 @@ export function compose(context, withPoints) {
   if (withPoints) drawFaces(context, faces, drawOptions(view));
 }
 
-/** @returns {{ width: number, height: number }} of the frame that is shown, no side being larger than MAX_SIDE */
+/** @returns {{ width: number, height: number }} size of the frame shown, with no side longer than MAX_SIDE */
 export function frameSize() {
   const scale = Math.max(1, Math.max(width, height) / MAX_SIDE);
   return { width: Math.round(width / scale), height: Math.round(height / scale) };
 }
 
-/** Shows what the net looked at for each face of the stage, where that is known; an empty square where there is none. */
+/** Shows the net's crop of each face on the stage, if it is known, otherwise an empty square. */
 export function showCrops() {
   for (const [n, canvas] of crops.entries()) {
     const hidden = n >= Math.max(faces.length, 1);

@@ -1,5 +1,5 @@
-// A painter in a worker of its own where a canvas can be handed to one, and on the page's thread elsewhere. Without a GPU, drawing a few
-// points costs that thread 1 ms, most of it for putting the page together anew; a worker's canvas goes to the screen without it, and
+// Starts a painter in a worker of its own if a canvas can be transferred to one, otherwise on the page's thread. Without a GPU, drawing a
+// few points costs that thread 1 ms, most of it for composing the page again; a worker's canvas goes to the screen without that thread, and
 // without waiting for it.
 import { Painter } from './painter.js';
 
@@ -38,7 +38,7 @@ export async function startPainter(overlay, crops) {
   return new Remote(worker);
 }
 
-/** @returns {Promise<Worker | null>} null where there can be none, as in a sandboxed frame */
+/** @returns {Promise<Worker | null>} null if there can be none, as in a sandboxed frame */
 async function startWorker() {
   /** @type {Worker} */
   let worker;
@@ -47,7 +47,7 @@ async function startWorker() {
   } catch {
     return null;
   }
-  // A canvas cannot be taken back: the worker must have started.
+  // A transferred canvas cannot be taken back, so the worker must have started.
   return new Promise((resolve) => {
     worker.onmessage = () => resolve(worker);
     worker.onerror = () => resolve(null);

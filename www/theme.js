@@ -1,7 +1,7 @@
-// Sets the theme that was chosen on an earlier visit, before anything is painted. settings.js keeps it under this key.
+// Sets the theme chosen on an earlier visit, before anything is painted. settings.js stores it under this key.
 try {
   const { theme } = JSON.parse(localStorage.getItem('face96') ?? '{}');
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
 } catch {
-  // A browser that keeps nothing, or something else under our key: the system's theme it is.
+  // If the browser stores nothing, or something else under this key, the system's theme applies.
 }

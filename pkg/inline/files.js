@@ -1,7 +1,7 @@
-// What files.js of the package says where the files are inside: see index.js.
+// Replaces files.js of the package where the files are embedded: see index.js.
 import { finder, wasm, weights, worker } from './embedded.js';
 
-/** @param {string} packed base64 of deflated bytes @returns {() => Promise<Uint8Array>} the bytes, the same ones at each call */
+/** @param {string} packed base64 of deflated bytes @returns {() => Promise<Uint8Array>} the bytes, the same array at each call */
 function unpack(packed) {
   /** @type {Promise<Uint8Array> | null} */
   let bytes = null;
@@ -21,7 +21,7 @@ export const own = {
   wasm: unpack(wasm),
   weights: unpack(weights),
   finder: unpack(finder),
-  // A policy may allow one of the two.
+  // A policy may allow only one of the two.
   workers: [
     () =>
       new Worker((blobUrl ??= URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))), {

@@ -1,5 +1,5 @@
-// The tag in JSX of React 18 and 19: `import 'face96/react'` in one file of the project. React 18 hands strings to the tag and knows
-// nothing of its events: take a ref for these, and `class` in place of `className`.
+// The tag in JSX of React 18 and 19: `import 'face96/react'` in one file of the project. React 18 passes only strings to the tag and does
+// not know its events: use a ref for these, and `class` instead of `className`.
 import type { DetailedHTMLProps, HTMLAttributes } from 'react';
 import type { FaceKeypointsElement } from '../define.js';
 import type { FaceKeypointsElementProps } from '../dist/types/jsx.js';

@@ -1,4 +1,4 @@
-//! `bench`: speed on this machine, as a table for people, or as JSON and files for `make bench`, which compares with
+//! `bench`: speed on this machine, as a table for people, or as JSON and files for `make bench`, which compares it with
 //! other runtimes.
 
 use anyhow::{Context, Result};
@@ -19,19 +19,19 @@ pub(super) struct BenchArgs {
     /// Nets to time
     #[arg(long, value_delimiter = ',', default_value = "net2,compact")]
     nets: Vec<String>,
-    /// Seconds for each figure
+    /// Seconds per figure
     #[arg(long, default_value_t = 5.)]
     seconds: f64,
     /// Print JSON only
     #[arg(long)]
     json: bool,
-    /// Time training alone on this device (see `train`) and print it as JSON
+    /// Time only training, on this device (see `train`), and print the result as JSON
     #[arg(long, value_name = "DEVICE")]
     training: Option<Device>,
-    /// Time training with each of these numbers of threads, in turns, and print the share of a step that more threads do not shorten
+    /// Time training with each of these thread counts, in turns, and print the share of a step that more threads do not shorten
     #[arg(long, value_name = "COUNT,COUNT,...", value_delimiter = ',', conflicts_with_all = ["training", "files"])]
     threads: Vec<usize>,
-    /// Write what other runtimes need to do the same to this folder: weights, ONNX, steps of the net, a training task
+    /// Folder to write everything that other runtimes need for the same task: weights, ONNX, steps of the net, a training task
     #[arg(long)]
     files: Option<PathBuf>,
 }
@@ -82,10 +82,10 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// Rounds in which the thread counts of `--threads` take turns: a machine's speed drifts.
+/// Rounds in which the thread counts of `--threads` take turns, because a machine's speed drifts.
 const ROUNDS: usize = 3;
 
-/// Training steps of a net with each number of threads, and Amdahl's law fitted to them.
+/// Times training steps of a net with each number of threads, and fits Amdahl's law to them.
 fn threads(net: &str, args: &BenchArgs) -> Result<()> {
     anyhow::ensure!(args.threads.iter().all(|n| (1..=1024).contains(n)), "--threads: expected counts from 1 to 1024");
     let mut times: Vec<(usize, Vec<f64>)> = args.threads.iter().map(|n| (*n, vec![])).collect();
@@ -126,7 +126,7 @@ fn threads(net: &str, args: &BenchArgs) -> Result<()> {
 
 /// The serial and the parallel seconds of a step, `serial + parallel / threads`, by least squares of relative errors; needs two counts.
 fn amdahl(steps: &[(usize, f64)]) -> Option<[f64; 2]> {
-    // Each equation over its time: serial / t + parallel / (n t) = 1.
+    // Each equation is divided by its time: serial / t + parallel / (n t) = 1.
     let rows: Vec<[f64; 2]> = steps.iter().map(|(n, t)| [1. / t, 1. / (*n as f64 * t)]).collect();
     let sum = |f: &dyn Fn(&[f64; 2]) -> f64| rows.iter().map(f).sum::<f64>();
     let (aa, ab, bb) = (sum(&|r| r[0] * r[0]), sum(&|r| r[0] * r[1]), sum(&|r| r[1] * r[1]));
@@ -135,7 +135,7 @@ fn amdahl(steps: &[(usize, f64)]) -> Option<[f64; 2]> {
     if determinant.abs() < 1e-9 * aa * bb {
         return None;
     }
-    // Noise may say less than nothing of either.
+    // Noise may make either of them negative.
     Some(match [(a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant] {
         [..0., _] => [0., b / bb],
         [_, ..0.] => [a / aa, 0.],
@@ -143,7 +143,7 @@ fn amdahl(steps: &[(usize, f64)]) -> Option<[f64; 2]> {
     })
 }
 
-/// `NET.safetensors` (f32), `NET.onnx`, `NET.graph.json` and `NET.task.safetensors`.
+/// Writes `NET.safetensors` (f32), `NET.onnx`, `NET.graph.json` and `NET.task.safetensors`.
 fn files(net: &str, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let task = Task::new(net)?;
@@ -158,7 +158,7 @@ fn files(net: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Multiply-adds a second of a product that fits the caches' ways well: what the training of a net is measured by.
+/// Multiply-adds a second of a matrix product that suits the caches well: the reference for a net's training.
 fn product_rate() -> f64 {
     const N: usize = 1024;
     let (a, b, mut out) = (vec![1f32; N * N], vec![1f32; N * N], vec![0f32; N * N]);
@@ -186,7 +186,7 @@ mod tests {
         let [serial, parallel] = amdahl(&[(1, 0.11), (2, 0.06), (4, 0.035)]).unwrap();
         assert!((serial - 0.01).abs() < 1e-9 && (parallel - 0.1).abs() < 1e-9);
         assert_eq!(amdahl(&[(2, 0.06), (2, 0.05)]), None);
-        // Faster than it could be: nothing is serial. Slower with more: all is.
+        // Faster than possible: nothing is serial. Slower with more threads: everything is.
         assert_eq!(amdahl(&[(1, 0.1), (2, 0.04)]).unwrap()[0], 0.);
         assert_eq!(amdahl(&[(1, 0.1), (2, 0.2)]).unwrap()[1], 0.);
     }

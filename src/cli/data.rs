@@ -1,4 +1,4 @@
-//! `data`: says what labelled data holds and which rows look wrong, draws a sheet of it, and writes it in another format.
+//! `data`: reports what labelled data contains and which rows look wrong, draws a sheet of it, and writes it in another format.
 
 use super::{count, grey, guard, write_output};
 use anyhow::{bail, Context, Result};
@@ -19,7 +19,7 @@ pub(super) struct DataCommand {
     /// Draw a sheet of the crops and their labels to this PNG or JPEG
     #[arg(long, value_name = "SHEET")]
     draw: Option<PathBuf>,
-    /// Crops on the sheet
+    /// Number of crops on the sheet
     #[arg(long, default_value_t = 48)]
     count: usize,
     /// Print JSON only
@@ -28,21 +28,21 @@ pub(super) struct DataCommand {
     /// Write the labels as coco, cvat, labelme, label-studio, wflw, ultralytics or dlib
     #[arg(long, value_name = "FORMAT")]
     to: Option<Format>,
-    /// Folder for the files of --to, best that of the pictures; nothing in it is replaced
+    /// Folder for the files of --to, best that of the pictures; no existing file is replaced
     #[arg(long, requires = "to", default_value = ".")]
     out: PathBuf,
-    /// Leave out wrong rows and say how many, instead of stopping at the first
+    /// Leave out bad rows and report how many, instead of stopping at the first
     #[arg(long)]
     skip_bad_rows: bool,
-    /// Keep the 68 points of .pts files, not Kaggle's 15
+    /// Keep the 68 points of .pts files instead of Kaggle's 15
     #[arg(long)]
     all_68: bool,
-    /// Keypoints that trade places in a mirror image, where their names do not tell
+    /// Keypoints that trade places in a mirror image, if their names do not show it
     #[arg(long, value_name = "LEFT=RIGHT", value_delimiter = ',')]
     pairs: Vec<String>,
 }
 
-/// What there is.
+/// The contents of the data.
 #[derive(Serialize)]
 struct Summary {
     format: &'static str,
@@ -54,7 +54,7 @@ struct Summary {
     train: usize,
     validate: usize,
     test: usize,
-    /// Faces without a label for a keypoint, by its name.
+    /// Number of faces without a label for a keypoint, by its name.
     missing: BTreeMap<String, usize>,
     skipped: Vec<String>,
     warnings: Vec<String>,
@@ -77,7 +77,7 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
         print!("{}", summary.text());
     }
     if let Some(path) = &args.draw {
-        // The photos of the data among them.
+        // The sheet must not replace one of the data's photos.
         let folder = Path::new(&args.path);
         let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
         let photos: Vec<PathBuf> = data.faces.iter().map(|f| folder.join(&f.name)).collect();
@@ -159,14 +159,14 @@ impl Summary {
     }
 }
 
-/// Pixels of the crop by which a face's points may differ from the usual shape on average; a head in profile stays below it.
+/// Largest mean deviation of a face's points from the usual shape, in pixels of the crop; a head in profile stays below it.
 const FAR: f32 = 16.;
 
-/// Rows worth a look, the worst first.
+/// Number of suspicious rows that are listed, the worst first.
 const MOST: usize = 20;
 
-/// Faces whose points lie unlike those of the others: left and right exchanged, or far off. What most faces have in common is not
-/// found so, except that their left is the picture's left.
+/// Faces whose points lie unlike those of the others: left and right exchanged, or far off. An error that most faces share is not
+/// found, except that their left is the picture's left.
 fn suspicious(data: &Dataset, faces: &[&Face]) -> Vec<String> {
     let k = data.schema.len();
     let usual: Vec<[f32; 2]> = (0..k)

@@ -1,5 +1,5 @@
-//! Annotated pictures. In: a picture in colour and the faces seen in it. Out: the same with the lines of the schema and the
-//! points, as large as the faces ask for; and the folder that keeps them, in which nothing is replaced that was not drawn here.
+//! Annotated pictures. In: a colour picture and the faces found in it. Out: the same picture with the schema's lines and the
+//! points, scaled to the faces; and the folder that keeps them, in which only files drawn by this program are replaced.
 
 use super::nets::Seen;
 use anyhow::{bail, Context, Result};
@@ -12,7 +12,7 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// A colour a face, told apart by people who see colours otherwise too (Okabe and Ito 2008).
+/// One colour per face; colour-blind people can tell them apart too (Okabe and Ito 2008).
 const COLOURS: [[u8; 3]; 8] = [
     [86, 180, 233],
     [230, 159, 0],
@@ -24,11 +24,11 @@ const COLOURS: [[u8; 3]; 8] = [
     [240, 240, 240],
 ];
 
-/// Radius of a point and half the width of a line, in sides of the face's box, and the least of both in pixels.
+/// Radius of a point and half the width of a line, in sides of the face's box, and the minimum of both in pixels.
 const RADIUS: (f32, f32) = (0.016, 1.6);
 const HALF_WIDTH: (f32, f32) = (0.005, 0.6);
 
-/// Draws the lines and points of faces, and labelled points, where there are any, as white rings' middles.
+/// Draws the lines and points of faces, and labelled points, if there are any, inside white rings.
 pub(super) fn faces(picture: &mut RgbImage, schema: &Schema, faces: &[Seen], labels: &[[f32; 2]]) {
     for (face, colour) in faces.iter().zip(COLOURS.iter().cycle()) {
         let size = |(share, least): (f32, f32)| (share * face.square.size).max(least);
@@ -46,7 +46,7 @@ pub(super) fn faces(picture: &mut RgbImage, schema: &Schema, faces: &[Seen], lab
     }
 }
 
-/// A line with round ends, or a disc where both ends are one point, with soft edges.
+/// A line with round ends, or a disc if both ends coincide, with soft edges.
 fn stroke(picture: &mut RgbImage, a: [f32; 2], b: [f32; 2], half_width: f32, colour: [u8; 3]) {
     if ![a, b].iter().flatten().all(|v| v.is_finite()) {
         return;
@@ -71,8 +71,8 @@ fn stroke(picture: &mut RgbImage, a: [f32; 2], b: [f32; 2], half_width: f32, col
     }
 }
 
-/// The folder of annotated copies. A list in it, `.face96-drawn`, holds a hash of every file drawn here, so that a later call can
-/// replace these and nothing else.
+/// The folder of annotated copies. A list in it, `.face96-drawn`, holds a hash of every file drawn here, so that a later call
+/// replaces these files and no others.
 pub(super) struct Folder {
     path: PathBuf,
     list: Mutex<std::fs::File>,
@@ -80,7 +80,7 @@ pub(super) struct Folder {
 
 const LIST: &str = ".face96-drawn";
 
-/// JPEGs lose least that is seen.
+/// High enough that JPEGs lose hardly anything visible.
 const JPEG_QUALITY: u8 = 92;
 
 fn digest(bytes: &[u8]) -> String {
@@ -88,10 +88,10 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 impl Folder {
-    /// Opens the folder, made where it is missing, for files of these names.
+    /// Opens the folder, creating it if it is missing, for files of these names.
     ///
     /// # Errors
-    /// A file of one of the names that was not drawn here.
+    /// A file with one of the names that was not drawn here.
     pub(super) fn open<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<Self> {
         let list = path.join(LIST);
         let text = std::fs::read_to_string(&list).unwrap_or_default();
@@ -127,7 +127,7 @@ impl Folder {
             format => DynamicImage::ImageRgb8(picture).write_to(&mut bytes, format),
         };
         encoded.with_context(|| path.display().to_string())?;
-        // First the list: a file in it that is not there harms nobody.
+        // The list first: an entry without a file does no harm.
         let line = format!("{} {name}\n", digest(bytes.get_ref()));
         self.list.lock().expect("no thread panics with it").write_all(line.as_bytes())?;
         Ok(write_atomically(&path, bytes.get_ref())?)

@@ -1,4 +1,4 @@
-//! `eval`: how far off nets are on labelled faces, given where the face is, given it roughly, or given the whole picture.
+//! `eval`: the error of nets on labelled faces, given the box, given a rough box, or given the whole picture.
 
 use super::nets::{self, Nets, Page};
 use super::{grey, DataArgs};
@@ -23,12 +23,12 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {
-    /// Weights files, or run folders; specialists share out the keypoints
+    /// Weights files, or run folders; specialists share the keypoints among them
     #[arg(long, required = true, num_args = 1..)]
     weights: Vec<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
-    /// train, val or test (val where the data has no test split)
+    /// train, val or test (val if the data has no test split)
     #[arg(long, default_value = "val")]
     split: Split,
     /// Print JSON only
@@ -43,10 +43,10 @@ pub(super) struct EvalArgs {
     /// Write a sheet of the worst predictions to this PNG or JPEG
     #[arg(long)]
     worst: Option<PathBuf>,
-    /// Also begin with boxes that are off by 15 % or 20 degrees, and crop anew around the keypoints, as tracking does
+    /// Also start from boxes that are off by 15 % or 20 degrees, and crop anew around the keypoints, as tracking does
     #[arg(long)]
     boxes_off: bool,
-    /// Also look through eight shifted crops, and tell what the mean of all looks gains over one: nothing where points follow the face
+    /// Also look through eight shifted crops, and print what the mean of all looks gains over one: nothing if points follow the face
     #[arg(long)]
     shifted: bool,
     /// With a finder: the net whose keypoints confirm its boxes, as on the page
@@ -54,17 +54,17 @@ pub(super) struct EvalArgs {
     keypoints: Option<PathBuf>,
 }
 
-/// Predictions on labelled faces, and how far off they are.
+/// Predictions on labelled faces, and their errors.
 pub(super) struct Evaluation<'a> {
     schema: &'a Schema,
-    /// The predicted keypoints' places in the schema.
+    /// The predicted keypoints' indices in the schema.
     places: Vec<usize>,
     faces: Vec<&'a Face>,
     found: Vec<nets::Prediction>,
     pub(super) score: Score,
 }
 
-/// Applies nets to the faces among these; the labels may have more keypoints than the nets predict.
+/// Applies nets to those of `faces` that show a face; the labels may have more keypoints than the nets predict.
 pub(super) fn evaluate<'a>(nets: &Nets, schema: &'a Schema, faces: &[&'a Face]) -> Result<Evaluation<'a>> {
     let places = schema.find(&nets.schema.keypoints)?;
     // Skip faces that have no label for any of these keypoints.
@@ -83,7 +83,7 @@ impl Evaluation<'_> {
         Score::of(self.schema, &self.places, pairs.map(|(f, p)| (f.points.as_slice(), p.points.as_slice())))
     }
 
-    /// The score of Kaggle's 15 keypoints, which labels and predictions of iBUG's 68 give.
+    /// The score of Kaggle's 15 keypoints, computed from labels and predictions of iBUG's 68.
     fn kaggle(&self) -> Score {
         let schema = Schema::kaggle();
         let pairs =
@@ -92,7 +92,7 @@ impl Evaluation<'_> {
         Score::new(&schema, pairs.iter().map(|(label, found)| (label.as_slice(), found.as_slice())))
     }
 
-    /// Errors by keypoint, of all, by source where there are several, and by group where the files' names tell.
+    /// Errors by keypoint, of all together, by source if there are several, and by group if the file names tell it.
     pub(super) fn table(&self) -> String {
         let names: Vec<&String> = self.places.iter().map(|k| &self.schema.keypoints[*k]).collect();
         let mut text = report::table(&names, &self.score);
@@ -108,7 +108,7 @@ impl Evaluation<'_> {
     }
 }
 
-/// Age, sex and origin as UTKFace's file names have them (`AGE_SEX_ORIGIN_DATE.jpg`, in that data set's words); empty for
+/// Age, sex and origin from UTKFace's file names (`AGE_SEX_ORIGIN_DATE.jpg`, in that data set's words); empty for
 /// faces of other sources.
 fn groups(face: &Face) -> Vec<String> {
     let name = face.name.rsplit('/').next().unwrap_or_default();
@@ -189,7 +189,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         let all = data.split(args.split, nets.seed());
         let (labelled, others): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|i| data.faces[*i].is_face());
         let spoil = Augment { spoil: 1., ..Augment::NONE };
-        // A generator for each few faces, so that threads give what one would.
+        // One generator for every few faces, so that the result does not depend on the number of threads.
         let of_part = |(part, faces): (usize, &[usize])| {
             let mut rng = ChaCha8Rng::seed_from_u64(nets.seed());
             rng.set_stream(part as u64);
@@ -198,7 +198,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         };
         let spoiled = labelled.par_chunks(256).enumerate().flat_map(of_part).collect::<Vec<_>>();
         let others: Vec<_> = others.into_iter().map(|i| data.faces[i].crop()).collect();
-        // Training covers faces with even grey and with pieces of its own pictures; these it has not seen.
+        // Training covers faces with plain grey and with pieces of its own pictures; it has not seen these.
         let faces = evaluation.faces.par_iter().enumerate().filter(|_| !others.is_empty());
         let hidden: Vec<_> = faces.map(|(i, f)| half_hidden(f.crop(), &others[i % others.len()], i)).collect();
         let least = Settings::default().min_score;
@@ -220,7 +220,7 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where in heatmap cells labels and predictions lie; both alike where no point sticks to the middle of a cell.
+/// Where labels and predictions lie in heatmap cells; both are distributed alike if no point sticks to the centre of a cell.
 fn between_cells(evaluation: &Evaluation) -> String {
     let faces = evaluation.faces.iter();
     let labels = places_in_cells(faces.flat_map(|f| evaluation.places.iter().map(|k| f.points[*k])));
@@ -232,13 +232,13 @@ fn between_cells(evaluation: &Evaluation) -> String {
     )
 }
 
-/// What nine looks through crops shifted by thirds of a heatmap cell, averaged, gain over one look.
+/// The gain of the mean of nine looks, through crops shifted by thirds of a heatmap cell, over one look.
 fn shifted(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
     let third = HEATMAP_CELL / 3.;
     let shifts = [-third, 0., third].into_iter().flat_map(|dx| [-third, 0., third].map(|dy| [dx, dy]));
     let mut mean: Vec<Vec<[f32; 2]>> = evaluation.found.iter().map(|f| f.points.clone()).collect();
     for [dx, dy] in shifts.filter(|shift| *shift != [0.; 2]) {
-        // From the shifted crop's pixels to those of the face's crop, and on to the picture.
+        // Maps the shifted crop's pixels to those of the face's crop, and on to the picture.
         let shift = Affine::translation(dx, dy);
         let crop = |f: &&Face| f.picture.crop(shift.then(f.to_picture), SIDE);
         let found = nets.detect(&evaluation.faces.par_iter().map(crop).collect::<Vec<_>>())?;
@@ -257,7 +257,7 @@ fn shifted(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
     ))
 }
 
-/// A crop whose left, right, upper or lower half, as `side` says, is that of another one.
+/// A crop whose left, right, upper or lower half, according to `side`, is taken from another one.
 fn half_hidden(mut crop: Vec<f32>, other: &[f32], side: usize) -> Vec<f32> {
     for (i, (p, other)) in crop.iter_mut().zip(other).enumerate() {
         if depth(i % SIDE, i / SIDE, side % 4) < SIDE / 2 {
@@ -267,7 +267,7 @@ fn half_hidden(mut crop: Vec<f32>, other: &[f32], side: usize) -> Vec<f32> {
     crop
 }
 
-/// How a box is wrong: shift in x and in y in sides of the box, scale, roll in degrees.
+/// Errors of a box: shift in x and in y in sides of the box, scale, roll in degrees.
 const BOXES_OFF: [[f32; 4]; 9] = [
     [0., 0., 1., 0.],
     [0.15, 0., 1., 0.],
@@ -280,16 +280,16 @@ const BOXES_OFF: [[f32; 4]; 9] = [
     [0., 0., 1., -20.],
 ];
 
-/// Looks from a wrong box until the crop stands still.
+/// Number of looks from a wrong box, after which the crop stands still.
 const LOOKS: usize = 4;
 
-/// The mean distance between the points of two answers, in units.
+/// The mean distance between the points of two predictions, in units.
 fn apart(a: &[[f32; 2]], b: &[[f32; 2]], unit: f32) -> f64 {
     let far = |(a, b): (&[f32; 2], &[f32; 2])| f64::from((a[0] - b[0]).hypot(a[1] - b[1]));
     a.iter().zip(b).map(far).sum::<f64>() / a.len() as f64 / f64::from(unit)
 }
 
-/// The error after each look that begins with a wrong box, and how far the last look still moves the points.
+/// The error after each look when starting from a wrong box, and how far the last look still moves the points.
 fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
     let faces = &evaluation.faces;
     let inverses = faces.iter().map(|f| f.to_picture.inverse().context("a crop without a side"));
@@ -299,7 +299,7 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
         let (side, middle) = (SIDE as f32, (SIDE as f32 - 1.) / 2.);
         let wrong =
             CropBox { x: middle + dx * side, y: middle + dy * side, size: scale * side, roll: roll.to_radians() };
-        // From the wrong crop's pixels to those of the face's own crop, and on to the picture.
+        // Maps the wrong crop's pixels to those of the face's own crop, and on to the picture.
         let wrong = wrong.crop_to_frame(SIDE);
         let mut views: Vec<nets::View> = faces.iter().map(|f| (&f.picture, wrong.then(f.to_picture))).collect();
         let (mut nme, mut failures, mut moved) = (Vec::new(), 0., 0.);
@@ -334,7 +334,7 @@ fn boxes_off(nets: &Nets, evaluation: &Evaluation) -> Result<String> {
     Ok(text)
 }
 
-/// Shares of faces found and of pictures without a face in which one was "found", on whole pictures.
+/// On whole pictures: the share of faces found, and of pictures without a face in which one was "found".
 fn eval_finder(
     weights: &Weights,
     keypoints: Option<&Nets>,
@@ -342,7 +342,7 @@ fn eval_finder(
     scenes: &[&Face],
     json: bool,
 ) -> Result<()> {
-    /// Shown beside the score that the product uses, for whoever wants to choose another.
+    /// Shown beside the score that the product uses, to help in choosing another.
     const SCORES: [f32; 6] = [FOUND_SCORE, 0.3, 0.4, 0.5, 0.6, 0.7];
     let mut finder = Finder::new(weights)?;
     let (mut faces, mut others, mut overlap) = (0usize, 0usize, 0f64);
@@ -399,10 +399,10 @@ fn eval_finder(
     Ok(())
 }
 
-/// Scenes composed of each face that is kept aside.
+/// Scenes composed from each face that is kept aside.
 const COMPOSED: usize = 4;
 
-/// Shares of faces found in composed scenes, in one look, by the groups that the files' names tell: of the faces kept aside.
+/// On the faces kept aside: shares of faces found in composed scenes, in one look, by the groups in the file names.
 fn by_group(finder: &mut Finder, data: &Dataset) -> Result<String> {
     let mut counts: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for (i, face) in data.faces.iter().enumerate().filter(|(_, f)| f.tight && f.split == Some(Split::Test)) {
@@ -410,7 +410,7 @@ fn by_group(finder: &mut Finder, data: &Dataset) -> Result<String> {
         for look in 0..COMPOSED {
             let (pixels, boxes) =
                 scenes::compose(data, i, &mut ChaCha8Rng::seed_from_u64((COMPOSED * i + look) as u64));
-            // The first is this face's; there is none where it found no room.
+            // The first box is this face's; there is none if it did not fit.
             let Some(label) = boxes.first() else { continue };
             let found: Vec<CropBox> = finder.find_grey(&pixels)?.iter().map(|b| b.square()).collect();
             let hit = usize::from(best_overlap(label, &found) >= 0.5);
@@ -426,11 +426,11 @@ fn by_group(finder: &mut Finder, data: &Dataset) -> Result<String> {
     Ok(counts.into_iter().map(line).collect())
 }
 
-/// Pieces cut out of each picture outside of its face and what surrounds it.
+/// Pieces cut out of each picture, away from its face and the face's surroundings.
 const PIECES: usize = 3;
 
-/// Looks at pieces of pictures without a face: how many there are, in how many the finder alone found one, and in how many finder and
-/// keypoint net together did.
+/// Looks at pieces of pictures without a face: the number of pieces, the number in which the finder alone found a face, and the number in
+/// which finder and keypoint net together found one.
 fn looks_without_face(finder: &mut Finder, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result<[usize; 3]> {
     let mut page = keypoints.map(|nets| Page::new(nets, PAGE_FACES)).transpose()?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -451,14 +451,14 @@ fn looks_without_face(finder: &mut Finder, keypoints: Option<&Nets>, scenes: &[&
     Ok(counts)
 }
 
-/// The most faces that the page looks for.
+/// Largest number of faces that the page looks for.
 const PAGE_FACES: usize = 4;
 
 /// The side of the frames that [`views`] shows to finder and keypoint net together.
 const VIEW: usize = 384;
 
-/// Shares of faces found where the frame is laid around them so that they have a given size in it and are turned: by the
-/// finder in one look, and with a keypoint net as on the page. What their picture does not fill is filled by one without a face.
+/// Shares of faces found at a given size and roll in a frame composed around them: by the finder in one look, and with a keypoint net as
+/// on the page. A picture without a face fills the rest of the frame.
 fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result<String> {
     let side = if keypoints.is_some() { VIEW } else { SIDE };
     let background = |s: &&Face| {
@@ -467,7 +467,7 @@ fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result
     };
     let backgrounds: Vec<Vec<f32>> = scenes.iter().filter(|s| !s.is_face()).map(background).collect();
     let whole = whole_frame(side as f32, side as f32).crop_to_frame(SIDE);
-    // Faces that one look found, faces that the page found.
+    // The number of faces that one look found, and that the page found.
     let count = |share: f32, degrees: f32| -> Result<[usize; 2]> {
         let (mut finder, mut page) =
             (Finder::new(finder)?, keypoints.map(|nets| Page::new(nets, PAGE_FACES)).transpose()?);
@@ -476,7 +476,7 @@ fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result
             let corners = corners(scene);
             let face = CropBox::of_corners(&corners);
             let size = face.size / share;
-            // Seven places in the frame, the farthest with the face's middle at three quarters of the way to the edge.
+            // Seven places in the frame; at the farthest, the face's centre is three quarters of the way to the edge.
             let place = |n: usize| (n % 7) as f32 / 6. - 0.5;
             let (dx, dy) = (0.75 * (1. - share) * place(i) * size, 0.75 * (1. - share) * place(i / 7) * size);
             let view = CropBox { x: face.x + dx, y: face.y + dy, size, roll: degrees.to_radians() };
@@ -520,23 +520,23 @@ fn views(finder: &Weights, keypoints: Option<&Nets>, scenes: &[&Face]) -> Result
     Ok(text)
 }
 
-/// How well the best of some boxes covers another.
+/// The largest overlap of a box with any of some others.
 fn best_overlap(label: &CropBox, boxes: &[CropBox]) -> f32 {
     boxes.iter().map(|b| b.iou(label)).fold(0., f32::max)
 }
 
-/// The corners of the box of a scene's face in pixels of its picture.
+/// The corners of a scene's face box, in pixels of its picture.
 fn corners(scene: &Face) -> Vec<[f32; 2]> {
     scene.points.iter().map(|p| scene.to_picture.apply(*p)).collect()
 }
 
-/// The box of a scene's face in pixels of the letterboxed frame; nothing where it has none.
+/// The box of a scene's face in pixels of the letterboxed frame; `None` if it has none.
 fn label_of(scene: &Face) -> Option<CropBox> {
     scene.is_face().then(|| CropBox::of_corners(&scene.points))
 }
 
-/// Faces found, pictures without a face in which one was found, and pictures with one labelled face in which another was: by
-/// finder and keypoint net together.
+/// For finder and keypoint net together: faces found, pictures without a face in which one was found, and pictures with one labelled
+/// face in which another was found.
 fn with_keypoints(finder: &mut Finder, nets: &Nets, scenes: &[&Face]) -> Result<[usize; 3]> {
     let mut page = Page::new(nets, PAGE_FACES)?;
     let [mut hits, mut false_alarms, mut others] = [0; 3];

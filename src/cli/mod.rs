@@ -1,4 +1,4 @@
-//! Arguments and what each command does with them.
+//! The command line's arguments, and what each command does with them.
 
 mod bench;
 mod data;
@@ -38,7 +38,7 @@ const STATUS: &str = "\
 Exit status: 0 done; 1 predict is done, but some pictures were bad; 2 a fault, told in one sentence; 130 or 143 a run was stopped by \
 Ctrl-C or SIGTERM, its files whole.";
 
-/// Version, what was built in, and what the kernels can use here.
+/// The version, the features built in, and what the kernels can use on this machine.
 fn long_version() -> &'static str {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let features = [
@@ -68,13 +68,13 @@ fn long_version() -> &'static str {
 enum Command {
     /// Train a net and write a run folder.
     Train(train::TrainArgs),
-    /// Go on with an interrupted run.
+    /// Continue an interrupted run.
     Resume(train::ResumeArgs),
     /// Error of a net, or of specialists together, on labelled faces.
     Eval(eval::EvalArgs),
     /// Keypoints of pictures, as CSV and drawn.
     Predict(predict::PredictArgs),
-    /// What labelled data holds and what looks wrong in it; also writes it in another format
+    /// What labelled data contains and what looks wrong in it; also writes it in another format
     Data(data::DataCommand),
     /// Learning curves of runs, or a sheet of augmented samples.
     Plot(plot::PlotArgs),
@@ -95,7 +95,7 @@ enum Command {
     },
     /// Write the manual pages
     Man {
-        /// Folder for a page a command
+        /// Folder for the pages, one per command
         #[arg(long, default_value = "man")]
         out: PathBuf,
     },
@@ -109,7 +109,7 @@ fn man(out: &Path) -> Result<()> {
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<()> {
-    // In memory first: a pipe that is closed early is no panic.
+    // In memory first, so that a pipe that closes early does not panic.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "face96", &mut text);
     Ok(std::io::stdout().lock().write_all(&text)?)
@@ -126,19 +126,19 @@ struct DataArgs {
     /// Leave out rows with a missing keypoint, as the tutorial did
     #[arg(long)]
     complete_rows: bool,
-    /// Leave out wrong rows and say how many, instead of stopping at the first
+    /// Leave out bad rows and report how many, instead of stopping at the first
     #[arg(long)]
     skip_bad_rows: bool,
-    /// Take iBUG's 68 points, of .pts files or of a p68.csv beside labels.csv, not Kaggle's 15
+    /// Take iBUG's 68 points, from .pts files or a p68.csv beside labels.csv, instead of Kaggle's 15
     #[arg(long)]
     all_68: bool,
-    /// Keypoints that trade places in a mirror image, where their names do not tell
+    /// Keypoints that trade places in a mirror image, if their names do not show it
     #[arg(long, value_name = "LEFT=RIGHT", value_delimiter = ',')]
     pairs: Vec<String>,
 }
 
 impl DataArgs {
-    /// Writes what is given into a run's settings.
+    /// Writes the given arguments into a run's settings.
     fn apply_to(&self, config: &mut Config) {
         if let Some(data) = &self.data {
             config.data = data.clone();
@@ -151,7 +151,7 @@ impl DataArgs {
         }
     }
 
-    /// As a preset reads it: the finder's takes whole pictures.
+    /// Loads the data as a preset needs it: the finder takes whole pictures.
     fn load_for(&self, preset: &str) -> Result<Dataset> {
         let mut config = Config::preset(preset)?;
         self.apply_to(&mut config);
@@ -161,19 +161,20 @@ impl DataArgs {
 
 #[derive(Args)]
 struct ExportArgs {
-    /// Run folder, whose best epoch is taken
+    /// Run folder; its best epoch is exported
     #[arg(long, required_unless_present = "weights", conflicts_with = "weights")]
     run: Option<PathBuf>,
-    /// Weights file, in place of a run folder
+    /// Weights file, instead of a run folder
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Weights file to write
     #[arg(long, required_unless_present = "onnx")]
     out: Option<PathBuf>,
-    /// How its numbers are stored: f32, f16, int8 with a scale for each output channel, or int6, which is as int8 but rounds to fewer steps and so compresses better
+    /// How its numbers are stored: f32, f16, int8 with one scale per output channel, or int6, which is int8 of fewer steps and so compresses
+    /// better
     #[arg(long, default_value = "f16", value_parser = precision)]
     precision: Precision,
-    /// Labelled faces on whose validation people the confidences of keypoints are calibrated, as for train
+    /// Labelled faces, as for train; confidences are calibrated on their validation people
     #[arg(long)]
     calibrate: Option<String>,
     /// ONNX file to write: `input` (batch, 1, 96, 96) to `keypoints` (batch, K, 2) in pixels
@@ -184,10 +185,10 @@ struct ExportArgs {
     json: bool,
 }
 
-/// Runs the command line. The status is 0, 1 where some of the pictures were bad, 130 or 143 where a signal stopped a run.
+/// Runs the command line. The status is 0, 1 if some of the pictures were bad, 130 or 143 if a signal stopped a run.
 ///
 /// # Errors
-/// What ends with status 2.
+/// Everything that ends with status 2.
 pub fn main() -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
     match Cli::parse().command {
@@ -217,7 +218,7 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// No output replaces an input of the same command.
+/// Fails if an output would replace an input of the same command.
 fn guard<'a>(outputs: impl IntoIterator<Item = &'a Path>, inputs: &[&Path]) -> Result<()> {
     for output in outputs.into_iter().filter(|p| p.is_file()) {
         let same = |input: &&Path| matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
@@ -228,7 +229,7 @@ fn guard<'a>(outputs: impl IntoIterator<Item = &'a Path>, inputs: &[&Path]) -> R
     Ok(())
 }
 
-/// Writes a command's output: `-` is standard output, everything else as [`write_atomically`] does.
+/// Writes a command's output: `-` is standard output, any other path goes through [`write_atomically`].
 fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
     if path == Path::new("-") {
         return Ok(std::io::stdout().lock().write_all(bytes)?);
@@ -262,7 +263,7 @@ fn export(args: ExportArgs) -> Result<()> {
     for (path, bytes) in &files {
         write_output(path, bytes)?;
     }
-    // Standard output may be one of the files.
+    // One of the files may be standard output.
     if files.iter().any(|(path, _)| *path == Path::new("-")) {
         return Ok(());
     }
@@ -276,11 +277,11 @@ fn export(args: ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// Parts of the people that a calibration is judged by, each by what the others give.
+/// Number of parts of the people by which a calibration is judged, each by a fit to the others.
 const FOLDS: usize = 5;
 
-/// What makes the confidences of a net's keypoints probabilities on these faces: on those that people have labelled, if there are
-/// some, since a net repeats the mistakes of the model that labelled the others. Prints how far off it is on people that it was not
+/// Fits the calibration that turns a net's confidences into probabilities on these faces: on hand-labelled ones, if there are
+/// any, because a net repeats the mistakes of the model that labelled the others. Prints its error on people that it was not
 /// fitted on.
 fn calibration(weights: &mut Weights, schema: &Schema, mut faces: Vec<&Face>) -> Result<Calibration> {
     faces.retain(|f| f.is_face());

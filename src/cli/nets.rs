@@ -1,4 +1,4 @@
-//! The nets that a command applies: one weights file, or several that share out the keypoints.
+//! The nets that a command applies: one weights file, or several that share the keypoints among them.
 
 use anyhow::{bail, Context, Result};
 use face96::data::Face;
@@ -16,25 +16,25 @@ use std::path::{Path, PathBuf};
 /// Weights files and what they predict together.
 pub(super) struct Nets {
     nets: Vec<Weights>,
-    /// Each net's keypoints as places in `schema`.
+    /// Each net's keypoints, as indices in `schema`.
     places: Vec<Vec<usize>>,
-    /// All keypoints: of one net in its order, of several in Kaggle's where they are Kaggle's, otherwise in that of the files.
+    /// All keypoints: of one net in its order; of several in Kaggle's order if they are Kaggle's, otherwise in that of the files.
     pub(super) schema: Schema,
 }
 
-/// What was found in a crop.
+/// A prediction for a crop.
 #[derive(Clone)]
 pub(super) struct Prediction {
-    /// Of a face, 0 to 1.
+    /// 0 to 1.
     pub(super) presence: f32,
     /// The keypoints, in pixels of the crop.
     pub(super) points: Vec<[f32; 2]>,
-    /// Of each keypoint, 0 to 1.
+    /// One per keypoint, 0 to 1.
     confidences: Vec<f32>,
 }
 
 impl Nets {
-    /// Reads weights files; a folder stands for the best weights of the run, or of the specialists, in it.
+    /// Reads weights files; a folder stands for the best weights of its run or of its specialists.
     pub(super) fn load(paths: &[PathBuf]) -> Result<Self> {
         let mut nets = Vec::new();
         for path in paths {
@@ -45,7 +45,7 @@ impl Nets {
         Self::new(nets)
     }
 
-    /// These nets together.
+    /// Combines these nets.
     pub(super) fn new(nets: Vec<Weights>) -> Result<Self> {
         let mut names: Vec<&str> = Vec::new();
         for name in nets.iter().flat_map(|w| &w.meta.schema.keypoints) {
@@ -53,7 +53,7 @@ impl Nets {
                 names.push(name);
             }
         }
-        // One net has its file's order, lines and pairs, which may be the data's own; several share out Kaggle's or their files'.
+        // One net has its file's order, lines and pairs, which may be the data's own; several share Kaggle's keypoints or their files'.
         let schema = match &nets[..] {
             [net] => net.meta.schema.clone(),
             _ => {
@@ -71,13 +71,13 @@ impl Nets {
         &self.nets
     }
 
-    /// The mean place of each keypoint in the crops trained on, if one net predicts them all and its file tells.
+    /// The mean place of each keypoint in the training crops, if one net predicts all keypoints and its file stores it.
     fn mean_shape(&self) -> Option<&[[f32; 2]]> {
         let known = self.nets[0].meta.mean_shape.as_deref().filter(|_| self.nets.len() == 1);
         known.or((self.schema == Schema::kaggle()).then_some(&face96::synthetic::MEAN_SHAPE))
     }
 
-    /// The finder, where that is what was loaded.
+    /// The finder, if one was loaded.
     pub(super) fn finder(&self) -> Option<&Weights> {
         self.nets.first().filter(|w| w.meta.config.finds())
     }
@@ -87,13 +87,13 @@ impl Nets {
         self.nets.iter().find_map(|w| w.meta.training["seed"].as_u64()).unwrap_or(42)
     }
 
-    /// Each net laid out to run, for one thread.
+    /// Each net, ready to run in one thread.
     fn detectors(&self) -> Result<Vec<Detector>> {
         Ok(self.nets.iter().map(Detector::new).collect::<face96::error::Result<_>>()?)
     }
 
-    /// What they see in a crop together: presence, and `x, y, confidence` of the keypoints in the order of the schema; what
-    /// several nets predict is their mean.
+    /// The nets' combined prediction for a crop: presence, and `x, y, confidence` of the keypoints in the order of the schema. A keypoint
+    /// that several nets predict is their mean.
     fn answer(&self, detectors: &mut [Detector], crop: &[f32]) -> face96::error::Result<(f32, Vec<[f32; 3]>)> {
         let mut sums = vec![([0f32; 3], 0f32); self.schema.len()];
         let mut presence = 0.;
@@ -109,7 +109,7 @@ impl Nets {
         Ok((presence / self.nets.len() as f32, sums.into_iter().map(|(sum, n)| sum.map(|v| v / n)).collect()))
     }
 
-    /// What they see in crops, by the code that the browser runs.
+    /// Predictions for crops, by the code that the browser runs.
     pub(super) fn detect(&self, crops: &[Vec<f32>]) -> Result<Vec<Prediction>> {
         let n = crops.len().div_ceil(rayon::current_num_threads()).max(1);
         let part = |crops: &[Vec<f32>]| {
@@ -125,8 +125,8 @@ impl Nets {
     }
 }
 
-/// Nets that look at pictures as the page does: the finder's boxes, moved to where the keypoints ask for their crop, as far as
-/// the nets too take them for faces.
+/// Nets that look at pictures as the page does: the finder's boxes, moved to where the keypoints place their crop, if the
+/// nets confirm them as faces.
 pub(super) struct Page<'a> {
     nets: &'a Nets,
     detectors: Vec<Detector>,
@@ -143,12 +143,12 @@ impl<'a> Page<'a> {
         Ok(Self { nets, detectors, tracker })
     }
 
-    /// The boxes of the faces alone.
+    /// Only the boxes of the faces.
     pub(super) fn boxes(&mut self, picture: &Gray, finder: &mut Finder) -> Result<Vec<CropBox>> {
         Ok(self.look(picture, Frame::Still, finder)?.into_iter().map(|face| face.square).collect())
     }
 
-    /// The faces of a picture by itself, or of the next one of a stream.
+    /// The faces of a single picture, or of the next one of a stream.
     pub(super) fn look(&mut self, picture: &Gray, frame: Frame, finder: &mut Finder) -> Result<Vec<Seen>> {
         let luma = Luma::new(&picture.pixels, picture.width, picture.height, picture.width, true)?;
         let net = |grey: &[f32]| {
@@ -165,7 +165,7 @@ impl<'a> Page<'a> {
         Ok(faces.chunks_exact(FACE_HEADER + 3 * self.nets.schema.len()).map(face).collect())
     }
 
-    /// The face in a crop whose place is known.
+    /// The face in a crop with a known place.
     pub(super) fn look_at(&mut self, picture: &Gray, to_picture: Affine) -> Result<Seen> {
         let (score, mut points) = self.nets.answer(&mut self.detectors, &picture.crop(to_picture, SIDE))?;
         for p in &mut points {
@@ -178,10 +178,10 @@ impl<'a> Page<'a> {
     }
 }
 
-/// A face that was seen in a picture, in its pixels.
+/// A face found in a picture, in the picture's pixels.
 #[derive(Clone)]
 pub(super) struct Seen {
-    /// Its number in a stream; 0 in a picture by itself.
+    /// The track's number in a stream; 0 in a single picture.
     pub(super) track: u32,
     /// Presence, 0 to 1.
     pub(super) score: f32,
@@ -191,11 +191,11 @@ pub(super) struct Seen {
     pub(super) points: Vec<[f32; 3]>,
 }
 
-/// Through which part of a picture a net looks at it: the map from the crop's pixels to the picture's.
+/// The part of a picture that a net sees: the map from the crop's pixels to the picture's.
 pub(super) type View<'a> = (&'a Gray, Affine);
 
 impl Nets {
-    /// A look at pictures: presence, and the keypoints in pixels of each picture.
+    /// Predictions for pictures: presence, and the keypoints in pixels of each picture.
     pub(super) fn look(&self, views: &[View]) -> Result<Vec<Prediction>> {
         let crops: Vec<_> = views.par_iter().map(|(picture, map)| picture.crop(*map, SIDE)).collect();
         let mut found = self.detect(&crops)?;
@@ -205,8 +205,8 @@ impl Nets {
         Ok(found)
     }
 
-    /// The crop that shows keypoints of a picture where the nets were trained to see them; nothing where the nets' files do not
-    /// tell, or the keypoints lie in one place.
+    /// The crop that shows keypoints of a picture where the nets were trained to see them; `None` if the nets' files do not
+    /// store this, or the keypoints all lie in one place.
     pub(super) fn crop_around(&self, points: &[[f32; 2]]) -> Option<Affine> {
         let weighted: Vec<_> = points.iter().map(|[x, y]| [*x, *y, 1.]).collect();
         Some(box_of(self.mean_shape()?, &weighted)?.crop_to_frame(SIDE))
@@ -214,8 +214,8 @@ impl Nets {
 }
 
 impl Nets {
-    /// What one net has said of its keypoints on labelled faces, and whether it is right: (confidence, error of at most 5 % of the
-    /// unit); empty for a net that says nothing, and of several.
+    /// A single net's confidences on labelled faces, with whether each keypoint is right: (confidence, error of at most 5 % of the
+    /// unit). Empty for a net without confidences, and for several nets.
     pub(super) fn confidences(
         &self,
         schema: &Schema,

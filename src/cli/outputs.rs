@@ -1,4 +1,4 @@
-//! What `predict` writes: rows, COCO JSON, drawings.
+//! The outputs of `predict`: rows, COCO JSON, drawings.
 
 use super::draw::Folder;
 use super::nets::Seen;
@@ -10,22 +10,22 @@ use face96::schema::Schema;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What was seen in a picture.
+/// The faces found in a picture.
 pub(super) struct PictureResult {
     pub(super) name: String,
     pub(super) size: [usize; 2],
     pub(super) faces: Vec<Seen>,
-    /// The finder took something for a face that the nets did not.
+    /// Whether the finder took something for a face that the nets rejected.
     pub(super) refused: bool,
 }
 
-/// What is written: rows as they come, JSON at the end, drawings by whoever has the picture.
+/// The outputs: rows as they arrive, JSON at the end, drawings by the thread that holds the picture.
 pub(super) struct Outputs<'a> {
     schema: &'a Schema,
     csv: Option<csv::Writer<Box<dyn Write>>>,
     json: Option<(PathBuf, Coco)>,
     pub(super) drawn: Option<Folder>,
-    /// Whether standard output is for rows alone.
+    /// Whether standard output is reserved for rows.
     pub(super) quiet: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Outputs<'a> {
         schema: &'a Schema,
         names: impl Iterator<Item = &'n str>,
     ) -> Result<Self> {
-        // Told before the pictures are looked at: the file is written after the last.
+        // Checked before any picture is looked at, because the file is written after the last one.
         if let Some(folder) = args.json.as_deref().and_then(Path::parent).filter(|f| !f.as_os_str().is_empty()) {
             std::fs::metadata(folder).with_context(|| folder.display().to_string())?;
         }
@@ -46,7 +46,7 @@ impl<'a> Outputs<'a> {
             Some(path) => {
                 let out: Box<dyn Write> = match standard(&args.csv) {
                     true => Box::new(std::io::stdout()),
-                    // Through links, into devices and pipes.
+                    // Follows links, and writes into devices and pipes.
                     false => Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?),
                 };
                 let mut writer = csv::Writer::from_writer(out);
@@ -89,7 +89,7 @@ impl<'a> Outputs<'a> {
     }
 }
 
-/// The columns: points first, so that `train` reads the file back.
+/// The columns: points first, so that `train` can read the file back.
 fn header(schema: &Schema) -> Vec<String> {
     let names = &schema.keypoints;
     let mut header = vec!["file".to_string()];
@@ -99,7 +99,7 @@ fn header(schema: &Schema) -> Vec<String> {
     header
 }
 
-/// The number of a face: of its track, or of its place among those of its picture.
+/// The number of a face: that of its track, or its position among the faces of its picture.
 fn number(face: &Seen, index: usize) -> u32 {
     if face.track > 0 {
         face.track
@@ -108,7 +108,7 @@ fn number(face: &Seen, index: usize) -> u32 {
     }
 }
 
-/// A row a face; one without values where there is none.
+/// One row per face; a row without values if there is none.
 fn rows(look: &PictureResult, keypoints: usize) -> Vec<Vec<String>> {
     let empty = |n: usize| vec![String::new(); n];
     if look.faces.is_empty() {

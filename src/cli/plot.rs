@@ -1,4 +1,4 @@
-//! `plot`: the learning curves of runs, and a sheet of augmented samples, with what nets make of them.
+//! `plot`: the learning curves of runs, and a sheet of augmented samples with the predictions of nets.
 
 use super::nets::Nets;
 use super::{grey, train, DataArgs};
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct PlotArgs {
-    /// Run folder whose learning curves to draw; several are compared in one chart
+    /// Run folder whose learning curves to draw; several runs share one chart
     #[arg(long, num_args = 1..)]
     run: Vec<PathBuf>,
     /// Draw a sheet of augmented samples
     #[arg(long, conflicts_with = "run")]
     augmented: bool,
-    /// Samples on the sheet
+    /// Number of samples on the sheet
     #[arg(long, default_value_t = 48)]
     count: usize,
     /// Weights files or run folders whose predictions (red) to draw on the sheet, the worst first
@@ -57,7 +57,7 @@ pub(super) fn plot(args: PlotArgs) -> Result<()> {
     Ok(())
 }
 
-/// The epochs that a run folder's last checkpoint holds.
+/// The epochs in a run folder's last checkpoint.
 pub(super) fn history(run: &Path) -> Result<Vec<Epoch>> {
     Ok(State::history(&run.join("last.ckpt"))?)
 }
@@ -71,7 +71,7 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
     if faces.is_empty() || args.count == 0 {
         bail!("{}: {} faces to train on, {} samples asked for", config.data, faces.len(), args.count);
     }
-    // Every face as often as needed, spread over the data.
+    // Faces spread over the data, repeated if needed.
     let indices: Vec<usize> = (0..args.count).map(|i| faces[i * faces.len() / args.count]).collect();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(config.seed);
     let batch = Batch::make(&data, &indices, &config.augment, &mut rng);

@@ -1,8 +1,8 @@
 //! `predict`: keypoints of pictures, as CSV, as COCO JSON, and drawn.
 //!
-//! Pictures flow one by one through threads that each read one, look at it, draw it and let it go; rows come out in the pictures'
-//! order as soon as they are known. A bad picture is told and passed over. With `--stream` the pictures are the frames of a clip:
-//! read by many threads, followed by one.
+//! Pictures flow one by one through threads that each read one, look at it, draw on it and drop it; rows come out in the pictures'
+//! order as soon as they are known. A bad picture is reported and skipped. With `--stream` the pictures are the frames of a clip:
+//! read by many threads, tracked by one.
 
 use super::draw::{self, Folder};
 use super::nets::{Nets, Page, Seen};
@@ -31,13 +31,13 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub(super) struct PredictArgs {
-    /// Weights files, or run folders; specialists share out the keypoints
+    /// Weights files, or run folders; specialists share the keypoints among them
     #[arg(long, required = true, num_args = 1..)]
     weights: Vec<PathBuf>,
     /// A picture, a folder of pictures, or labelled data as for train
     #[arg(long)]
     data: String,
-    /// Write a row a face: file, NAME_x and NAME_y in pixels of the picture as a viewer shows it, face (0: none), score, box, and
+    /// Write one row per face: file, NAME_x and NAME_y in pixels of the picture as a viewer shows it, face (0: none), score, box, and
     /// NAME_confidence; - is standard output
     #[arg(long)]
     pub(super) csv: Option<PathBuf>,
@@ -50,13 +50,13 @@ pub(super) struct PredictArgs {
     /// Take each whole picture as the crop of a face, without looking for one
     #[arg(long)]
     crop: bool,
-    /// The pictures are the frames of a clip, at FPS frames a second: faces are followed and smoothed, and keep their numbers
+    /// The pictures are the frames of a clip, at FPS frames a second: faces are tracked and smoothed, and keep their numbers
     #[arg(long, value_name = "FPS", conflicts_with = "crop", value_parser = frames_a_second)]
     stream: Option<f64>,
-    /// Weights of the finder, for plain pictures [default: the one in this program]
+    /// Weights of the finder, for plain pictures [default: the finder built into this program]
     #[arg(long)]
     finder: Option<PathBuf>,
-    /// Faces of a plain picture, best first, a row each; 8 at most
+    /// Largest number of faces in a plain picture, best first, one row each; 8 at most
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_FACES as i64))]
     max_faces: u8,
 }
@@ -66,11 +66,11 @@ fn frames_a_second(text: &str) -> std::result::Result<f64, String> {
     number.ok_or_else(|| format!("expected frames a second above 0, found '{text}'"))
 }
 
-/// The finder that the page uses, so that the program finds faces wherever it lies.
+/// The finder that the page uses, built in, so that the program finds faces wherever it is installed.
 const FINDER: &[u8] = include_bytes!("../../pkg/weights/finder.safetensors");
 
-/// Pixels of all the pictures that are open at once, so that many threads do not take more memory than few: five photos of 12
-/// million pixels, which take 4 to 7 bytes a pixel while they are read. One larger picture is read by itself.
+/// Pixels of all pictures that are open at once, so that many threads do not take more memory than few: five photos of 12
+/// million pixels, which take 4 to 7 bytes a pixel while they are read. A single larger picture is read by itself.
 const OPEN_PIXELS: u64 = 60_000_000;
 
 pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
@@ -102,8 +102,8 @@ pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
     }
 }
 
-/// The pictures of a path that is a picture, or a folder without a `labels.csv` alone; nothing for labelled data. What a folder has
-/// beside pictures is told.
+/// The pictures at a path that is a picture, or a folder without a `labels.csv`; `None` for labelled data. Other files in a folder are
+/// reported.
 fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     if path.is_file() {
         return match photo::kind_of_file(path) {
@@ -120,7 +120,7 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
         if photo::is_hidden(&file) || !file.is_file() {
             continue;
         }
-        // A file that is called a picture is one, or a bad one, which is told.
+        // A file with a picture's extension is a picture, or a bad one, which is reported.
         let kind = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
         let called = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
             .contains(&kind.as_str());
@@ -146,7 +146,7 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     Ok(Some(files))
 }
 
-/// A name by its words and numbers, so that frame 2 comes before frame 10.
+/// A name split into words and numbers, so that frame 2 sorts before frame 10.
 fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (mut parts, mut rest) = (Vec::new(), name.as_str());
@@ -159,19 +159,19 @@ fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
     (parts, path.to_path_buf())
 }
 
-/// No output replaces an input.
+/// Fails if an output would replace an input.
 fn keep_inputs(args: &PredictArgs, inputs: &[&Path]) -> Result<()> {
     let weights = args.weights.iter().map(PathBuf::as_path);
     let inputs: Vec<&Path> = inputs.iter().copied().chain(weights).collect();
     guard([&args.csv, &args.json].into_iter().flatten().map(PathBuf::as_path), &inputs)
 }
 
-/// Labelled data: a look through each face's own crop.
+/// Labelled data: one look through each face's own crop.
 fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
     let data = data::load(&args.data, Options::default())?;
     data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
-    // Several faces may be of one picture, and rows have no file's name.
+    // Several faces may be in one picture, and rows have no file name.
     let mut taken = BTreeSet::new();
     let names: Vec<String> = faces
         .iter()
@@ -242,15 +242,15 @@ fn enlarged(picture: &Gray, schema: &Schema, seen: &Seen, labels: &[[f32; 2]]) -
     out
 }
 
-/// A picture that was read, and the room it takes until it is dropped.
+/// A picture that was read, and the room it occupies until it is dropped.
 struct Opened<'a> {
     grey: Gray,
-    /// Where it will be drawn on.
+    /// The colours to draw on, if it will be drawn on.
     photo: Option<Photo>,
     _room: Room<'a>,
 }
 
-/// Who looks at pictures: nets and finder of one thread.
+/// The nets and the finder of one thread.
 struct Looker<'a> {
     page: Page<'a>,
     finder: Finder,
@@ -262,7 +262,7 @@ impl<'a> Looker<'a> {
         Ok(Self { page: Page::new(nets, args.max_faces.into())?, finder: Finder::new(finder)?, crop: args.crop })
     }
 
-    /// Looks at a picture, draws what it saw where that is wanted, and lets the picture go.
+    /// Looks at a picture, draws the faces if wanted, and drops the picture.
     fn look(
         &mut self,
         opened: Opened,
@@ -288,7 +288,7 @@ impl<'a> Looker<'a> {
     }
 }
 
-/// Room for the pixels of open pictures, handed out in the order of the pictures.
+/// Room for the pixels of open pictures, assigned in the order of the pictures.
 struct Rooms {
     next: Mutex<usize>,
     open: Mutex<u64>,
@@ -301,9 +301,9 @@ struct Room<'a> {
 }
 
 impl Rooms {
-    /// The next picture and room for it; nothing after the last.
+    /// The next picture and room for it; `None` after the last.
     fn next(&self, files: &[PathBuf]) -> Option<(usize, Room<'_>)> {
-        // Held while waiting: whoever comes first gets the room, so that the earliest picture never waits for a later one.
+        // Held while waiting, so that the earliest picture never waits for a later one.
         let mut next = self.next.lock().expect("no thread panics with it");
         let index = *next;
         let pixels = photo::size(files.get(index)?).map_or(0, |[w, h]| (w * h) as u64);
@@ -340,7 +340,7 @@ fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCo
     let names: Vec<String> = files.iter().map(name).collect();
     let mut outputs = Outputs::open(args, &nets.schema, names.iter().map(String::as_str))?;
     let rooms = Rooms { next: Mutex::new(0), open: Mutex::new(0), freed: Condvar::new() };
-    // Only drawings need the colours after the nets have what they need; the folder is shared by the threads.
+    // Only drawings need the colours once the nets have their input; the threads share the folder.
     let drawn = outputs.drawn.take();
     let drawn = drawn.as_ref();
     let read = |reader: &mut GreyReader, index: usize, room| -> Result<Opened> {
@@ -409,7 +409,7 @@ fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCo
     Ok(ExitCode::from(u8::from(totals.bad > 0)))
 }
 
-/// Runs `work` in threads, which send numbered results, and hands these to `each` in the order of their numbers, from 0.
+/// Runs `work` in threads that send numbered results, and passes these to `each` in the order of their numbers, from 0.
 fn in_order<T: Send>(
     threads: usize,
     work: impl Fn(&dyn Fn(usize, T) -> std::result::Result<(), ()>) -> Result<()> + Sync,
@@ -425,7 +425,7 @@ fn in_order<T: Send>(
             .collect();
         drop(sender);
         let (mut next, mut early) = (0, BTreeMap::new());
-        // Owned here, so that it is dropped with an error and the workers end.
+        // Moved here, so that an error drops it and the workers end.
         for (i, value) in receiver {
             early.insert(i, value);
             while let Some(value) = early.remove(&next) {
@@ -437,7 +437,7 @@ fn in_order<T: Send>(
     })
 }
 
-/// Progress on a terminal as a bar, otherwise a line now and then.
+/// Progress: a bar on a terminal, otherwise a line now and then.
 struct PredictionProgress {
     bar: ProgressBar,
     done: usize,
@@ -446,7 +446,7 @@ struct PredictionProgress {
     said: Instant,
 }
 
-/// How often progress is told where there is no terminal.
+/// Interval between progress lines without a terminal.
 const SAY: Duration = Duration::from_secs(10);
 
 impl PredictionProgress {
@@ -477,7 +477,7 @@ impl PredictionProgress {
     }
 }
 
-/// Counts for the last lines.
+/// Totals for the last lines.
 #[derive(Default)]
 struct Totals {
     faces: usize,

@@ -1,4 +1,4 @@
-//! What a training run shows while it goes on, how it is stopped, and the files that it leaves behind.
+//! The display of a training run in progress, how it is stopped, and the files that it leaves behind.
 
 use super::grey;
 use super::train::source_name;
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What standard output is for: sentences, or lines of JSON; the sentences then go to standard error.
+/// What standard output carries: sentences, or lines of JSON; the sentences then go to standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tell {
     Sentences,
@@ -45,10 +45,10 @@ impl Tell {
 
 /// The number of the signal that asked the run to stop; 0 for none.
 static STOPPED: AtomicUsize = AtomicUsize::new(0);
-/// Whether a further signal ends the program at once.
+/// Whether a second signal ends the program at once.
 static AGAIN: AtomicBool = AtomicBool::new(false);
 
-/// Progress on a terminal as a bar, otherwise a line an epoch.
+/// Progress: a bar on a terminal, otherwise one line per epoch.
 pub(super) struct TrainingProgress {
     tell: Tell,
     pub(super) bar: ProgressBar,
@@ -56,7 +56,7 @@ pub(super) struct TrainingProgress {
     /// Zero for no limit.
     seconds: f64,
     start: Instant,
-    /// Steps since the start, for the time left: validation and pictures are in it.
+    /// Steps since the start, to estimate the time left, including validation and writing.
     steps: AtomicUsize,
 }
 
@@ -114,8 +114,8 @@ impl Progress for TrainingProgress {
     }
 }
 
-/// SIGINT (Ctrl-C) and SIGTERM (docker, systemd, Slurm, kill) end the run after the step that it is in, so that its files are
-/// whole; the second one ends it at once.
+/// SIGINT (Ctrl-C) and SIGTERM (docker, systemd, Slurm, kill) end the run after its current step, so that its files are
+/// complete; a second signal ends it at once.
 pub(super) fn catch_interrupt() -> Result<()> {
     use signal_hook::{consts, flag};
     for signal in [consts::SIGINT, consts::SIGTERM] {
@@ -126,17 +126,17 @@ pub(super) fn catch_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// The status of a run that a signal stopped before its end, as shells give it: 130 after SIGINT, 143 after SIGTERM.
+/// The exit status of a run that a signal stopped before its end, following the shells: 130 after SIGINT, 143 after SIGTERM.
 pub(super) fn interrupted() -> ExitCode {
     ExitCode::from(128 + STOPPED.load(Ordering::Relaxed) as u8)
 }
 
-/// What writing the files of a run may take of its time. Small nets have epochs of a tenth of a second, and files that take
+/// Largest share of a run's time for writing its files. Small nets have epochs of a tenth of a second, and files that take
 /// longer.
 const WRITING_SHARE: f64 = 0.1;
 
-/// The files of a run. Those of the first epoch and of the last are always written, those between as often as
-/// [`WRITING_SHARE`] allows: a kill loses the epochs since, and a resumed run does them again.
+/// The files of a run. Those of the first and of the last epoch are always written, those between as often as
+/// [`WRITING_SHARE`] allows: a kill loses the epochs since then, and a resumed run repeats them.
 pub(super) struct Keeper<'a> {
     pub(super) run: &'a Path,
     pub(super) config: &'a Config,
@@ -145,9 +145,9 @@ pub(super) struct Keeper<'a> {
     /// Validation faces for the sheet of predictions.
     pub(super) sample: Vec<&'a Face>,
     pub(super) events: Option<Events>,
-    /// Epochs that the event file has.
+    /// Number of epochs in the event file.
     pub(super) told: usize,
-    /// The epoch before the one in work, and the best, as long as they are in no file.
+    /// The previous epoch, and the best one, while no file has them.
     pub(super) last: Option<(Rc<State>, Score)>,
     pub(super) best: Option<Rc<State>>,
     pub(super) written: Option<Instant>,
@@ -158,7 +158,7 @@ impl Keeper<'_> {
     pub(super) fn epoch(&mut self, state: &State, score: &Score, best: bool) -> Result<(), Error> {
         let due = self.written.is_none_or(|at| at.elapsed().as_secs_f64() * WRITING_SHARE >= self.took.as_secs_f64());
         let due = due || self.config.end(&state.history).is_some();
-        // Both may be this one, and a net's weights with their moments can be 100 MB.
+        // One copy may serve as both; a net's weights with their moments can be 100 MB.
         if best || !due {
             let copy = Rc::new(state.copy()?);
             self.best = if best { Some(copy.clone()) } else { self.best.take() };
@@ -170,7 +170,7 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Writes what is in no file yet.
+    /// Writes everything that is not in a file yet.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         match self.last.take() {
             Some((state, score)) => self.write(&state, &score),
@@ -186,7 +186,7 @@ impl Keeper<'_> {
             let source = source_name(&self.config.data);
             let weights = train::export(self.config, &source, self.schema, self.mean_shape.clone(), best)?;
             write_atomically(&path("best.safetensors"), &weights.to_bytes(Precision::F16)?)?;
-            // Only now: where the disk is full, a later attempt must not go without it.
+            // Only now, because after a full disk a later attempt must still have it.
             self.best = None;
         }
         write_atomically(&path("metrics.csv"), report::metrics_csv(&state.history).as_bytes())?;
@@ -210,7 +210,7 @@ impl Keeper<'_> {
             self.events.iter_mut().try_for_each(|events| events.scalars(e.epoch, &figures))?;
         }
         self.told = state.history.len();
-        // Last of all: a run that ends before this does the epochs again, and then lacks none of the files above.
+        // Written last: a run that is killed before this repeats the epochs, and then lacks none of the files above.
         state.save(&path("last.ckpt"), self.config)?;
         self.last = None;
         (self.written, self.took) = (Some(Instant::now()), start.elapsed());

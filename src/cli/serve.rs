@@ -1,5 +1,5 @@
-//! `serve`: the page on this machine, for its own browsers. `/` is `www/`, `/pkg/` the package; nothing else is reachable, from
-//! nowhere else: it listens on the loopback address alone.
+//! `serve`: serves the page on this machine, to its own browsers. `/` is `www/`, `/pkg/` is the package; nothing else is reachable,
+//! and no other machine can connect, because it listens only on the loopback address.
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -21,7 +21,7 @@ pub(super) struct ServeArgs {
     open: bool,
 }
 
-/// Nothing from elsewhere, and no inline script: what the page promises, the server enforces.
+/// Nothing from elsewhere and no inline script, so that the server enforces what the page promises.
 const POLICY: &str =
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; \
      style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; manifest-src 'self'";
@@ -46,7 +46,7 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
         let root = args.root.clone();
         let answer = move |stream| {
             if let Err(error) = answer(&root, stream) {
-                // A browser that leaves a page closes what that page was still loading, or never says what it wants.
+                // A browser that leaves a page closes the connections that were still loading it, or never sends a request.
                 let left = |e: &std::io::Error| {
                     use ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, WouldBlock};
                     matches!(e.kind(), BrokenPipe | ConnectionReset | TimedOut | WouldBlock)
@@ -56,10 +56,10 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
                 }
             }
         };
-        // A thread a connection: tiny_http, tried first, let browsers wait that open several connections at once.
+        // One thread per connection: with tiny_http, tried first, browsers that open several connections at once had to wait.
         let started = stream.and_then(|stream| std::thread::Builder::new().spawn(move || answer(stream)));
         if let Err(error) = started {
-            // Too many connections at once: those that are open have to end first.
+            // Too many connections at once: some of the open ones must end first.
             eprintln!("a connection is refused: {error}");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -67,10 +67,10 @@ pub(super) fn serve(args: ServeArgs) -> Result<()> {
     Ok(())
 }
 
-/// How long a connection may take to say what it wants, and then to take each part of the answer.
+/// How long a connection may take to send its request, and then to accept each part of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A request's bytes, which have to be there before a point in time, however slowly they come.
+/// A request's bytes, all of which must arrive before a deadline, however slowly they come.
 struct Until {
     stream: TcpStream,
     end: Instant,
@@ -87,7 +87,7 @@ impl Read for Until {
     }
 }
 
-/// The file that a path of the URL stands for, or nothing.
+/// The file that a URL's path stands for, or `None`.
 fn file_of(root: &Path, url: &str) -> Option<PathBuf> {
     let path = url.split(['?', '#']).next()?.strip_prefix('/')?;
     let path = Path::new(if path.is_empty() { "index.html" } else { path });
@@ -99,16 +99,16 @@ fn file_of(root: &Path, url: &str) -> Option<PathBuf> {
     } else {
         (root.join("www"), root.join("www").join(path))
     };
-    // A link may lead anywhere.
+    // A link may lead anywhere, so its target must lie inside.
     let inside = file.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?);
     (inside && file.is_file()).then_some(file)
 }
 
-/// Reads one request and answers it; the connection ends with it.
+/// Reads one request and answers it, then the connection ends.
 fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = Until { stream: stream.try_clone()?, end: Instant::now() + PATIENCE };
-    // No browser sends a longer head to a page without cookies.
+    // No browser sends longer headers to a page without cookies.
     let mut reader = BufReader::new(request.take(64 * 1024));
     let (mut request, mut header, mut known) = (String::new(), String::from("-"), String::new());
     if reader.read_line(&mut request)? == 0 {
@@ -151,7 +151,7 @@ fn answer(root: &Path, mut stream: TcpStream) -> Result<()> {
     Ok(stream.flush()?)
 }
 
-/// Changes when the file does: the browser keeps what it has, and the service worker need not load what the page just did.
+/// Changes with the file: a browser keeps its copy, and the service worker does not load again what the page just loaded.
 fn tag_of(path: &Path) -> Result<String> {
     let about = std::fs::metadata(path).with_context(|| path.display().to_string())?;
     let time = about.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

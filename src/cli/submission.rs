@@ -1,4 +1,4 @@
-//! `submission`: Kaggle's `test.csv` and `IdLookupTable.csv` in, the file that the competition takes out.
+//! `submission`: from Kaggle's `test.csv` and `IdLookupTable.csv` to the competition's submission file.
 
 use super::nets::Nets;
 use super::{count, guard};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct SubmissionArgs {
-    /// Weights files, or run folders; specialists share out the keypoints
+    /// Weights files, or run folders; specialists share the keypoints among them
     #[arg(long, required = true, num_args = 1..)]
     weights: Vec<PathBuf>,
     /// Kaggle's test.csv: ImageId,Image
@@ -55,7 +55,7 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["RowId", "Location"])?;
     for (line, (image, (keypoint, axis))) in lookup.iter().zip(asked) {
-        // Outside the picture no label can be.
+        // No label lies outside of the picture.
         let place = found[image].points[keypoint][axis].clamp(0., SIDE as f32);
         writer.write_record([&line.row, &format!("{place:.4}")])?;
     }

@@ -1,4 +1,4 @@
-//! `train` and `resume`: run folders and what is shown while a run goes on.
+//! `train` and `resume`: run folders and their progress.
 
 use super::run::{catch_interrupt, interrupted, Keeper, Tell, TrainingProgress};
 use super::DataArgs;
@@ -14,46 +14,46 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What a run is made of: a preset, a file, and what the command line says.
+/// The sources of a run's settings: a preset, a file, and the command line.
 #[derive(Args)]
 pub(super) struct SettingArgs {
     /// net1 to net7 of the tutorial, or compact [default: the file's, or compact]
     #[arg(long)]
     preset: Option<String>,
-    /// TOML file with any of the settings that a run's config.toml has
+    /// TOML file with any of the settings in a run's config.toml
     #[arg(long)]
     config: Option<PathBuf>,
     /// Change one setting: augment.flip=0, optimizer.momentum=[0.9,0.99], ...; the keys are those of a run's config.toml
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Most passes over the data
+    /// Maximal number of passes over the data
     #[arg(long)]
     epochs: Option<usize>,
-    /// Samples of a step
+    /// Samples per step
     #[arg(long)]
     batch: Option<usize>,
-    /// Learning rate: highest (compact), or FIRST,LAST (net1 to net7; one number where it does not move)
+    /// Learning rate: highest (compact), or FIRST,LAST (net1 to net7; one number if it does not change)
     #[arg(long, value_delimiter = ',')]
     lr: Vec<f32>,
-    /// Momentum: FIRST,LAST (net1 to net7; one number where it does not move)
+    /// Momentum: FIRST,LAST (net1 to net7; one number if it does not change)
     #[arg(long, value_delimiter = ',')]
     momentum: Vec<f32>,
     /// Seed of weights, order and augmentation
     #[arg(long)]
     seed: Option<u64>,
-    /// End after this many epochs without a better one; the weights of the best are kept in any case
+    /// End after this many epochs without improvement; the weights of the best epoch are kept in any case
     #[arg(long, value_name = "EPOCHS")]
     early_stopping: Option<usize>,
-    /// Begin no further epoch after this many minutes
+    /// Start no further epoch after this many minutes
     #[arg(long)]
     minutes: Option<f64>,
-    /// Begin no further epoch after this many seconds
+    /// Start no further epoch after this many seconds
     #[arg(long, conflicts_with = "minutes")]
     seconds: Option<f64>,
-    /// Start from the weights of this file, where name and shape are the same
+    /// Start from the weights in this file that match by name and shape
     #[arg(long, value_name = "WEIGHTS")]
     init: Option<PathBuf>,
-    /// Train specialists, one net a group of keypoints: the tutorial's groups for Kaggle's points, otherwise each pair and
+    /// Train specialists, one net per group of keypoints: the tutorial's groups for Kaggle's points, otherwise each pair and
     /// each single point
     #[arg(long)]
     specialists: bool,
@@ -63,7 +63,7 @@ pub(super) struct SettingArgs {
 }
 
 impl SettingArgs {
-    /// Whether the command line or the file says how large a batch is.
+    /// Whether the command line or the file sets the batch size.
     fn chooses_batch(&self) -> Result<bool> {
         let given = |key: &str| ["batch", "repeats"].contains(&key.trim());
         let table = |path: &PathBuf| -> Result<toml::Table> {
@@ -74,7 +74,7 @@ impl SettingArgs {
         Ok(self.batch.is_some() || in_file || self.set.iter().any(|s| s.split('=').next().is_some_and(given)))
     }
 
-    /// All settings but those of the data.
+    /// All settings except those of the data.
     pub(super) fn resolve(&self) -> Result<Config> {
         let text = match &self.config {
             None => None,
@@ -141,10 +141,10 @@ pub(super) struct TrainArgs {
     #[arg(long, default_value = "runs/latest")]
     out: PathBuf,
     /// Where to compute the steps: cpu (face96's own kernels), candle (candle's ops on the CPU), cuda or metal, also numbered as in
-    /// cuda:1, where built with the feature of that name [default: cpu]
+    /// cuda:1, if built with the feature of that name [default: cpu]
     #[arg(long)]
     device: Option<String>,
-    /// Print JSON only: a line an epoch, and one of the run's end
+    /// Print JSON only: one line per epoch, and one at the run's end
     #[arg(long)]
     json: bool,
 }
@@ -154,16 +154,16 @@ pub(super) struct ResumeArgs {
     /// Run folder
     #[arg(long, default_value = "runs/latest")]
     run: PathBuf,
-    /// The run's data, where it has moved; it is known again by its content
+    /// The run's data, if it has moved; it is recognised by its content
     #[arg(long)]
     data: Option<String>,
-    /// Another time limit, minutes over the whole run
+    /// Another time limit, in minutes over the whole run
     #[arg(long)]
     minutes: Option<f64>,
     /// Another device, see `train`
     #[arg(long)]
     device: Option<String>,
-    /// Print JSON only: a line an epoch, and one of the run's end
+    /// Print JSON only: one line per epoch, and one at the run's end
     #[arg(long)]
     json: bool,
 }
@@ -199,7 +199,7 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
         config.groups = data.schema.groups().into_iter().collect();
     }
     check(&config, &data)?;
-    // Also says what does not fit, before anything is written.
+    // Also reports what does not fit, before anything is written.
     let parts = parts(&args.out, &config, &data)?;
     for part in &parts {
         train::splits(&part.config, part.data.as_ref().unwrap_or(&data))?;
@@ -220,7 +220,7 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     go_all(&args.out, &parts, &data, tell)
 }
 
-/// A path that means the same from every folder.
+/// The path made absolute, so that it means the same from every folder.
 fn absolute(data: &str) -> String {
     let path = Path::new(data);
     match path.canonicalize() {
@@ -229,7 +229,7 @@ fn absolute(data: &str) -> String {
     }
 }
 
-/// Does without mirror images where they would teach left for right, and says so.
+/// Switches mirror images off if they would teach left for right, and says so.
 pub(super) fn mirror(config: &mut Config, schema: &Schema) {
     if let Some(why) = schema.no_mirror().filter(|_| config.augment.flip > 0.) {
         eprintln!("no mirror images: {why}; {PAIRS}");
@@ -239,7 +239,7 @@ pub(super) fn mirror(config: &mut Config, schema: &Schema) {
 
 const PAIRS: &str = "--pairs LEFT=RIGHT,... says which keypoints trade places";
 
-/// Which keypoints trade places in mirror images.
+/// Describes which keypoints trade places in mirror images.
 fn sides(config: &Config, schema: &Schema) -> String {
     let pairs: Vec<String> = schema.pairs().iter().map(|(a, b)| format!("{a}/{b}")).collect();
     if pairs.is_empty() {
@@ -295,14 +295,14 @@ fn check(config: &Config, data: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// A run: all there is, or that of one specialist.
+/// A run of all keypoints, or of one specialist.
 struct Part {
     run: PathBuf,
     config: Config,
     data: Option<Dataset>,
 }
 
-/// The runs that a configuration stands for: itself, or one a group in a folder of the group's name.
+/// The runs in a configuration: itself, or one per group in a folder of the group's name.
 fn parts(run: &Path, config: &Config, data: &Dataset) -> Result<Vec<Part>> {
     if config.groups.is_empty() {
         let mut config = config.clone();
@@ -321,7 +321,7 @@ fn parts(run: &Path, config: &Config, data: &Dataset) -> Result<Vec<Part>> {
     config.groups.iter().map(of_group).collect()
 }
 
-/// Runs what is not done yet, one after the other.
+/// Runs the unfinished parts, one after the other.
 fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<ExitCode> {
     let one = parts.len() == 1 && parts[0].run == run;
     for part in parts {
@@ -348,7 +348,7 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Begins a run, or goes on with it; false if it was stopped before its end.
+/// Starts or continues a run; false if it was stopped before its end.
 pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> Result<bool> {
     let last = run.join("last.ckpt");
     let state = if last.exists() {
@@ -363,7 +363,7 @@ pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> 
     go(run, config, data, state, tell)
 }
 
-/// Holds a run folder as long as it lives.
+/// Locks a run folder for the lifetime of the returned file.
 pub(super) fn lock(run: &Path) -> Result<std::fs::File> {
     let path = run.join("lock");
     let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
@@ -396,7 +396,7 @@ pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     }
     let parts = parts(&args.run, &config, &data)?;
     if moved {
-        // So that the next time it is found there; a run of specialists has settings of its own.
+        // So that the next call finds it there; specialists' runs have settings of their own.
         write_atomically(&args.run.join("config.toml"), config.to_toml()?.as_bytes())?;
     }
     catch_interrupt()?;
@@ -415,7 +415,7 @@ fn faces_and_negatives(data: &Dataset, indices: &[usize]) -> String {
     }
 }
 
-/// Trains to the end and keeps the run folder; false if it was stopped before.
+/// Trains to the end and keeps the run folder up to date; false if it was stopped before.
 fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell) -> Result<bool> {
     let valid = data.split(Split::Val, config.seed);
     let training = data.split(Split::Train, config.seed);
@@ -445,7 +445,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell)
     };
     let shown = TrainingProgress::new(config, &state.history, tell);
     let ended = train::run(config, data, &mut state, &shown, |state, score, best| keeper.epoch(state, score, best));
-    // Also where the run ends in an error, such as a loss that is not finite; that error is the one to tell.
+    // Even if the run ends in an error, such as a loss that is not finite; that error takes precedence.
     let kept = keeper.finish();
     let finished = ended?;
     kept?;
@@ -476,7 +476,7 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell)
     Ok(true)
 }
 
-/// The data's name without the folders it lies in, which say nothing to whoever gets the weights.
+/// The data's name without its folders, which mean nothing to a recipient of the weights.
 pub(super) fn source_name(data: &str) -> String {
     Path::new(data).file_name().map_or(data.to_string(), |n| n.to_string_lossy().into_owned())
 }

@@ -1,5 +1,5 @@
-//! `tutorial`: trains the tutorial's nets one after the other, the same time each, and writes what came of it beside the
-//! tutorial's figures. Interrupted, the same command goes on.
+//! `tutorial`: trains the tutorial's nets one after the other, for the same time each, and writes the results beside the
+//! tutorial's figures. If interrupted, the same command continues.
 
 use super::run::{catch_interrupt, interrupted, Tell};
 use super::{train, DataArgs};
@@ -19,16 +19,16 @@ pub(super) struct TutorialArgs {
     /// Nets to train
     #[arg(long, value_delimiter = ',', default_value = "net1,net2,net3,net4,net5,net6")]
     nets: Vec<String>,
-    /// Minutes of training a net
+    /// Minutes of training per net
     #[arg(long, default_value_t = 20.)]
     minutes: f64,
-    /// Seconds of training a net, in place of minutes
+    /// Seconds of training per net, instead of minutes
     #[arg(long)]
     seconds: Option<f64>,
-    /// Folder of the runs
+    /// Folder for the runs
     #[arg(long, default_value = "runs/tutorial")]
     out: PathBuf,
-    /// Page to write; its chart goes beside it
+    /// Page to write; its chart is written beside it
     #[arg(long, default_value = "docs/tutorial.md")]
     doc: PathBuf,
 }
@@ -48,15 +48,15 @@ const PUBLISHED: [Published; 7] = [
     ("net7", "net6, wider dense layers, longer", 10000, 0.000760, 0.000787),
 ];
 
-/// Rows that the tutorial's nets trained on.
+/// Number of rows on which the tutorial's nets trained.
 const TUTORIAL_FACES: f64 = 1712.;
 
-/// Pixels of the 96-pixel crop from a loss.
+/// Converts a loss to pixels of the 96-pixel crop.
 fn pixels(loss: f64) -> f64 {
     loss.sqrt() * SIDE as f64 / 2.
 }
 
-/// Tells nothing: one epoch is only timed.
+/// Reports nothing, because one epoch is only timed.
 struct Silent;
 
 impl Progress for Silent {
@@ -76,7 +76,7 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
         }
         let mut config = Config { seconds, ..Config::preset(net)? };
         args.data.apply_to(&mut config);
-        // As the tutorial: rows that lack a keypoint are left to the specialists.
+        // As in the tutorial: rows that lack a keypoint are left to the specialists.
         config.complete_rows = true;
         configs.push(config);
     }
@@ -109,8 +109,8 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How many epochs fit into the time, so that the schedules end where the time does: those of the run where it was begun,
-/// otherwise from the time that two epochs take after a first one.
+/// Number of epochs that fit into the time, so that the schedules end with it: that of the run if it was already begun,
+/// otherwise computed from the time of two epochs after a first one.
 fn epochs(run: &Path, config: &Config, data: &Dataset) -> Result<usize> {
     if run.join("config.toml").exists() {
         return Ok(train::load_config(run)?.epochs);
@@ -122,7 +122,7 @@ fn epochs(run: &Path, config: &Config, data: &Dataset) -> Result<usize> {
     Ok(((2. * config.seconds / (at[2] - at[0])) as usize).max(2))
 }
 
-/// The page: figures of all nets, and where their order is another than the tutorial's.
+/// The page: figures of all nets, and where their order differs from the tutorial's.
 fn page(runs: &[(String, Vec<Epoch>)], config: &Config, data: &Dataset, seconds: f64, chart: &Path) -> String {
     let count = |split| {
         let faces = data.split(split, config.seed).into_iter().map(|i| &data.faces[i]);

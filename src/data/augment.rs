@@ -152,7 +152,7 @@ impl Augment {
     }
 }
 
-/// Gamma, contrast about the middle grey and brightness as a lookup table, made once a sample: a power for each pixel would take
+/// Gamma, contrast about middle grey and brightness as a lookup table, made once per sample: a power for each pixel would take
 /// half of a sample's time.
 struct Curve([f32; 257]);
 
@@ -273,8 +273,8 @@ fn piece(other: &Face, rng: &mut ChaCha8Rng) -> Vec<f32> {
     pixels
 }
 
-/// Covers one half of the face with plain grey or `cover`, or moves most of it out of the crop. The result is a negative: half a
-/// face must not pass for one.
+/// Covers one half of the face with plain grey or `cover`, or moves most of the face out of the crop. The result is a negative: half
+/// a face must not pass for a whole one.
 fn spoil(pixels: &mut [f32], cover: Option<&[f32]>, rng: &mut ChaCha8Rng) {
     let (level, slope) = (rng.random_range(0f32..255.), rng.random_range(-2f32..2.));
     let filler = |i: usize| match cover {
@@ -550,7 +550,7 @@ mod tests {
         let data = load("synthetic:4", Options::default()).unwrap();
         let make = || Batch::make(&data, &[0, 1, 2], &Augment::default(), &mut ChaCha8Rng::seed_from_u64(3));
         assert_eq!(make().pixels, make().pixels);
-        // By their bits: what is spoiled has no points, and NaN is not equal to itself.
+        // Compared by bits, because spoiled samples have no points and NaN is not equal to itself.
         let points = || make().points.into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(points(), points());
     }

@@ -1,8 +1,8 @@
 //! COCO keypoints (<https://cocodataset.org/#format-data>): one JSON file with `images`, `annotations` and `categories`, as label
-//! tools export it and as `predict --json` writes it. Names and lines come from the category, mirror pairs from its `flip_pairs`
-//! where a tool writes them, otherwise from the names; a keypoint whose visibility is 0 is missing.
+//! tools export it and as `predict --json` writes it. Names and lines come from the category; mirror pairs come from its `flip_pairs`
+//! if the tool writes them, otherwise from the names. A keypoint with visibility 0 is missing.
 //!
-//! Points are pixels, the centre of the first at (0, 0); boxes are measured from the corner of the first pixel.
+//! Points are in pixels, with the centre of the first at (0, 0); boxes are measured from the corner of the first pixel.
 
 use super::labels::{find_picture, source_of, Labelled, LabelledFace, Labels, Square};
 use super::text::json_fault;
@@ -21,21 +21,21 @@ pub struct Coco {
     pub images: Vec<Image>,
     /// Their faces.
     pub annotations: Vec<Annotation>,
-    /// What is annotated: one category has the keypoints.
+    /// The categories of annotations; one of them has the keypoints.
     pub categories: Vec<Category>,
 }
 
 /// A picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Image {
-    /// Its number.
+    /// Its id.
     pub id: u64,
-    /// Its file, from the folder of the pictures.
+    /// Its file, relative to the folder of the pictures.
     pub file_name: String,
-    /// Pixels.
+    /// In pixels.
     #[serde(default)]
     pub width: usize,
-    /// Pixels.
+    /// In pixels.
     #[serde(default)]
     pub height: usize,
 }
@@ -43,41 +43,41 @@ pub struct Image {
 /// A face of a picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Annotation {
-    /// Its number.
+    /// Its id.
     #[serde(default)]
     pub id: u64,
-    /// The picture's number.
+    /// The picture's id.
     pub image_id: u64,
-    /// The category's number.
+    /// The category's id.
     #[serde(default = "one")]
     pub category_id: u64,
-    /// `x, y, visibility` of each keypoint: 0 not labelled, 1 hidden, 2 visible. Missing where something else is annotated.
+    /// `x, y, visibility` of each keypoint: 0 not labelled, 1 hidden, 2 visible. Empty if the annotation is of something else.
     #[serde(default, deserialize_with = "or_none")]
     pub keypoints: Vec<f32>,
-    /// Those that are labelled.
+    /// Number of labelled keypoints.
     #[serde(default)]
     pub num_keypoints: usize,
     /// `x, y, width, height`.
     #[serde(default, deserialize_with = "or_none")]
     pub bbox: Vec<f32>,
-    /// Of the box.
+    /// Area of the box.
     #[serde(default)]
     pub area: f32,
-    /// Always 0: one face.
+    /// Always 0: a single face.
     #[serde(default)]
     pub iscrowd: u8,
-    /// Of a prediction: presence.
+    /// Predictions only: presence.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub score: Option<f32>,
-    /// Of a prediction: a confidence a keypoint.
+    /// Predictions only: the confidence of each keypoint.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keypoint_scores: Option<Vec<f32>>,
-    /// Of a prediction: the face's number in its picture or stream.
+    /// Predictions only: the face's number in its picture or stream.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub face: Option<u32>,
 }
 
-/// Some tools write null for what is not there.
+/// Some tools write null for a missing value.
 fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<f32>, D::Error> {
     Ok(Option::<Vec<f32>>::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -86,24 +86,24 @@ fn one() -> u64 {
     1
 }
 
-/// A kind of annotations.
+/// A category of annotations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Category {
-    /// Its number.
+    /// Its id.
     pub id: u64,
     /// Its name.
     #[serde(default)]
     pub name: String,
-    /// The kind it belongs to.
+    /// The category above it.
     #[serde(default)]
     pub supercategory: String,
     /// Names of the keypoints.
     #[serde(default)]
     pub keypoints: Vec<String>,
-    /// Lines, by the numbers of keypoints from 1.
+    /// Lines, as 1-based keypoint numbers.
     #[serde(default)]
     pub skeleton: Vec<[usize; 2]>,
-    /// Mirror pairs, by the numbers of keypoints from 1.
+    /// Mirror pairs, as 1-based keypoint numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flip_pairs: Vec<[usize; 2]>,
 }
@@ -131,7 +131,7 @@ impl Annotation {
 }
 
 impl Coco {
-    /// A file of these keypoints, without pictures.
+    /// A file with these keypoints and no pictures.
     pub fn new(schema: &Schema) -> Self {
         let from_one = |(a, b): (usize, usize)| [a + 1, b + 1];
         let category = Category {
@@ -148,14 +148,14 @@ impl Coco {
         Self { images: vec![], annotations: vec![], categories: vec![category] }
     }
 
-    /// Adds a picture and gives its number.
+    /// Adds a picture and returns its id.
     pub fn add_image(&mut self, file_name: &str, [width, height]: [usize; 2]) -> u64 {
         let id = self.images.len() as u64 + 1;
         self.images.push(Image { id, file_name: file_name.into(), width, height });
         id
     }
 
-    /// Adds a face, which is given a number.
+    /// Adds a face and gives it an id.
     pub fn add(&mut self, annotation: Annotation) {
         let id = self.annotations.len() as u64 + 1;
         self.annotations.push(Annotation { id, ..annotation });
@@ -170,7 +170,7 @@ impl Coco {
     }
 }
 
-/// Reads a file's text; pictures are looked for from its folder.
+/// Reads a file's text; pictures are looked up relative to its folder.
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let shown = path.display();
     let bad = |what: String| Error::Data(format!("{shown}: {what}"));

@@ -1,7 +1,7 @@
-//! CVAT for images 1.1 (<https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/>): XML with an `<image>` a picture. A face is a `<skeleton>` of
-//! named points, a `<points>` shape of several, or the one-point shapes of a picture, which `group_id` shares out where there are
-//! several faces; a `<box>` of the same group is its box. `outside` points are missing. The labels of the task, in `<meta>`, draw each
-//! skeleton as SVG: a `<circle>` a point, a `<line>` between two of them.
+//! CVAT for images 1.1 (<https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/>): XML with one `<image>` per picture. A face is a
+//! `<skeleton>` of named points, a `<points>` shape of several, or the one-point shapes of a picture, which `group_id` assigns to faces if
+//! there are several; a `<box>` of the same group is the face's box. `outside` points are missing. The task's labels, in `<meta>`, draw each
+//! skeleton as SVG: one `<circle>` per point, one `<line>` between two of them.
 //!
 //! Coordinates are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::geometry::CropBox;
 use std::path::Path;
 
-/// Reads a file's text; pictures are looked for from its folder.
+/// Reads a file's text; pictures are looked up relative to its folder.
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let root = parse(path, text)?;
     let shown = path.display();
@@ -53,7 +53,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
                 at: format!("{shown}: line {}", image.line),
                 source: source_of(folder),
                 subject: None,
-                // Subsets have names of the user's choice.
+                // The user chooses the names of subsets.
                 split: image.attribute("subset").and_then(|s| s.to_ascii_lowercase().parse::<Split>().ok()),
                 by_model: false,
                 faces: faces(image, &names)?,
@@ -65,9 +65,9 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
     Ok(labels)
 }
 
-/// The lines of a skeleton's drawing between keypoints of these names.
+/// The lines in a skeleton's drawing between keypoints of these names.
 fn lines(path: &Path, svg: &Element, names: &[String]) -> std::result::Result<Vec<(usize, usize)>, String> {
-    // The text of the element is SVG without a root of its own.
+    // The element's text is SVG without a root element.
     let root = parse(path, &format!("<svg>{}</svg>", svg.text)).map_err(|_| "expected SVG, found other text")?;
     let keypoint = |node: &str| {
         let circle = root.all("circle").find(|c| c.attribute("data-node-id") == Some(node));
@@ -81,7 +81,7 @@ fn lines(path: &Path, svg: &Element, names: &[String]) -> std::result::Result<Ve
             _ => Err("expected 'data-node-from' and 'data-node-to' of each <line>".to_string()),
         }
     };
-    // A line of a point that no picture has is left out.
+    // A line to a point that no picture has is left out.
     root.all("line").filter_map(|l| line(l).transpose()).collect()
 }
 
@@ -141,7 +141,7 @@ fn faces(image: &Element, names: &[String]) -> std::result::Result<Vec<LabelledF
     Ok(faces)
 }
 
-/// The file of these labels: a skeleton a face where it has no box, otherwise points and box of a group.
+/// The file of these labels: a skeleton for a face without a box, otherwise points and box in one group.
 pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> String {
     let mut text =
         String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<annotations>\n  <version>1.1</version>\n");
@@ -182,7 +182,7 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> String {
 mod tests {
     use super::*;
 
-    /// A file as CVAT 2 exports it: the drawing of the skeleton is escaped text, and a point has no number of its own.
+    /// A file as CVAT 2 exports it: the drawing of the skeleton is escaped text, and points have no numbers of their own.
     #[test]
     fn lines_of_a_skeleton_are_those_of_its_drawing() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! dlib's XML, as its tool `imglab` writes it: `<dataset><images><image file=...><box top= left= width= height=><part name= x= y=/>`.
-//! The 68 parts of dlib's face model are iBUG's points. A part counts whole pixels, the first as 0.
+//! The 68 parts of dlib's face model are iBUG's points. Coordinates are whole pixels, counted from 0.
 
 use super::labels::{find_picture, named_points, source_of, split_of_name, Labelled, LabelledFace, Labels, Square};
 use super::xml::{escape, parse, Element};
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::geometry::CropBox;
 use std::path::Path;
 
-/// Reads a file's text; pictures are looked for from its folder.
+/// Reads a file's text; pictures are looked up relative to its folder.
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let root = parse(path, text)?;
     let shown = path.display();
@@ -22,7 +22,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
             names.push(name);
         }
     }
-    // 00 to 67 count the points of dlib's model, also where the first face lacks some of them.
+    // 00 to 67 number the points of dlib's model, even if the first face lacks some of them.
     if names.iter().all(|n| n.bytes().all(|b| b.is_ascii_digit())) {
         names.sort_by_key(|n| (n.parse::<u64>().ok(), *n));
     }

@@ -1,8 +1,8 @@
 //! CSV files of pictures and points, and folders of them: a column `file`, columns `NAME_x,NAME_y` in pixels of the picture, and
-//! optionally `source`, `subject`, `split`, `box_cx,box_cy,box_size` (the square the crop is taken from; without it, it is laid
-//! around the points). A file with `src_box_px` holds crops with a margin, whose box is the middle 62.5 % of the picture (30 to 130
-//! of 160). A column `label_kind` that does not begin with `manual` says that a model set the points. With `all_68`, a `p68.csv` beside
-//! `labels.csv` gives iBUG's 68 points in place of those in it. A `list.csv` (`file`, `subject`, `split`) names pictures without a face.
+//! optionally `source`, `subject`, `split`, `box_cx,box_cy,box_size` (the square from which the crop is taken; without it, the square is
+//! fitted around the points). A file with `src_box_px` holds crops with a margin, whose box is the middle 62.5 % of the picture (30 to 130
+//! of 160). A `label_kind` that does not begin with `manual` means that a model set the points. With `all_68`, a `p68.csv` beside
+//! `labels.csv` replaces its points by iBUG's 68. A `list.csv` (`file`, `subject`, `split`) lists pictures without a face.
 
 use super::labels::{find_picture, source_of, Labelled, LabelledFace, Labels, Square};
 use super::text::{Row, Table};
@@ -13,16 +13,16 @@ use crate::schema::{Schema, IBUG_KEYPOINTS};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-/// The share of a crop's side that its box takes: 100 of 160 pixels.
+/// The box's share of a crop's side: 100 of 160 pixels.
 const BOX_SHARE: f32 = 0.625;
 
-/// The columns of a box, all or none of which a file has.
+/// The columns of a box; a file has all or none of them.
 const BOX: [&str; 3] = ["box_cx", "box_cy", "box_size"];
 
 /// Crops whose box was narrower than this in the original picture are too blurry to train on.
 const MIN_BOX_PX: f32 = 60.;
 
-/// The labels of a folder with a `labels.csv`, or with `.pts` files; nothing for scenes and folders of folders.
+/// The labels of a folder with a `labels.csv`, or with `.pts` files; `None` for scenes and folders of folders.
 pub(super) fn labels_of_folder(folder: &Path, options: &Options) -> Result<Option<Labels>> {
     if folder.join("scenes.csv").is_file() {
         return Ok(None);
@@ -48,7 +48,7 @@ fn folders(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
 /// The file of iBUG's 68 points beside a `labels.csv`, read with `all_68`: `file`, then `p0_x,p0_y` to `p67_x,p67_y`.
 const ALL_68: &str = "p68.csv";
 
-/// Puts the points of `p68.csv` in place of those of the `labels.csv` beside it, by the pictures' names.
+/// Replaces the points of a `labels.csv` by those of the `p68.csv` beside it, matched by the pictures' names.
 fn with_all_68(labels: &mut Labels, csv: &Path, options: &Options) -> Result<()> {
     let table = Table::open(csv)?;
     let columns = (0..IBUG_KEYPOINTS).map(|i| {
@@ -99,7 +99,7 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     for entry in entries {
         let mut data = labels(&entry.join("labels.csv"), options)?.read(options)?;
         if all_68 && !data.schema.is_ibug() {
-            // A folder with fewer points gives those of its points that the 68 have.
+            // A folder with fewer points contributes those that are among the 68.
             data = data.with_schema(Schema::ibug());
         }
         match &mut all {
@@ -131,14 +131,14 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
     Ok(all)
 }
 
-/// A row of a CSV, its columns by name.
+/// A row of a CSV, with its columns by name.
 pub(super) struct Named<'a> {
     table: &'a Table,
     row: &'a Row,
 }
 
 impl Named<'_> {
-    /// The file and the line, for sentences.
+    /// The file and the line, for messages.
     pub(super) fn line(&self) -> String {
         self.table.at(self.row)
     }
@@ -147,12 +147,12 @@ impl Named<'_> {
         self.table.column(column).map_or(Ok(None), |i| self.table.text(self.row, i))
     }
 
-    /// A column that has to be there and filled.
+    /// A column that must be present and filled.
     pub(super) fn needed(&self, column: &str) -> std::result::Result<&str, String> {
         self.text(column)?.ok_or_else(|| format!("column '{column}': expected a value, found none"))
     }
 
-    /// A number, or nothing where the field is empty.
+    /// A number, or `None` if the field is empty.
     pub(super) fn number(&self, column: &str) -> std::result::Result<Option<f32>, String> {
         self.table.column(column).map_or(Ok(None), |i| Ok(Some(self.at(i)?).filter(|v| v.is_finite())))
     }
@@ -166,7 +166,7 @@ impl Named<'_> {
         self.text("split")?.map(str::parse).transpose().map_err(|why| format!("column 'split': {why}"))
     }
 
-    /// The square of `box_cx,box_cy,box_size`, where all three are given.
+    /// The square of `box_cx,box_cy,box_size`, if all three are given.
     pub(super) fn square(&self) -> std::result::Result<Option<CropBox>, String> {
         let [x, y, size] = BOX.map(|name| self.number(name));
         match [x?, y?, size?] {
@@ -178,7 +178,7 @@ impl Named<'_> {
         }
     }
 
-    /// The picture of this row with its face: the keypoints of the given columns, or none at all. Nothing for a crop that is too
+    /// The picture of this row with its face: the keypoints in the given columns, or none at all. `None` for a crop that is too
     /// blurry.
     fn picture(&self, folder: &Path, columns: Option<&[[usize; 2]]>) -> std::result::Result<Option<Labelled>, String> {
         self.table.check(self.row)?;
@@ -209,7 +209,7 @@ impl Named<'_> {
     }
 }
 
-/// Calls `each` with every row of a table, in order, and keeps what it gives; the first error stops it unless bad rows are skipped.
+/// Calls `each` with every row of a table, in order, and collects the results; the first error stops it unless bad rows are skipped.
 pub(super) fn rows<T>(
     mut table: Table,
     options: &Options,
@@ -223,7 +223,7 @@ pub(super) fn rows<T>(
     Ok((kept, skipped))
 }
 
-/// Reads a CSV of pictures: with a schema's points in these columns, or without a face.
+/// Reads a CSV of pictures: with a schema's points in these columns, or without faces.
 fn read(csv: &Path, faces: Option<(Schema, Vec<[usize; 2]>)>, options: &Options) -> Result<Labels> {
     let table = Table::open(csv)?;
     let bad = |what: String| Err(Error::Data(format!("{}: line 1: {what}", csv.display())));
@@ -238,7 +238,7 @@ fn read(csv: &Path, faces: Option<(Schema, Vec<[usize; 2]>)>, options: &Options)
     let folder = csv.parent().unwrap_or(Path::new(""));
     let columns = faces.as_ref().map(|(_, columns)| columns.as_slice());
     let (pictures, skipped) = rows(table, options, |row| row.picture(folder, columns))?;
-    // Pictures without a face have no keypoints; whoever adds them to faces takes the schema of these.
+    // Pictures without a face have no keypoints; when they are added to faces, the schema of the faces holds.
     let schema = faces.map_or_else(Schema::kaggle, |(schema, _)| schema);
     Ok(Labels { format: "CSV of pictures and points", schema, pictures, skipped, warnings: vec![] })
 }

@@ -1,4 +1,4 @@
-//! Which format a path holds, told by content, and the readers and writers of label tools' formats behind one name.
+//! Recognises by content which format a path holds, and puts the readers and writers of label tools' formats behind one name.
 
 use super::labels::Labels;
 use super::photo::{self, Kind};
@@ -13,7 +13,7 @@ pub enum Format {
     Coco,
     /// CVAT for images, XML.
     Cvat,
-    /// LabelMe, a JSON file a picture.
+    /// LabelMe, one JSON file per picture.
     LabelMe,
     /// Label Studio, JSON.
     LabelStudio,
@@ -26,7 +26,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them, with the name on the command line.
+    /// All formats, with their names on the command line.
     pub const ALL: [(Format, &'static str); 7] = [
         (Format::Coco, "coco"),
         (Format::Cvat, "cvat"),
@@ -48,7 +48,7 @@ impl std::str::FromStr for Format {
     }
 }
 
-/// What a path holds.
+/// The contents of a path.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Contents {
     /// A CSV with a column `Image`.
@@ -61,10 +61,10 @@ pub(super) enum Contents {
     Tool(Format, Vec<PathBuf>),
 }
 
-/// Tells the formats of a file or a folder apart by content.
+/// Recognises the format of a file or a folder by its content.
 ///
 /// # Errors
-/// A file that is of none of them, or a folder with files of several.
+/// A file in none of the formats, or a folder with files of several.
 pub(super) fn detect(path: &Path) -> Result<Contents> {
     let bad = |what: String| Error::Data(format!("{}: {what}", path.display()));
     if !path.is_dir() {
@@ -95,7 +95,7 @@ pub(super) fn detect(path: &Path) -> Result<Contents> {
         if entry.is_file() && !photo::is_hidden(&entry) {
             files.push(entry);
         } else if entry.is_dir() && ["annotations", "images"].iter().any(|own| entry.ends_with(own)) {
-            // Exports put their one file, or a file a picture, there.
+            // Exports put their one file, or a file for each picture, there.
             let inside = std::fs::read_dir(&entry).map_err(Error::io(&entry))?.filter_map(|e| Some(e.ok()?.path()));
             files.extend(inside.filter(|p| p.is_file() && !photo::is_hidden(p)));
         }
@@ -107,10 +107,10 @@ pub(super) fn detect(path: &Path) -> Result<Contents> {
     };
     let mut found: Vec<(Format, PathBuf)> = Vec::new();
     for file in files.into_iter().filter(called) {
-        // What cannot be read as text is of no format; a folder may hold anything.
+        // A file that is not text has no format; a folder may hold anything.
         found.extend(format_of(&file).ok().flatten().map(|format| (format, file)));
     }
-    // The text files beside an Ultralytics YAML are its own.
+    // The text files beside an Ultralytics YAML belong to it.
     match found
         .iter()
         .map(|(format, _)| *format)
@@ -136,10 +136,10 @@ fn starts_with(path: &Path, magic: &[u8]) -> bool {
     file.is_ok_and(|f| f.take(magic.len() as u64).read_to_end(&mut start).is_ok()) && start == magic
 }
 
-/// The label tool whose file this is; nothing for other files, CSV among them.
+/// The label tool that wrote this file; `None` for other files, CSV among them.
 fn format_of(path: &Path) -> Result<Option<Format>> {
     use std::io::Read;
-    // A label file says what it is in its first lines; Kaggle's CSV is 200 MB of text.
+    // The first lines of a label file show its format; Kaggle's CSV is 200 MB of text.
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     file.take(1 << 14).read_to_end(&mut start).map_err(Error::io(path))?;
@@ -180,7 +180,7 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
         Some('<') if start.contains("<dataset") => Ok(Some(Format::Dlib)),
         Some('<') => {
             let what = "expected the XML of CVAT (<annotations>) or dlib (<dataset>), found";
-            // The first element: what comes before are the declaration and comments.
+            // The first element: only the declaration and comments come before it.
             let tags =
                 start.split('<').skip(1).map(|t| t.split(|c: char| c.is_whitespace() || ">/".contains(c)).next());
             let first = tags.flatten().find(|t| t.starts_with(char::is_alphabetic)).unwrap_or_default();
@@ -192,7 +192,7 @@ fn format_of(path: &Path) -> Result<Option<Format>> {
     }
 }
 
-/// JSON in a few words.
+/// Describes JSON in a few words.
 fn described(value: &serde_json::Value) -> String {
     use serde_json::Value;
     match value {
@@ -212,7 +212,7 @@ fn described(value: &serde_json::Value) -> String {
 /// Reads a label tool's files.
 ///
 /// # Errors
-/// A file that is not what its format asks for, named with its line.
+/// A file that does not match its format, with the line.
 pub(super) fn read(path: &Path, format: Format, files: &[PathBuf], options: &Options) -> Result<Labels> {
     let file = &files[0];
     let text = || text::read(file);
@@ -227,10 +227,10 @@ pub(super) fn read(path: &Path, format: Format, files: &[PathBuf], options: &Opt
     }
 }
 
-/// The files of a format that say the same as these labels, by their names beside the pictures.
+/// These labels in a format: the files, by their names beside the pictures.
 ///
 /// # Errors
-/// Labels that the format has no words for; a picture whose size cannot be read.
+/// Labels that the format cannot express; a picture whose size cannot be read.
 pub fn write(labels: &Labels, format: Format) -> Result<Vec<(PathBuf, String)>> {
     let sizes = labels.pictures.iter().map(|p| photo::size(&p.file)).collect::<Result<Vec<_>>>()?;
     let one = |name: &str, text: String| vec![(PathBuf::from(name), text)];
@@ -276,11 +276,11 @@ mod tests {
         let faces = proptest::collection::vec(proptest::collection::vec(face, 1..4), 1..4);
         faces.prop_map(move |pictures| {
             let face = |(mut points, x, y, size): (Vec<[f32; 2]>, i32, i32, i32)| {
-                // A box without any point is no labelled face: files that group points by their boxes leave it out.
+                // A box without any point is not a labelled face: files that group points by their boxes leave it out.
                 if points.iter().all(|p| p[0].is_nan()) {
                     points[0] = [1., 1.];
                 }
-                // An odd side in whole pixels has its middle on a pixel.
+                // A box with an odd side in whole pixels has its centre on a pixel.
                 let square = CropBox { x: x as f32, y: y as f32, size: (2 * size + 1) as f32, roll: 0. };
                 LabelledFace { points, square: Square::Around(Some(square)) }
             };
@@ -295,7 +295,7 @@ mod tests {
                 faces: faces.into_iter().map(face).collect(),
             };
             let mut pictures: Vec<Labelled> = pictures.into_iter().enumerate().map(picture).collect();
-            // Names that no face has are in no file of some formats.
+            // Some formats do not store a name that no face has.
             for p in pictures[0].faces[0].points.iter_mut().filter(|p| p[0].is_nan()) {
                 *p = [2., 3.];
             }
@@ -304,7 +304,7 @@ mod tests {
         })
     }
 
-    /// What is written is found and read back to the same faces, and written again to the same text.
+    /// Labels that are written are recognised, read back to the same faces, and written again to the same text.
     fn round(labels: &Labels, format: Format) -> std::result::Result<(), TestCaseError> {
         let dir = folder();
         let mut labels = labels.clone();
@@ -317,7 +317,7 @@ mod tests {
         prop_assert_eq!(found, format);
         let back = super::read(dir.path(), found, &paths, &Options::default()).unwrap();
         prop_assert_eq!(&back.schema, &labels.schema);
-        // A list of faces, as WFLW's, tells a picture once for each.
+        // A list of faces, such as WFLW's, repeats a picture for each face.
         let flat = |labels: &Labels| {
             let faces = |p: &Labelled| p.faces.iter().map(|f| (p.name.clone(), f.clone())).collect::<Vec<_>>();
             labels.pictures.iter().flat_map(faces).collect::<Vec<_>>()

@@ -55,7 +55,7 @@ fn read(
     Ok(Face {
         name: format!("row {number}"),
         source: "kaggle".into(),
-        // The file names nobody: each row counts as a person of its own.
+        // The file names nobody, so each row counts as a separate person.
         subject: format!("row {number}"),
         split: None,
         weight: 1.,
@@ -68,7 +68,7 @@ fn read(
     })
 }
 
-/// 9,216 numbers in 0 to 255; read by hand because there are 65 million of them in the file.
+/// 9,216 numbers in 0 to 255; parsed by hand because the file has 65 million of them.
 fn pixels(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
     let mut pixels = Vec::with_capacity(SIDE * SIDE);
     for word in text.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty()) {
@@ -106,7 +106,7 @@ pub fn load_test(path: &Path) -> Result<Vec<(String, Vec<f32>)>> {
     Ok(pictures)
 }
 
-/// A row of Kaggle's `IdLookupTable.csv`: which coordinate of which picture is asked for.
+/// A row of Kaggle's `IdLookupTable.csv`: the coordinate and picture that the submission must predict.
 pub struct Lookup {
     /// Line of the file.
     pub line: u64,
@@ -135,7 +135,7 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field).trim().to_string()
 }
 
-/// Calls `each` with the named columns of every row, and its line.
+/// Calls `each` with the named columns of every row and its line number.
 fn read_rows<const N: usize>(
     path: &Path,
     columns: [&str; N],

@@ -1,10 +1,10 @@
 //! Label Studio's JSON export (<https://labelstud.io/guide/export>): a list of tasks, each a picture with the results of its
-//! annotation: `keypointlabels` and, for a face's box, `rectanglelabels`. Where a picture has several faces, a point's `parentID`
-//! is the box that it belongs to. JSON-MIN, the shorter export, has the same regions in lists under the names of the controls, without
-//! `parentID`; it is read where a picture has one face.
+//! annotation: `keypointlabels` and, for a face's box, `rectanglelabels`. If a picture has several faces, a point's `parentID`
+//! is the box that it belongs to. JSON-MIN, the shorter export, has the same regions in lists under the names of the controls, but no
+//! `parentID`; it is read if a picture has one face.
 //!
-//! Coordinates are percent of the picture's sides from the corner of the first pixel, half a pixel from its centre, where ours
-//! begin.
+//! Coordinates are percentages of the picture's sides, measured from the corner of the first pixel, half a pixel from its centre, where
+//! ours begin.
 
 use super::labels::{find_picture, named_points, source_of, Grouped, Labelled, Labels, Square};
 use super::text::json_fault;
@@ -14,7 +14,7 @@ use crate::geometry::CropBox;
 use serde_json::{json, Value};
 use std::path::Path;
 
-/// Reads a file's text; pictures are looked for from its folder.
+/// Reads a file's text; pictures are looked up relative to its folder.
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let shown = path.display();
     let bad = |what: String| Error::Data(format!("{shown}: {what}"));
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
     Ok(labels)
 }
 
-/// Whether a task is of JSON-MIN and has a labelled point.
+/// Whether a task is in JSON-MIN and has a labelled point.
 pub(super) fn is_min(task: &Value) -> bool {
     !task["data"].is_object() && regions_of_min(task).any(|r| r["keypointlabels"].is_array())
 }
@@ -47,7 +47,7 @@ fn regions_of_min(task: &Value) -> impl Iterator<Item = &Value> {
     task.as_object().into_iter().flat_map(|fields| fields.values()).filter_map(Value::as_array).flatten()
 }
 
-/// A task of JSON-MIN as the full export has it; others as they are.
+/// Converts a task in JSON-MIN to the form of the full export; leaves others unchanged.
 fn whole(task: Value) -> Value {
     if task["data"].is_object() {
         return task;
@@ -73,13 +73,13 @@ fn label<'a>(result: &'a Value, kind: &str) -> Option<&'a str> {
 }
 
 fn picture(task: &Value, at: &str, names: &[&str], folder: &Path) -> std::result::Result<Labelled, String> {
-    // The key is of the user's choice.
+    // The user chooses the key.
     let url =
         task["data"].as_object().and_then(|data| data.values().find_map(|v| v.as_str().filter(|v| is_picture(v))));
     let url = url.ok_or("data: expected the path of a picture, found none")?;
     let name = name_of(url);
     let file = find_picture(folder, &name).or_else(|why| find_picture(folder, unprefixed(&name)).map_err(|_| why))?;
-    // Old exports leave out how large the picture is.
+    // Old exports leave out the picture's size.
     let sized = |result: &Value| result["original_width"].is_number() && result["original_height"].is_number();
     let size = if results(task).all(sized) { [0; 2] } else { photo::size(&file).map_err(|e| e.to_string())? };
     let mut grouped = Grouped::default();
@@ -137,7 +137,7 @@ fn is_picture(url: &str) -> bool {
     kinds.iter().any(|kind| url.ends_with(&format!(".{kind}")) || url.contains(&format!(".{kind}?")))
 }
 
-/// The path in a task's address: `photos/a.jpg` of `/data/local-files/?d=photos/a.jpg`, percent signs undone.
+/// The path in a task's address: `photos/a.jpg` of `/data/local-files/?d=photos/a.jpg`, with percent signs decoded.
 fn name_of(url: &str) -> String {
     let path = url.split_once("?d=").map_or_else(|| url.split('?').next().unwrap_or(url), |(_, path)| path);
     let path = path.strip_prefix("file://").unwrap_or(path).trim_start_matches('/');
@@ -159,7 +159,7 @@ fn name_of(url: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The file's own name: uploads are stored with eight hexadecimal digits and a hyphen before it.
+/// The file's own name: uploads are stored with a prefix of eight hexadecimal digits and a hyphen.
 fn unprefixed(name: &str) -> &str {
     let last = name.rsplit('/').next().unwrap_or(name);
     match last.split_once('-') {
@@ -210,7 +210,7 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// The short export and an old one without sizes say the same as the full one.
+    /// The short export, and an old one without sizes, give the same labels as the full one.
     #[test]
     fn the_short_export_is_read_where_a_picture_has_one_face() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! LabelMe (<https://github.com/wkentaro/labelme>): a JSON file a picture, with shapes of type `point` named by keypoint, and
-//! `rectangle` for a face's box; `group_id` shares them out where a picture has several faces.
+//! LabelMe (<https://github.com/wkentaro/labelme>): one JSON file per picture, with shapes of type `point` named by keypoint, and
+//! `rectangle` for a face's box; `group_id` assigns them to faces if a picture has several.
 //!
 //! Coordinates are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
 
@@ -10,7 +10,7 @@ use crate::geometry::CropBox;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What is not read may be null, or of any kind.
+/// Fields that are not read may be null, or of any type.
 #[derive(Serialize, Deserialize)]
 struct LabelMeFile {
     #[serde(skip_deserializing)]
@@ -44,7 +44,7 @@ fn point() -> String {
     "point".into()
 }
 
-/// Reads the files, each with the name that it is told of by.
+/// Reads the files; messages name each by its path.
 pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Result<Labels> {
     let mut skipped = Vec::new();
     let mut files: Vec<(&PathBuf, LabelMeFile)> = Vec::new();
@@ -88,7 +88,7 @@ fn picture(path: &Path, file: &LabelMeFile, names: &[&str], folder: &Path) -> st
                 let middle = [0, 1].map(|i| (a[i] + b[i]) / 2. - 0.5);
                 grouped.square(&group, CropBox { x: middle[0], y: middle[1], size, roll: 0. });
             }
-            // Polygons and the like are of other things.
+            // Polygons and other shapes do not mark keypoints.
             _ => {}
         }
     }
@@ -104,7 +104,7 @@ fn picture(path: &Path, file: &LabelMeFile, names: &[&str], folder: &Path) -> st
     })
 }
 
-/// The files of these labels: the name of each and its text.
+/// The files of these labels: their names and texts.
 ///
 /// # Errors
 /// Only if it cannot be written as JSON.
@@ -147,7 +147,7 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<Vec<(PathBu
 mod tests {
     use super::*;
 
-    /// As labelme 6 and its forks write it.
+    /// A file as labelme 6 and its forks write it.
     #[test]
     fn what_is_not_read_may_be_null() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! What the readers of label files have in common. In: [`Labels`], which a reader made of a file's text: for each picture the
+//! The common part of all label readers. In: [`Labels`], which a reader makes from a file's text: for each picture the
 //! faces on it, in pixels of the picture as a viewer shows it. Out: the [`Dataset`], with the pictures read and each face's crop
-//! laid; and warnings, a sentence a kind, of what cannot be meant.
+//! placed; and warnings about implausible labels, one sentence per kind.
 
 use super::photo::{self, GreyReader};
 use super::{Dataset, Face, Options, Split};
@@ -12,18 +12,18 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// Pictures and the faces that a file says are on them.
+/// Pictures, and the faces on them according to a label file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
-    /// The format, for people.
+    /// The format's name, for messages.
     pub format: &'static str,
     /// The keypoints.
     pub schema: Schema,
     /// The pictures, in the file's order.
     pub pictures: Vec<Labelled>,
-    /// Rows left out by `skip_bad_rows`: why, each.
+    /// The reason for each row that `skip_bad_rows` left out.
     pub skipped: Vec<String>,
-    /// Sentences about what was understood otherwise than it may have been meant.
+    /// Sentences about anything that may have been understood differently from what was meant.
     pub warnings: Vec<String>,
 }
 
@@ -32,33 +32,33 @@ pub struct Labels {
 pub struct Labelled {
     /// The picture's file.
     pub file: PathBuf,
-    /// The same as the label file says it.
+    /// The same as written in the label file.
     pub name: String,
-    /// Where it is told of, for sentences: file and line, or file and picture.
+    /// Where the label file mentions it, for messages: file and line, or file and picture.
     pub at: String,
     /// The data set it belongs to.
     pub source: String,
-    /// Who it shows, where the file says so.
+    /// The person it shows, if the file names one.
     pub subject: Option<String>,
-    /// The part it belongs to, where the file says so.
+    /// The split it belongs to, if the file names one.
     pub split: Option<Split>,
-    /// Whether a model set the points, not a person.
+    /// Whether a model set the points, rather than a person.
     pub by_model: bool,
-    /// The faces; none where nobody has labelled the picture.
+    /// The faces; none if nobody has labelled the picture.
     pub faces: Vec<LabelledFace>,
 }
 
 /// A face of a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledFace {
-    /// In pixels of the picture, NaN where missing. Empty: this part of the picture shows no face.
+    /// In pixels of the picture, NaN where missing. Empty if this part of the picture shows no face.
     pub points: Vec<[f32; 2]>,
-    /// Where its crop is taken from.
+    /// Where the face's crop is taken from.
     pub square: Square,
 }
 
 impl LabelledFace {
-    /// The box that the file gives, or that around the points.
+    /// The file's box, or the box around the points.
     pub(super) fn span(&self) -> CropBox {
         match self.square {
             Square::Given(square) | Square::Around(Some(square)) => square,
@@ -67,21 +67,21 @@ impl LabelledFace {
     }
 }
 
-/// Of a face without points.
+/// The box of a face without points.
 const NOWHERE: CropBox = CropBox { x: 0., y: 0., size: 0., roll: 0. };
 
 /// Where a crop is taken from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Square {
-    /// As the file says.
+    /// This box of the file.
     Given(CropBox),
-    /// Around the labelled points; where their names do not tell the size of a face, this box of the file serves.
+    /// Around the labelled points; if their names do not reveal the size of a face, this box of the file.
     Around(Option<CropBox>),
     /// The middle of the picture, this share of its longer side.
     Middle(f32),
 }
 
-/// What cannot be meant, by kind: the first of it and how many there are.
+/// Implausible labels by kind: the first one and their number.
 #[derive(Default)]
 pub(super) struct Doubts(BTreeMap<&'static str, (String, usize)>);
 
@@ -118,8 +118,8 @@ fn shown(v: f32) -> String {
     }
 }
 
-/// Takes out points that cannot be meant: those with one coordinate alone, (-1, -1) and (0, 0), by which label tools say that a point is not labelled, and what is
-/// farther outside of the picture than its longer side. Points a little outside are normal.
+/// Removes implausible points: those with only one coordinate; those at (-1, -1) or (0, 0), by which label tools mark points that are not
+/// labelled; and those farther outside of the picture than its longer side. Points a little outside are normal.
 pub(super) fn clean(points: &mut [[f32; 2]], size: [usize; 2], schema: &Schema, at: &str, doubts: &mut Doubts) {
     let [w, h] = size.map(|s| s as f32);
     let reach = w.max(h);
@@ -139,10 +139,10 @@ pub(super) fn clean(points: &mut [[f32; 2]], size: [usize; 2], schema: &Schema, 
     }
 }
 
-/// The square that lays the usual places of points (see [`usual_place`]) on those of a face by scale and shift: the box of a
-/// Kaggle crop, which the finder gives too. Nothing with fewer than two points, or where all lie in one place.
+/// The square that maps the usual places of points (see [`usual_place`]) to those of a face by scale and shift: the box of a
+/// Kaggle crop, which is also what the finder gives. `None` for fewer than two points, or if all lie in one place.
 pub(super) fn fit(usual_and_found: &[([f32; 2], [f32; 2])]) -> Option<CropBox> {
-    // The middle of points, and how far they are spread about it.
+    // The centre of points, and their spread about it.
     let place = |points: &[[f32; 2]]| {
         let middle = [0, 1].map(|i| points.iter().map(|p| p[i]).sum::<f32>() / points.len() as f32);
         let squares = points.iter().map(|p| (p[0] - middle[0]).powi(2) + (p[1] - middle[1]).powi(2));
@@ -159,12 +159,12 @@ pub(super) fn fit(usual_and_found: &[([f32; 2], [f32; 2])]) -> Option<CropBox> {
     Some(CropBox { x, y, size: scale * SIDE as f32, roll: 0. })
 }
 
-/// Sides of the box around points of unknown names, in the longer side of what they span: as for Kaggle's points, which span two
+/// Side of the box around points of unknown names, relative to the longer side of their extent: as for Kaggle's points, which span two
 /// thirds of their crop.
 const AROUND: f32 = 1.5;
 
-/// The box around a face's points, which is what `predict` and the page look through: by the usual places of points whose names are
-/// known, otherwise the file's, otherwise by what the points span. Nothing where too few are labelled to tell the size of a face.
+/// The box around a face's points, through which `predict` and the page look: from the usual places of points with known names,
+/// otherwise the file's box, otherwise from the points' extent. `None` if too few are labelled to reveal the size of a face.
 fn around(schema: &Schema, points: &[[f32; 2]], hint: Option<CropBox>) -> Option<CropBox> {
     let there = |p: &[f32; 2]| p[0].is_finite() && p[1].is_finite();
     let known = schema.keypoints.iter().zip(points).filter(|(_, p)| there(p));
@@ -175,7 +175,7 @@ fn around(schema: &Schema, points: &[[f32; 2]], hint: Option<CropBox>) -> Option
     span(points, AROUND)
 }
 
-/// The square around the points that are there, `share` times their span. Nothing where they span nothing.
+/// The square around the labelled points, `share` times their extent. `None` if their extent is zero.
 fn span(points: &[[f32; 2]], share: f32) -> Option<CropBox> {
     let there = points.iter().filter(|p| p[0].is_finite() && p[1].is_finite());
     let [(x0, x1), (y0, y1)] = [0, 1].map(|i| {
@@ -200,10 +200,10 @@ impl Labels {
         some
     }
 
-    /// Reads the pictures, many at once, and lays the crops.
+    /// Reads the pictures, many at once, and places the crops.
     ///
     /// # Errors
-    /// The first picture or row that is wrong, unless bad rows are skipped.
+    /// The first bad picture or row, unless bad rows are skipped.
     pub(super) fn read(mut self, options: &Options) -> Result<Dataset> {
         if self.are_shares() {
             let first = self.pictures.first().map_or("", |p| &p.at);
@@ -260,9 +260,9 @@ impl Labels {
 }
 
 impl Labelled {
-    /// Shares of the picture's sides to its pixels: 0 is the left edge of the first pixel.
+    /// Converts shares of the picture's sides to pixels: 0 is the left edge of the first pixel.
     fn scale(&mut self) {
-        // A picture that cannot be read is told of when it is read.
+        // An unreadable picture is reported later, when it is read.
         let Ok(size) = photo::size(&self.file) else { return };
         let size = size.map(|s| s as f32);
         let missing = |p: &[f32; 2]| *p == [-1., -1.] || *p == [0., 0.];
@@ -304,7 +304,7 @@ impl Labelled {
     }
 }
 
-/// The picture that a label file calls `name`: as a path from the file's folder or from `images` in it or beside it, or, because
+/// The picture that a label file calls `name`: a path from the file's folder, or from `images` in it or beside it; or, because
 /// exports keep the paths of the machine they were made on, a file of that name in one of these.
 pub(super) fn find_picture(folder: &Path, name: &str) -> std::result::Result<PathBuf, String> {
     let name = name.replace('\\', "/");
@@ -318,13 +318,13 @@ pub(super) fn find_picture(folder: &Path, name: &str) -> std::result::Result<Pat
     })
 }
 
-/// A folder's name, as the name of its data.
+/// A folder's name, which is the name of its source.
 pub(super) fn source_of(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     folder.file_name().map_or("data".into(), |n| n.to_string_lossy().into_owned())
 }
 
-/// The schema of points that a label file names: those that are only numbered are iBUG's where there are 68, WFLW's where
+/// The schema of a label file's point names: points that are only numbered are iBUG's if there are 68, and WFLW's if
 /// there are 98.
 pub(super) fn named_points(names: &[&str]) -> Result<Schema> {
     let numbered = names.iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()));
@@ -336,14 +336,14 @@ pub(super) fn named_points(names: &[&str]) -> Result<Schema> {
     }
 }
 
-/// The split that a file's name says: `train.xml`, `labels_ibug_300W_test.xml`, `list_98pt_rect_attr_train.txt`.
+/// The split in a file's name: `train.xml`, `labels_ibug_300W_test.xml`, `list_98pt_rect_attr_train.txt`.
 pub(super) fn split_of_name(path: &Path) -> Option<Split> {
     let stem = path.file_stem()?.to_string_lossy().to_ascii_lowercase();
     stem.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
 }
 
-/// Points and boxes of a picture that belong to faces by a group, or to its only face. Two things without a group that cannot be of
-/// one face are an error of the file.
+/// Points and boxes of a picture, assigned to faces by a group or to its only face. Two things without a group that cannot belong to
+/// one face are an error in the file.
 #[derive(Default)]
 pub(super) struct Grouped(Vec<Group>);
 
@@ -362,7 +362,7 @@ impl Grouped {
         &mut self.0[i]
     }
 
-    /// Adds a keypoint; `Err` where its group has it.
+    /// Adds a keypoint; `Err` if its group already has it.
     pub(super) fn point(&mut self, group: &str, keypoint: usize, p: [f32; 2]) -> std::result::Result<(), ()> {
         let group = self.of(group);
         if group.points.iter().any(|(k, _)| *k == keypoint) {
@@ -376,9 +376,9 @@ impl Grouped {
         self.of(group).square = Some(square);
     }
 
-    /// The faces, each with `keypoints` keypoints. A box without points is of something else.
+    /// The faces, each with `keypoints` keypoints. A box without points belongs to something else.
     pub(super) fn faces(mut self, keypoints: usize) -> Vec<LabelledFace> {
-        // One box without a group is that of the only face.
+        // A single box without a group is that of the only face.
         let lone = match &self.0[..] {
             [a, b] if a.points.is_empty() != b.points.is_empty() => a.square.or(b.square),
             _ => None,
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn the_box_around_a_usual_face_is_its_crop() {
         let schema = Schema::from_names(&["lefteye", "righteye", "nose", "leftmouth", "rightmouth"]).unwrap();
-        // Drawn three times as large, 200 to the right and 100 down.
+        // Drawn three times as large, 200 px to the right and 100 down.
         let places = schema.keypoints.iter().map(|n| usual_place(n).unwrap());
         let points: Vec<_> = places.map(|[x, y]| [200. + 3. * x, 100. + 3. * y]).collect();
         let square = around(&schema, &points, None).unwrap();

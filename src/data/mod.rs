@@ -1,9 +1,9 @@
-//! Labelled faces in: Kaggle's `training.csv`, CSV files and folders of pictures with points, the files of label tools (see
-//! [`load`]), and faces the program draws itself.
+//! In: Kaggle's `training.csv`, CSV files and folders of pictures with points, the files of label tools (see
+//! [`load`]), and faces drawn by the program itself.
 //!
-//! Out: a [`Dataset`]. Each [`Face`] holds its grey picture as it came, the map from the 96-pixel crop to that picture, and its
-//! keypoints in the crop's pixels, missing ones as NaN. Whatever is wrong in a file is an error that names file, line and
-//! column; what is doubtful is a warning.
+//! Out: a [`Dataset`]. Each [`Face`] holds its original grey picture, the map from the 96-pixel crop to that picture, and its
+//! keypoints in the crop's pixels, missing ones as NaN. Anything wrong in a file is an error that names file, line and
+//! column; anything doubtful is a warning.
 
 pub mod augment;
 pub mod coco;
@@ -34,14 +34,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-/// Which part of a data set.
+/// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// To train on.
+    /// For training.
     Train,
-    /// To choose by.
+    /// For choosing between nets and epochs.
     Val,
-    /// To report on.
+    /// For the final figures.
     Test,
 }
 
@@ -58,35 +58,35 @@ impl std::str::FromStr for Split {
     }
 }
 
-/// A labelled picture; without keypoints it is a negative: a picture of something else.
+/// A labelled picture; one without keypoints is a negative: a picture of something else.
 #[derive(Clone, Debug)]
 pub struct Face {
-    /// Where it came from: file, or file and row.
+    /// Where it came from: a file, or a file and row.
     pub name: String,
     /// The data set it belongs to.
     pub source: String,
-    /// Who it shows; people are never in two splits.
+    /// The person it shows; people are never in two splits.
     pub subject: String,
-    /// The part it belongs to, where the file says so.
+    /// The split it belongs to, if the file names one.
     pub split: Option<Split>,
     /// How often an epoch shows it, on average.
     pub weight: f32,
-    /// Whether a model set the keypoints, not a person.
+    /// Whether a model set the keypoints, rather than a person.
     pub by_model: bool,
-    /// Whether the picture shows little more than the face: a crop, and not all that was around it.
+    /// Whether the picture shows little more than the face: a crop, without its surroundings.
     pub tight: bool,
     /// The picture.
     pub picture: Gray,
-    /// From the pixels of the 96-pixel crop to those of the picture.
+    /// Maps the pixels of the 96-pixel crop to those of the picture.
     pub to_picture: Affine,
-    /// From the pixels of the picture to those of the file, which may be larger: of that no more is kept than what augmentation shows.
+    /// Maps the pixels of the picture to those of the file, which may be larger: only what augmentation can show is kept.
     pub to_file: Affine,
     /// Keypoints in the crop's pixels; NaN where missing; empty for a negative.
     pub points: Vec<[f32; 2]>,
 }
 
 impl Face {
-    /// True where the picture shows a face.
+    /// Whether the picture shows a face.
     pub fn is_face(&self) -> bool {
         !self.points.is_empty()
     }
@@ -96,8 +96,8 @@ impl Face {
         self.picture.crop(self.to_picture, SIDE)
     }
 
-    /// Keeps of a large picture only what augmentation reaches, in the resolution it needs: a photo of 12 million pixels would
-    /// otherwise take 500 times the memory.
+    /// Keeps only the part of a large picture that augmentation reaches, in the resolution it needs: otherwise a photo of 12 million
+    /// pixels would take 500 times the memory.
     fn cut(self) -> Self {
         if self.picture.pixels.len() <= 4 * CUT * CUT {
             return self;
@@ -130,32 +130,32 @@ pub struct Dataset {
     pub schema: Schema,
     /// The faces and negatives.
     pub faces: Vec<Face>,
-    /// Rows left out by `skip_bad_rows`: why, each.
+    /// The reason for each row that `skip_bad_rows` left out.
     pub skipped: Vec<String>,
-    /// Sentences about what cannot be meant, or may be meant otherwise.
+    /// Sentences about implausible or ambiguous labels.
     pub warnings: Vec<String>,
-    /// The format that it was read from, for people.
+    /// The name of the format that it was read from, for messages.
     pub format: &'static str,
 }
 
-/// How to read.
+/// How to read the data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Leave out rows with a missing keypoint, as the tutorial's first nets did.
     pub complete_rows: bool,
-    /// Leave out rows that are wrong instead of stopping at the first.
+    /// Leave out bad rows instead of stopping at the first.
     pub skip_bad_rows: bool,
-    /// Take iBUG's 68 points of `.pts` files, and of a `p68.csv` beside a `labels.csv`, not Kaggle's 15.
+    /// Take iBUG's 68 points of `.pts` files, and of a `p68.csv` beside a `labels.csv`, instead of Kaggle's 15.
     pub all_68: bool,
-    /// The keypoints that trade places in a mirror image, in place of those that the file or the names pair.
+    /// The keypoints that trade places in a mirror image, instead of the pairs from the file or the names.
     pub pairs: Vec<(String, String)>,
-    /// For a finder: of a folder of folders take the whole pictures in `scenes`, and the faces of the other folders to lay into
+    /// For a finder: from a folder of folders, take the whole pictures in `scenes`, and the faces of the other folders to paste into
     /// them.
     pub scenes: bool,
 }
 
 impl Options {
-    /// What was read, or nothing where a bad row is skipped and told.
+    /// The value read, or `None` if a bad row is skipped and reported.
     fn keep<T>(&self, read: std::result::Result<T, String>, skipped: &mut Vec<String>) -> Result<Option<T>> {
         match read {
             Ok(one) => Ok(Some(one)),
@@ -202,10 +202,10 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
     Ok(data)
 }
 
-/// The labels at a path, before any picture is read, for whoever writes them in another format.
+/// The labels at a path, before any picture is read, for writing them in another format.
 ///
 /// # Errors
-/// As those of [`load`]; data that holds pictures instead of naming them.
+/// The errors of [`load`]; data that contains pictures instead of naming them.
 pub fn labels(path: &str, options: &Options) -> Result<Labels> {
     let labels = if path.starts_with("synthetic") { None } else { labels_of(Path::new(path), options)? };
     let mut labels = labels.ok_or_else(|| {
@@ -219,7 +219,7 @@ pub fn labels(path: &str, options: &Options) -> Result<Labels> {
     Ok(labels)
 }
 
-/// The labels at a path; nothing for Kaggle's CSV, scenes, and folders of folders.
+/// The labels at a path; `None` for Kaggle's CSV, scenes, and folders of folders.
 fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
     Ok(match formats::detect(path)? {
         Contents::Kaggle => None,
@@ -233,12 +233,12 @@ fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
 fn synthetic(count: usize) -> Dataset {
     use rayon::prelude::*;
     let faces = (0..count).into_par_iter().map(|i| {
-        // Larger than the crop, so that there is something to shift and turn into view.
+        // Larger than the crop, so that shift and roll have something to show.
         let side = SIDE * 5 / 3;
         let (picture, points) = crate::synthetic::sample(i as u64, side);
         let scale = side as f32 / SIDE as f32;
         let middle = |n: usize| (n as f32 - 1.) / 2.;
-        // The drawn picture is the crop's box; zoom out is filled by its border.
+        // The drawn picture is the crop's box; zooming out repeats its border.
         let to_picture = Affine::translation(-middle(SIDE), -middle(SIDE))
             .then(Affine::similarity(scale, 0.))
             .then(Affine::translation(middle(side), middle(side)));
@@ -268,8 +268,8 @@ fn synthetic(count: usize) -> Dataset {
 }
 
 impl Dataset {
-    /// Indices of the faces of a split. Where the file gives none, a fifth of the people, and at least one of two or more,
-    /// are for validation; which ones, a hash of the subject with the seed decides. That part also stands for a missing test
+    /// Indices of the faces of a split. If the file gives none, a fifth of the people, and at least one of two or more,
+    /// are for validation, chosen by a hash of the subject with the seed. The validation split also stands in for a missing test
     /// split.
     pub fn split(&self, split: Split, seed: u64) -> Vec<usize> {
         let has = |s| self.faces.iter().any(|f| f.split == Some(s));
@@ -278,7 +278,7 @@ impl Dataset {
             self.faces.iter().filter(|f| f.split.is_none()).map(|f| f.subject.as_str()).collect();
         let mut subjects: Vec<_> = subjects.into_iter().collect();
         let count = ((subjects.len() + 2) / 5).max(usize::from(subjects.len() > 1));
-        // By the remainder first: the hash alone decided once, each fifth remainder, and large sets keep nearly all of these people.
+        // By the remainder first: an earlier rule took every hash with remainder 0, and large sets keep nearly all of these people.
         subjects.sort_by_key(|s| (fnv(s, seed) % 5, fnv(s, seed)));
         let chosen: HashSet<&str> = subjects[..count].iter().copied().collect();
         let drawn = |face: &Face| if chosen.contains(face.subject.as_str()) { Split::Val } else { Split::Train };
@@ -286,7 +286,7 @@ impl Dataset {
         (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
     }
 
-    /// What this data is by its content, wherever it lies: see [`Content`].
+    /// The identity of this data by its content, independent of its path: see [`Content`].
     pub fn content(&self) -> Content {
         use rayon::prelude::*;
         let one = |face: &Face| {
@@ -305,7 +305,7 @@ impl Dataset {
         }
     }
 
-    /// The same faces with the keypoints of another schema, by name; those that these faces do not have are missing.
+    /// The same faces with the keypoints of another schema, matched by name; keypoints that these faces do not have are missing.
     pub(crate) fn with_schema(mut self, schema: Schema) -> Self {
         let from: Vec<_> =
             schema.keypoints.iter().map(|name| self.schema.keypoints.iter().position(|k| k == name)).collect();
@@ -316,11 +316,11 @@ impl Dataset {
         self
     }
 
-    /// The same faces with these keypoints only, in this order; a face that lacks one of them is left out, pictures
+    /// The same faces with only these keypoints, in this order; a face that lacks one of them is left out, pictures
     /// without a face stay.
     ///
     /// # Errors
-    /// A keypoint that the data does not have, or none that has them all.
+    /// A keypoint that the data does not have, or no face that has them all.
     pub fn group(mut self, keypoints: &[String]) -> Result<Self> {
         let columns = self.schema.find(keypoints)?;
         let kept = |(a, b): &(&str, &str)| [a, b].iter().all(|name| keypoints.iter().any(|k| k == **name));
@@ -337,16 +337,16 @@ impl Dataset {
     }
 }
 
-/// Of a keypoint's labels, what may lie outside of the crop before its heatmap reaches beyond it.
+/// Share of a keypoint's labels that may lie outside of the crop before its heatmap reaches beyond it.
 const OUTSIDE: f32 = 0.02;
-/// Of such a keypoint's labels, what its heatmap does not reach: what is mislabelled, or seen from the side.
+/// Share of such a keypoint's labels that its heatmap does not reach: the mislabelled, and those seen from the side.
 const OUTERMOST: f32 = 0.005;
-/// What augmentation moves a keypoint by, in half sides: its shift of 4.5 pixels, and a tenth of scale.
+/// How far augmentation moves a keypoint, in half sides: its shift of 4.5 pixels, and a tenth of scale.
 const MOVED: f32 = 0.15;
 
 impl Dataset {
-    /// The same faces with their crops as pictures: all that training needs where the augmentation moves nothing, and
-    /// many times quicker to read than what the crops are taken from.
+    /// The same faces with their crops as pictures: enough for training if the augmentation moves nothing, and
+    /// many times quicker to read than the pictures around the crops.
     pub fn crops(mut self) -> Self {
         use rayon::prelude::*;
         self.faces.par_iter_mut().for_each(|face| {
@@ -359,8 +359,8 @@ impl Dataset {
     }
 
     /// How far each keypoint's heatmap has to reach, in half sides of the crop (see [`crate::nets::NetConfig::reach`]): 1, the crop's
-    /// edge, but for keypoints with more than a fiftieth of their labels beyond it, such as iBUG's jaw. Those get room for all but
-    /// the outermost labels, and for what augmentation moves.
+    /// edge, except for keypoints with more than a fiftieth of their labels beyond it, such as iBUG's jaw. Those get room for all but
+    /// the outermost labels, and for the motion of the augmentation.
     pub fn reach(&self, indices: &[usize]) -> Vec<f32> {
         let half = SIDE as f32 / 2.;
         let middle = (SIDE as f32 - 1.) / 2.;
@@ -380,7 +380,7 @@ impl Dataset {
         (0..self.schema.len()).map(of).collect()
     }
 
-    /// The mean place of each keypoint in the crops of a split, in their pixels; nothing where a keypoint has no label.
+    /// The mean place of each keypoint in the crops of a split, in pixels of the crop; `None` if a keypoint has no label.
     pub fn mean_shape(&self, indices: &[usize]) -> Option<Vec<[f32; 2]>> {
         let mut sums = vec![[0f64; 3]; self.schema.len()];
         for face in indices.iter().map(|i| &self.faces[*i]) {
@@ -393,20 +393,20 @@ impl Dataset {
     }
 }
 
-/// What a data set is by its content, so that a run knows it again wherever it lies.
+/// The identity of a data set by its content, so that a run recognises it wherever it lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Content {
     /// The keypoints, in their order.
     pub keypoints: Vec<String>,
-    /// Faces and negatives.
+    /// Number of faces and negatives.
     pub rows: usize,
     /// A hash of all names, splits, points and pixels, in their order.
     pub digest: String,
 }
 
 impl Content {
-    /// What differs from another content, as a sentence; nothing where they are the same, or where this one is not known.
+    /// The difference from another content, as a sentence; `None` if they are the same, or if this one is unknown.
     pub fn difference(&self, found: &Self) -> Option<String> {
         let list = |content: &Self| content.keypoints.join(", ");
         if self.digest.is_empty() || self == found {
@@ -430,14 +430,14 @@ impl Content {
     }
 }
 
-/// FNV-1a, a hash that is the same everywhere, finished so that its low bits are good.
+/// FNV-1a, a hash that is the same on every machine, with a final mix so that its low bits are good.
 fn fnv(text: &str, seed: u64) -> u64 {
     let hash = text.bytes().fold(0xcbf29ce484222325 ^ seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51afd7ed558ccd);
     hash ^ (hash >> 33)
 }
 
-/// A hash of many bytes, eight at a time, that is the same everywhere.
+/// A hash of many bytes, eight at a time, that is the same on every machine.
 pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
     let mix = |hash: u64, word: u64| {
         let hash = (hash ^ word).wrapping_mul(0xff51afd7ed558ccd);
@@ -451,7 +451,7 @@ pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
     mix(words.fold(0xcbf29ce484222325 ^ seed, mix), bytes.len() as u64)
 }
 
-/// Parses a coordinate: empty, or one of the words by which programs write it, is missing (NaN).
+/// Parses a coordinate: an empty field, or a word that programs write for it, is missing (NaN).
 fn coordinate(text: &str) -> std::result::Result<f32, String> {
     let text = text.trim();
     if ["", "na", "nan", "n/a", "null", "none"].iter().any(|missing| text.eq_ignore_ascii_case(missing)) {
@@ -459,7 +459,7 @@ fn coordinate(text: &str) -> std::result::Result<f32, String> {
     }
     match text.parse::<f32>() {
         Ok(v) if v.is_finite() => Ok(v),
-        // As spreadsheets of half of the world write it.
+        // With a decimal comma, as spreadsheets in half of the world write it.
         _ => match text.split_once(',').map(|(whole, part)| format!("{whole}.{part}").parse::<f32>()) {
             Some(Ok(v)) if v.is_finite() => Err(format!("expected a number with a decimal point, found '{text}'")),
             _ => Err(format!("expected a number, found '{text}'")),
@@ -476,10 +476,10 @@ mod tests {
         let mut data = synthetic(60);
         let all: Vec<usize> = (0..60).collect();
         assert_eq!(data.reach(&all), [1.; 15]);
-        // 58 pixels from the middle are 1.21 half sides; with what augmentation moves, 1.36, up to a whole twentieth 1.4.
+        // 58 pixels from the middle are 1.21 half sides; plus the motion of the augmentation, 1.36; rounded up to a twentieth, 1.4.
         data.faces.iter_mut().for_each(|face| face.points[3] = [47.5, 47.5 - 58.]);
         data.faces[0].points[3] = [f32::NAN; 2];
-        // One label of sixty is outside: no reason yet.
+        // One label of sixty is outside: not yet a reason to reach further.
         data.faces[0].points[4] = [47.5 + 49., 0.];
         let reach = data.reach(&all);
         assert!((reach[3] - 1.4).abs() < 1e-6 && reach.iter().sum::<f32>() - 15.4 < 1e-5, "{reach:?}");

@@ -1,5 +1,5 @@
-//! Picture files in, as a viewer shows them: JPEG, PNG, WebP, BMP, GIF (its first picture) and TIFF, told apart by their content,
-//! turned as their EXIF orientation says. Everything that reads a picture file reads it here.
+//! Reads picture files as a viewer shows them: JPEG, PNG, WebP, BMP, GIF (its first picture) and TIFF, recognised by their content,
+//! turned as their EXIF orientation says. All code that reads picture files uses this module.
 
 use crate::error::{Error, Result};
 use crate::picture::Gray;
@@ -9,10 +9,10 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-/// More than any camera's: a few bytes can say that a picture has more than memory holds.
+/// More pixels than any camera has: a few bytes can claim a picture that does not fit into memory.
 const MOST_PIXELS: u64 = 300_000_000;
 
-/// The formats that are read, for sentences.
+/// The formats that are read, for messages.
 const READ: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
 
 /// A picture file.
@@ -23,7 +23,7 @@ pub struct Photo {
     pub format: ImageFormat,
 }
 
-/// What the first bytes of a file say it is.
+/// The kind of a file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A picture that can be read.
@@ -58,7 +58,7 @@ pub fn kind(bytes: &[u8]) -> Kind {
     }
 }
 
-/// [`kind`] of a file; nothing where it cannot be read.
+/// [`kind`] of a file; `None` if it cannot be read.
 pub fn kind_of_file(path: &Path) -> Option<Kind> {
     let mut bytes = [0u8; 32];
     let mut file = std::fs::File::open(path).ok()?;
@@ -74,13 +74,13 @@ pub fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.') || n == "__MACOSX")
 }
 
-/// More folders than a data set has: a path that was meant otherwise, such as a home, ends with a sentence and not with the day.
+/// More folders than any data set has: a mistaken path, such as a home folder, ends with a message and not with the day.
 const MOST_FOLDERS: usize = 100_000;
 
-/// Every file in a folder and below it that `wanted` takes, in order. Links are followed, but for those to a folder that they lie in.
+/// Every file in and below a folder that `wanted` accepts, in order. Links are followed, except those to a folder that contains them.
 ///
 /// # Errors
-/// A folder that cannot be read, that is the whole disk, or that holds more folders than any data set, named.
+/// A folder that cannot be read, that is the whole disk, or that holds more folders than any data set; the message names it.
 pub(super) fn files_below(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     if folder.canonicalize().map_err(Error::io(folder))?.parent().is_none() {
         return Err(Error::Data(format!("{}: expected a folder of pictures, found the whole disk", folder.display())));
@@ -89,7 +89,7 @@ pub(super) fn files_below(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Resu
     let all = WalkDir::new(folder).follow_links(true).into_iter();
     for entry in all.filter_entry(|e| e.depth() == 0 || !is_hidden(e.path())) {
         let entry = match entry {
-            // A link to a folder that it lies in.
+            // A link to a folder that contains it.
             Err(e) if e.loop_ancestor().is_some() => continue,
             // A link to nothing.
             Err(e) if e.path().is_some_and(Path::is_symlink) => continue,
@@ -119,13 +119,13 @@ impl Photo {
     /// Reads a file.
     ///
     /// # Errors
-    /// A file that is missing, is no picture of a format that is read, or is cut off, named.
+    /// A file that is missing, is not a picture of a format that is read, or is cut off; the message names it.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         Self::decode(&bytes).map_err(|why| Error::Data(format!("{}: {why}", path.display())))
     }
 
-    /// The picture in a file's bytes, or why there is none.
+    /// The picture in a file's bytes, or the reason why there is none.
     fn decode(bytes: &[u8]) -> std::result::Result<Self, String> {
         let (decoder, format, orientation) = open(bytes)?;
         let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| reason(&e, format))?;
@@ -139,8 +139,8 @@ impl Photo {
     }
 }
 
-/// Reads pictures in grey alone, one after the other, in buffers that it keeps: a photo of 12 million pixels takes 40 MB as a file
-/// and in colour, which an allocator would otherwise hand back and fetch again for each.
+/// Reads pictures in grey only, one after the other, and reuses its buffers: a photo of 12 million pixels takes 40 MB as a file
+/// and in colour, which an allocator would otherwise return and fetch again for each.
 #[derive(Default)]
 pub struct GreyReader {
     file: Vec<u8>,
@@ -151,7 +151,7 @@ impl GreyReader {
     /// Reads a file as the nets see it, and a hash of its bytes, which is the same for copies of one photo.
     ///
     /// # Errors
-    /// As those of [`Photo::read`].
+    /// The errors of [`Photo::read`].
     pub fn read(&mut self, path: &Path) -> Result<(Gray, u64)> {
         self.file.clear();
         let file = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut self.file));
@@ -181,7 +181,7 @@ impl GreyReader {
     }
 }
 
-/// A decoder for a file's bytes, its format, and how the picture is turned; or why there is none.
+/// A decoder for a file's bytes, its format, and the orientation of its picture; or the reason why there is none.
 fn open(bytes: &[u8]) -> std::result::Result<(impl ImageDecoder + '_, ImageFormat, Orientation), String> {
     let format = match kind(bytes) {
         Kind::Picture(format) => format,
@@ -202,7 +202,7 @@ fn open(bytes: &[u8]) -> std::result::Result<(impl ImageDecoder + '_, ImageForma
     }
     let mut decoder =
         ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(|e| reason(&e, format))?;
-    // Damaged EXIF is no reason to refuse the picture: viewers show it as it is stored.
+    // Damaged EXIF is not a reason to refuse the picture: viewers show it as stored.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     match decoder.dimensions() {
         (0, _) | (_, 0) => Err("expected a picture with pixels, found none".into()),
@@ -222,10 +222,10 @@ fn reason(error: &image::ImageError, format: ImageFormat) -> String {
     }
 }
 
-/// Width and height of a picture file as a viewer shows it, by its header alone.
+/// Width and height of a picture file as a viewer shows it, read from its header alone.
 ///
 /// # Errors
-/// A file that is missing or has no such header, named.
+/// A file that is missing or has no such header; the message names it.
 pub fn size(path: &Path) -> Result<[usize; 2]> {
     let bad = |e: image::ImageError| Error::Data(format!("{}: {e}", path.display()));
     let reader = ImageReader::open(path).map_err(Error::io(path))?.with_guessed_format().map_err(Error::io(path))?;
@@ -238,11 +238,11 @@ pub fn size(path: &Path) -> Result<[usize; 2]> {
     Ok(if turned { [h as usize, w as usize] } else { [w as usize, h as usize] })
 }
 
-/// Whether a JPEG ends before its end marker (ITU-T T.81, B.1.1.3 to B.2): decoders fill what is missing with grey.
+/// Whether a JPEG ends before its end marker (ITU-T T.81, B.1.1.3 to B.2): decoders fill the missing part with grey.
 fn is_cut_off(bytes: &[u8]) -> bool {
     let mut at = 2;
     loop {
-        // To the next marker: fill bytes, entropy-coded data (in which FF is followed by 00), restart markers.
+        // Skip to the next marker: fill bytes, entropy-coded data (in which FF is followed by 00), restart markers.
         while bytes.get(at).is_some_and(|b| *b != 0xff) || matches!(bytes.get(at + 1), Some(0x00 | 0xff | 0xd0..=0xd7))
         {
             at += 1;
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_picture_is_what_a_viewer_shows_whatever_its_orientation() {
-        // What is stored so that the orientation brings it upright.
+        // Stored in such a way that the orientation turns it upright.
         let stored = [
             (1, picture()),
             (2, picture().fliph()),
@@ -357,7 +357,7 @@ mod tests {
         }
         let png = encoded(&picture(), ImageFormat::Png);
         assert!(Photo::decode(&png[..png.len() / 2]).is_err());
-        // Phones append films to their photos.
+        // Phones append videos to their photos.
         assert!(Photo::decode(&[&jpeg[..], b"a film"].concat()).is_ok());
         assert!(error(b"\0\0\0\x18ftypheic\0\0\0\0").contains("found HEIC; save it as JPEG"));
         assert!(error(b"\0\0\0\x18ftypavif\0\0\0\0").contains("found AVIF"));

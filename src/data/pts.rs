@@ -1,7 +1,7 @@
-//! Pictures with iBUG's `.pts` files (300-W and its kin: 68 points a face, one face a file), `NAME.pts` beside `NAME.jpg`
+//! Pictures with iBUG's `.pts` files (300-W and related sets: 68 points per face, one face per file), `NAME.pts` beside `NAME.jpg`
 //! or another picture of that name, in a folder or below it.
 //!
-//! By default the 68 points become Kaggle's 15; as an option all are kept, under names that say what they are. A `.pts` file counts
+//! By default the 68 points become Kaggle's 15; an option keeps all of them, under descriptive names. A `.pts` file counts
 //! pixels from 1, as Matlab does: its (1, 1) is our (0, 0).
 
 use super::labels::{fit, source_of, Labelled, LabelledFace, Labels, Square};
@@ -11,7 +11,7 @@ use crate::schema::{kaggle_of_ibug, usual_place, Schema, IBUG_KEYPOINTS, KAGGLE_
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The points of a file's text, in pixels from 0.
+/// Parses the points in a file's text, in pixels from 0.
 fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
     let mut lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()).map(|(i, l)| (i + 1, l));
     let mut header = |key: &str| -> std::result::Result<(usize, String), String> {
@@ -52,7 +52,7 @@ fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
     Err(format!("expected '}}' after the points, found the end of the file after {}", points.len()))
 }
 
-/// Every `.pts` file in a folder and below it, in order.
+/// Every `.pts` file in and below a folder, in order.
 ///
 /// # Errors
 /// [`Error::Io`] naming the folder.
@@ -68,17 +68,17 @@ fn picture_of(file: &Path) -> std::result::Result<PathBuf, String> {
     found.ok_or_else(|| format!("expected a picture of the same name (.{}) beside it, found none", kinds.join(", .")))
 }
 
-/// The part of a name that is the photo's where several of its faces are numbered: `photo7` of `photo7_2`.
+/// The photo's part of a name, if the photo's faces are numbered: `photo7` of `photo7_2`.
 fn photo_of(stem: &str) -> Option<&str> {
     let (photo, n) = stem.rsplit_once('_')?;
     matches!(n.as_bytes(), [b'1'..=b'9'] | [b'1'..=b'9', b'0'..=b'9']).then_some(photo)
 }
 
-/// Faces of a photo, on average, up to which numbers are believed to count them. Data sets whose photos are numbered have far
-/// more photos of one name.
+/// The largest average number of names per photo for which trailing numbers are taken to count faces. Data sets that number their
+/// photos have far more photos of one name.
 const MOST_NUMBERED: usize = 4;
 
-/// Whether the numbers at the ends of names count the faces of photos: they are short, begin anew for several names, and few of
+/// Whether the numbers at the ends of names count the faces of photos: they are short, start over for several names, and few of
 /// them belong to one. In `image_0001` or in `frame_1` to `frame_200` they count the photos.
 fn are_faces_numbered(stems: &[String]) -> bool {
     let numbered: Vec<_> = stems.iter().filter_map(|s| photo_of(s)).collect();
@@ -135,14 +135,14 @@ mod tests {
     use crate::nets::SIDE;
     use crate::schema::KAGGLE_FROM_IBUG;
 
-    /// The shape of `to` in iBUG's numbers: Kaggle's mean shape where it has the point, else its middle.
+    /// The shape of `to` in iBUG's numbering: Kaggle's mean shape where it has the point, otherwise its middle.
     fn text(scale: f32, dx: f32) -> String {
         let mut points = vec![[48f32, 60.]; IBUG_KEYPOINTS];
         let usual = KAGGLE_KEYPOINTS.map(|name| usual_place(name).unwrap());
         for (of, mean) in KAGGLE_FROM_IBUG.iter().zip(usual).rev() {
             of.iter().for_each(|i| points[*i] = mean);
         }
-        // The corners come after the centres, so put the centres' means right again: top and bottom points absorb it.
+        // The corners come after the centres, so the centres' means must be corrected again: top and bottom points absorb it.
         for (eye, mean) in [(&KAGGLE_FROM_IBUG[0], usual[0]), (&KAGGLE_FROM_IBUG[1], usual[1])] {
             for corner in [eye[0], eye[3]] {
                 let kaggle = KAGGLE_FROM_IBUG.iter().position(|of| **of == [corner]).unwrap();
@@ -178,7 +178,7 @@ mod tests {
             let [x, y] = face.to_picture.then(face.to_file).apply(*p);
             assert!((x - 200. - 4. * mean[0]).abs() < 0.05 && (y - 4. * mean[1]).abs() < 0.05, "{x} {y} {mean:?}");
         }
-        // The picture was cut, but the crop shows what it showed.
+        // The picture was cut, but the crop shows the same as before.
         assert!(face.picture.pixels.len() < 900 * 700 / 4);
         let crop = face.crop();
         for [x, y] in [[20f32, 30.], [50., 60.]] {
@@ -220,7 +220,7 @@ mod tests {
         for (a, b) in [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67), (32, 34)] {
             assert_eq!((swap[a], swap[b]), (b, a));
         }
-        // Names that Kaggle has stand for the same points.
+        // Points with Kaggle's names are Kaggle's points.
         for (of, name) in KAGGLE_FROM_IBUG.iter().zip(KAGGLE_KEYPOINTS).filter(|(of, _)| of.len() == 1) {
             assert_eq!(data.schema.keypoints[of[0]], name);
         }

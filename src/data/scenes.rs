@@ -1,9 +1,9 @@
 //! Whole pictures with the boxes of their faces, to train and test the finder: a folder with `scenes.csv`, columns `file`,
-//! `subject`, `split`, `n_faces`, `box_cx`, `box_cy`, `box_size` (empty where there is no face), in pixels of the picture.
+//! `subject`, `split`, `n_faces`, `box_cx`, `box_cy`, `box_size` (empty if there is no face), in pixels of the picture.
 //!
 //! Out: a [`Dataset`] whose four keypoints are the corners of the box in the 96-pixel frame, letterboxed; pictures with more
-//! than one face are left out, because the boxes of the others are not known well. For training, [`compose`] makes scenes of
-//! these: faces of any size and roll, before pictures without a face.
+//! than one face are left out, because the boxes of the others are not known well. For training, [`compose`] makes scenes from
+//! these: faces of any size and roll, on pictures without a face.
 
 use super::folder::{rows, Named};
 use super::photo::GreyReader;
@@ -46,7 +46,7 @@ pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
 /// Number of drawn faces that are added to the training scenes.
 const DRAWN: u64 = 300;
 
-/// Adds faces that the program draws itself to training scenes: the page's sample is drawn, and must be found too.
+/// Adds faces drawn by the program to training scenes, because the page's sample is drawn and must be found too.
 ///
 /// # Errors
 /// Only from the drawing.
@@ -161,7 +161,7 @@ impl Listed {
     }
 }
 
-/// Least side of a face's box in a scene, in pixels: an eighth of the short side of a 4:3 frame. Smaller faces have no features
+/// Smallest side of a face's box in a scene, in pixels: an eighth of the short side of a 4:3 frame. Smaller faces have no features
 /// left.
 const SMALLEST: f32 = 8.;
 
@@ -199,7 +199,7 @@ pub fn compose(data: &Dataset, index: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>,
     }
     if face.is_face() {
         let extra = [0, 0, 0, 1, 2][rng.random_range(0..5)];
-        // A crop ends close to its face; beyond it there is only its border, repeated.
+        // A crop ends close to its face; beyond it there is only its repeated border.
         let whole = rng.random::<f32>() < 0.6 && !face.tight;
         scene.face(face, whole, rng);
         for _ in 0..extra {
@@ -230,7 +230,7 @@ pub fn beside(from: &Face, rng: &mut ChaCha8Rng) -> Option<CropBox> {
     })
 }
 
-/// How far a cut-out reaches from its centre, in sides of its box, and its least side in pixels.
+/// How far a cut-out reaches from its centre, in sides of its box, and its smallest side in pixels.
 const CUT_REACH: f32 = 1.1;
 const MIN_CUT: f32 = 10.;
 
@@ -308,7 +308,7 @@ impl Composition {
         self.blend(&from.picture, to_picture, |p| if whole { 1. } else { ellipse(p) });
     }
 
-    /// Blends a picture in where it has pixels, with the opacity `share` of each place.
+    /// Blends a picture in wherever it has pixels, with an opacity of `share` at each place.
     fn blend(&mut self, picture: &Gray, to_picture: Affine, share: impl Fn([f32; 2]) -> f32) {
         let taps = Taps::new(to_picture);
         for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    /// A picture whose box is white, before pictures that are grey.
+    /// A picture with a white box, on grey pictures.
     fn dataset() -> Dataset {
         let face = CropBox { x: 60., y: 40., size: 30., roll: 0. };
         let pixels = |white: bool| {

@@ -1,5 +1,5 @@
-//! Text files in, whoever wrote them: UTF-8 or UTF-16 with a byte-order mark or UTF-8 without, and CSV with commas, semicolons or
-//! tabs whose header is CSV like every other row.
+//! Reads text files, whoever wrote them: UTF-8 or UTF-16 with a byte-order mark, UTF-8 without, and CSV with commas, semicolons or
+//! tabs, whose header is CSV like every other row.
 
 use crate::error::{Error, Result};
 use std::io::{BufRead, BufReader, Cursor, Read};
@@ -8,7 +8,7 @@ use std::path::Path;
 /// The whole text of a file.
 ///
 /// # Errors
-/// A file that is missing, or whose bytes are no text, with the line.
+/// A file that is missing, or whose bytes are not text; the message names the line.
 pub(super) fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     decode(bytes).map_err(|why| Error::Data(format!("{}: {why}", path.display())))
@@ -40,10 +40,10 @@ const NO_TEXT: &str = "expected UTF-8 text, found other bytes; save the file as 
 
 const NO_ZERO: &str = "expected UTF-8 text, found bytes of 0, as UTF-16 has them; save the file as UTF-8";
 
-/// Usual names of the column with the pictures' files.
+/// Usual names of the column that names the pictures' files.
 const FILE: [&str; 7] = ["file", "filename", "file_name", "image", "image_name", "image_path", "path"];
 
-/// What is wrong in JSON, with its place first.
+/// What is wrong in JSON, preceded by its place.
 pub(super) fn json_fault(error: &serde_json::Error) -> String {
     let place = format!("line {}, column {}", error.line(), error.column());
     let text = error.to_string();
@@ -51,7 +51,7 @@ pub(super) fn json_fault(error: &serde_json::Error) -> String {
     if error.is_eof() {
         return format!("{place}: expected the rest of the JSON, found the end of the file");
     }
-    // serde's own words name Rust's types.
+    // serde's own words are names of Rust types.
     let plain = |expected: &str| match expected {
         "f32" | "f64" => "a number".to_string(),
         "u64" | "usize" | "u32" | "u8" | "i64" => "a whole number".to_string(),
@@ -75,7 +75,7 @@ pub(super) struct Table {
     shown: String,
 }
 
-/// A row of a [`Table`] and the line of the file that it begins at, as an editor counts.
+/// A row of a [`Table`], and the line of the file at which it begins, as an editor counts.
 pub(super) struct Row {
     pub(super) line: u64,
     fields: csv::ByteRecord,
@@ -85,7 +85,7 @@ impl Table {
     /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// A file that is missing, empty or no text.
+    /// A file that is missing, empty or not text.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let bad = |what: String| Error::Data(format!("{shown}: {what}"));
@@ -100,7 +100,7 @@ impl Table {
             }
             _ => Box::new(file),
         };
-        // The header's line decides the separator; it is read twice.
+        // The header's line decides the separator, so it is read twice.
         let mut head = Vec::new();
         source.by_ref().take(1 << 16).read_to_end(&mut head).map_err(Error::io(path))?;
         let line = head.split(|b| matches!(b, b'\n' | b'\r')).find(|l| !l.trim_ascii().is_empty()).unwrap_or_default();
@@ -111,7 +111,7 @@ impl Table {
             return Err(bad(format!("line 1: {NO_ZERO}")));
         }
         let separator = separator(line);
-        // One kind of line end, also after the last row, so that lines can be counted.
+        // Normalised line ends, also after the last row, so that lines can be counted.
         let source = LineEnds { inner: Cursor::new(head).chain(source), returned: false }.chain(&b"\n"[..]);
         let source: Box<dyn Read + Send> = Box::new(source);
         let mut builder = csv::ReaderBuilder::new();
@@ -123,30 +123,30 @@ impl Table {
         Ok(Self { reader, header, shown })
     }
 
-    /// The place of a column. The one of the pictures' files has several usual names; `Image` is not among them: Kaggle's pixels.
+    /// The index of a column. The column of picture files has several usual names; `Image` is not among them, because it holds Kaggle's pixels.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         let exactly = self.header.iter().position(|c| c == name);
         let usual = |c: &String| c != "Image" && FILE.iter().any(|usual| c.eq_ignore_ascii_case(usual));
         exactly.or_else(|| self.header.iter().position(usual).filter(|_| name == FILE[0]))
     }
 
-    /// The next row, or nothing at the end. A row whose number of columns is not the header's is an `Err` inside.
+    /// The next row, or `None` at the end. The inner `Err` is a row whose number of columns differs from the header's.
     ///
     /// # Errors
-    /// A file that can be read no further.
+    /// A file that cannot be read any further.
     pub(super) fn next(&mut self) -> Result<Option<Row>> {
         let mut fields = csv::ByteRecord::new();
         let more = self.reader.read_byte_record(&mut fields);
         if !more.map_err(|e| Error::Data(format!("{}: {e}", self.shown)))? {
             return Ok(None);
         }
-        // The reader stands behind the row's end; the position that it gives a row is before the empty lines above it.
+        // The reader is past the row's end, and the position that it reports for a row precedes the empty lines above it.
         let inside = fields.iter().flatten().filter(|b| **b == b'\n').count() as u64;
         let line = self.reader.position().line().saturating_sub(1 + inside);
         Ok(Some(Row { line, fields }))
     }
 
-    /// A sentence about a row, with file and line in front.
+    /// A message about a row, preceded by file and line.
     pub(super) fn at(&self, row: &Row) -> String {
         format!("{}: line {}", self.shown, row.line)
     }
@@ -156,12 +156,12 @@ impl Table {
         if row.fields.len() == self.header.len() {
             return Ok(());
         }
-        // The rest of the file is in the quotes then.
+        // An unclosed quote swallows the rest of the file.
         let open = if row.fields.iter().any(|f| f.contains(&b'\n')) { "; is a quote not closed?" } else { "" };
         Err(format!("expected {} columns as in the header, found {}{open}", self.header.len(), row.fields.len()))
     }
 
-    /// The text of a field, without the spaces around it; nothing where it is empty or not there.
+    /// The text of a field, without the spaces around it; `None` if it is empty or missing.
     pub(super) fn text<'r>(&self, row: &'r Row, column: usize) -> std::result::Result<Option<&'r str>, String> {
         let Some(field) = row.fields.get(column) else { return Ok(None) };
         let text = std::str::from_utf8(field).map_err(|_| format!("column '{}': {NO_TEXT}", self.header[column]))?;
@@ -176,10 +176,10 @@ impl Row {
     }
 }
 
-/// Text whose line ends, `\r\n`, `\r` or `\n`, come out as `\n`.
+/// Text whose line ends, `\r\n`, `\r` or `\n`, are all read as `\n`.
 struct LineEnds<R> {
     inner: R,
-    /// The last byte read was `\r`.
+    /// Whether the last byte read was `\r`.
     returned: bool,
 }
 
@@ -190,7 +190,7 @@ impl<R: Read> Read for LineEnds<R> {
             if n == 0 {
                 return Ok(0);
             }
-            // Most files have none, and most of their bytes are Kaggle's pixels.
+            // Most files have no `\r`, and most of their bytes are Kaggle's pixels.
             if !self.returned && !out[..n].contains(&b'\r') {
                 return Ok(n);
             }
@@ -210,7 +210,7 @@ impl<R: Read> Read for LineEnds<R> {
     }
 }
 
-/// What separates the columns of a header: the one of `,`, `;`, `|` and tab that it has most of, outside of quotes.
+/// The separator of a header: whichever of `,`, `;`, `|` and tab it has most of, outside of quotes.
 fn separator(line: &[u8]) -> u8 {
     let count = |separator: u8| {
         let mut quoted = false;

@@ -1,4 +1,4 @@
-//! WFLW's lists (<https://wywu.github.io/projects/LAB/WFLW.html>): a line a face, 98 points `x y`, the corners of its box, six
+//! WFLW's lists (<https://wywu.github.io/projects/LAB/WFLW.html>): one line per face, with 98 points `x y`, the corners of its box, six
 //! attributes and the picture's file, in `WFLW_images` beside the annotations or anywhere [`find_picture`] looks.
 
 use super::labels::{find_picture, source_of, split_of_name, Labelled, LabelledFace, Labels, Square};
@@ -14,13 +14,13 @@ pub(super) const COUNT: usize = 98;
 /// Numbers of a line before the file: points, box, and six attributes (pose, expression, illumination, make-up, occlusion, blur).
 const NUMBERS: usize = 2 * COUNT + 4 + 6;
 
-/// Names of the points in the lists' order. Left and right are the subject's, and pair up by name; names that Kaggle has stand for
-/// the same points.
+/// Names of the points in the lists' order. Left and right are the subject's, and pair up by name; points with Kaggle's names are
+/// Kaggle's points.
 pub(super) fn names() -> Vec<String> {
     let mut names: Vec<String> = (1..=16).map(|i| format!("right_jaw_{i}")).collect();
     names.push("chin".into());
     names.extend((1..=16).rev().map(|i| format!("left_jaw_{i}")));
-    // Brows: along the upper edge from the outer end to the inner end, back along the lower edge; the left one begins at its inner
+    // Brows: along the upper edge from the outer end to the inner end, then back along the lower edge; the left one begins at its inner
     // end.
     let brow = ["outer_end", "upper_1", "upper_2", "upper_3", "inner_end", "lower_3", "lower_2", "lower_1", "lower_0"];
     names.extend(brow.iter().map(|p| format!("right_eyebrow_{p}")));
@@ -52,13 +52,13 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
-/// Whether a line is one of these lists', also where it has some numbers too few: no other file begins with so many.
+/// Whether a line is one of these lists', even if it lacks some numbers: no other file begins with so many.
 pub(super) fn is_line(line: &str) -> bool {
     let (numbers, _) = parts(line);
     numbers.len() > COUNT && numbers[..COUNT].iter().all(|w| w.parse::<f32>().is_ok())
 }
 
-/// The numbers of a line as words, at most the expected count, and the file, whose name may hold spaces.
+/// The numbers of a line as words, at most the expected count, and the file, whose name may contain spaces.
 fn parts(line: &str) -> (Vec<&str>, &str) {
     let (mut numbers, mut rest) = (Vec::new(), line.trim());
     while numbers.len() < NUMBERS {
@@ -69,7 +69,7 @@ fn parts(line: &str) -> (Vec<&str>, &str) {
     (numbers, rest)
 }
 
-/// Reads a list's text; pictures are looked for from its folder.
+/// Reads a list's text; pictures are looked up relative to its folder.
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let schema = Schema::from_names(&names())?;
     let mut labels = Labels { format: "WFLW list", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
@@ -111,7 +111,7 @@ fn picture(line: &str, path: &Path, folder: &Path, at: &str) -> std::result::Res
     })
 }
 
-/// The list of these labels, which have 98 points a face, none of them missing: the format has no word for that.
+/// The list of these labels, which must have all 98 points of each face: the format cannot express a missing one.
 pub(super) fn write(labels: &Labels) -> std::result::Result<String, String> {
     let mut text = String::new();
     for picture in &labels.pictures {

@@ -1,4 +1,4 @@
-//! XML files in, as small trees: what the label formats CVAT and dlib need of it. Out: the root element; each element knows its line.
+//! Reads XML files as small trees: as much as the label formats CVAT and dlib need. Out: the root element; each element knows its line.
 
 use crate::error::{Error, Result};
 use quick_xml::events::{BytesStart, Event};
@@ -15,13 +15,13 @@ pub(super) struct Element {
     pub(super) text: String,
 }
 
-/// Deeper files are no label files, and would only take memory.
+/// No label file is nested deeper than this; such a file would only take memory.
 const DEEPEST: usize = 64;
 
 /// Reads a file's text.
 ///
 /// # Errors
-/// Text that is no XML, with the line.
+/// Text that is not XML; the message names the line.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Element> {
     let line = |at: u64| 1 + text.as_bytes()[..(at as usize).min(text.len())].iter().filter(|b| **b == b'\n').count();
     let bad = |at: u64, what: String| Error::Data(format!("{}: line {}: {what}", path.display(), line(at)));
@@ -42,7 +42,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Element> {
                 open.last_mut().expect("the root is never closed").children.push(child);
             }
             Event::End(_) => {
-                // The reader has checked that it closes what is open.
+                // The reader has checked that every end tag closes an open element.
                 let mut child = open.pop().expect("an open element");
                 child.text = child.text.trim().to_string();
                 open.last_mut().expect("the root is never closed").children.push(child);
@@ -81,37 +81,37 @@ impl Element {
         self.attributes.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// An attribute that has to be there.
+    /// An attribute that must be present.
     pub(super) fn needed(&self, name: &str) -> std::result::Result<&str, String> {
         self.attribute(name)
             .ok_or_else(|| format!("line {}: <{}>: expected '{name}', found none", self.line, self.name))
     }
 
-    /// An attribute that is a number.
+    /// An attribute that must be a number.
     pub(super) fn number(&self, name: &str) -> std::result::Result<f32, String> {
         let text = self.needed(name)?;
         let number = text.trim().parse::<f32>().ok().filter(|v| v.is_finite());
         number.ok_or_else(|| format!("line {}: {name}: expected a number, found '{text}'", self.line))
     }
 
-    /// The children of a name.
+    /// The children with a name.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> + 'a {
         self.children.iter().filter(move |c| c.name == name)
     }
 
-    /// The elements of a name, however deep.
+    /// The elements with a name, at any depth.
     pub(super) fn below<'a>(&'a self, name: &str) -> Vec<&'a Element> {
         let inside = self.children.iter().flat_map(|c| c.below(name));
         self.children.iter().filter(|c| c.name == name).chain(inside).collect()
     }
 
-    /// The first child of a name.
+    /// The first child with a name.
     pub(super) fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|c| c.name == name)
     }
 }
 
-/// Text as it stands between quotes or tags.
+/// Escapes text to stand between quotes or tags.
 pub(super) fn escape(text: &str) -> String {
     quick_xml::escape::escape(text).into_owned()
 }

@@ -1,5 +1,5 @@
 //! Ultralytics pose (<https://docs.ultralytics.com/datasets/pose/>): a YAML with `kpt_shape`, `flip_idx` and the folders of the
-//! splits; for each picture a text file, beside it or in `labels` where the picture is in `images`, with a line a face:
+//! splits; for each picture a text file, beside it or in `labels` if the picture is in `images`, with one line per face:
 //! `class cx cy w h x y [visibility] ...`, all but the class as shares of the picture's sides.
 //!
 //! Shares are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
@@ -13,13 +13,13 @@ use crate::schema::Schema;
 use saphyr::{LoadableYamlNode, Yaml};
 use std::path::{Path, PathBuf};
 
-/// More than any mark-up's: a number alone says how many names there are.
+/// More than any labelling scheme has: `kpt_shape` alone decides how many names are made.
 const MOST_KEYPOINTS: usize = 10_000;
 
-/// What the YAML says.
+/// The contents of the YAML.
 struct DataYaml {
     schema: Schema,
-    /// Numbers of a keypoint: 2, or 3 with its visibility.
+    /// Numbers per keypoint: 2, or 3 with its visibility.
     numbers: usize,
     /// The folders or lists of pictures of each split.
     splits: Vec<(Split, Vec<PathBuf>)>,
@@ -82,7 +82,7 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<DataYaml, String> {
             return Err(format!("kpt_shape: expected [KEYPOINTS, 2] or [KEYPOINTS, 3], found {found}"));
         }
     };
-    // Newer files name the points, one list a class.
+    // Newer files name the points, one list per class.
     let named = get("kpt_names").and_then(|all| match all {
         Yaml::Mapping(classes) => classes.values().next().and_then(Yaml::as_sequence),
         other => other.as_sequence(),
@@ -104,7 +104,7 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<DataYaml, String> {
         schema.swap = flip;
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    // `path` is the data's folder; where it is another machine's, the file's own folder serves.
+    // `path` is the data's folder; if it is a path on another machine, the file's own folder is used.
     let root = get("path").and_then(Yaml::as_str).map(|p| folder.join(p)).filter(|p| p.is_dir());
     let root = root.unwrap_or_else(|| folder.to_path_buf());
     let mut splits = Vec::new();
@@ -114,7 +114,7 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<DataYaml, String> {
             Some(Yaml::Sequence(places)) => places.iter().filter_map(Yaml::as_str).collect(),
             Some(place) => place.as_str().into_iter().collect(),
         };
-        // Exports of some tools write `../train/images` for a folder beside the file.
+        // Some tools export `../train/images` for a folder beside the file.
         let beside = |place: &str| folder.join(place.trim_start_matches("../"));
         let find = |place: &&str| {
             let found = [root.join(place), folder.join(place), beside(place)].into_iter().find(|p| p.exists());
@@ -128,7 +128,7 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<DataYaml, String> {
     Ok(DataYaml { schema, numbers, splits })
 }
 
-/// The pictures of a folder and those below, or of a list of files.
+/// The pictures in and below a folder, or in a list of files.
 fn pictures(place: &Path) -> Result<Vec<PathBuf>> {
     if place.is_file() {
         let folder = place.parent().unwrap_or(Path::new(""));
@@ -142,7 +142,7 @@ fn pictures(place: &Path) -> Result<Vec<PathBuf>> {
     photo::files_below(place, |path| matches!(photo::kind_of_file(path), Some(photo::Kind::Picture(_))))
 }
 
-/// The label file of a picture: its path with `labels` for the last `images`, or beside it.
+/// The label file of a picture: its path with the last `images` replaced by `labels`, or a file beside it.
 fn label_of(picture: &Path) -> Option<PathBuf> {
     let parts: Vec<_> = picture.components().collect();
     let images = parts.iter().rposition(|c| c.as_os_str() == "images");
@@ -178,7 +178,7 @@ fn faces(
         let values = words.iter().enumerate().map(number).collect::<std::result::Result<Vec<f32>, _>>()?;
         let point = |p: &[f32]| match p {
             [_, _, v] if *v <= 0. => [f32::NAN; 2],
-            // Without a visibility, the corner of the picture stands for a missing point.
+            // Without a visibility, the picture's corner marks a missing point.
             [x, y] if *x == 0. && *y == 0. => [f32::NAN; 2],
             p => [p[0] * w - 0.5, p[1] * h - 0.5],
         };
@@ -194,8 +194,8 @@ fn faces(
     text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).map(face).collect()
 }
 
-/// The files of these labels beside their pictures: `data.yaml`, and a text file a picture. A picture without a split is of `train`
-/// and of `val`, so that the YAML is complete; the reader's own splits need none.
+/// The files of these labels beside their pictures: `data.yaml`, and one text file per picture. A picture without a split belongs to both
+/// `train` and `val`, so that the YAML is complete; the reader's own splits need none.
 pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Vec<(PathBuf, String)> {
     let schema = &labels.schema;
     let list = |items: Vec<String>| items.join(", ");

@@ -1,5 +1,5 @@
-//! `compact`, the keypoint net that is shipped: a residual trunk, a top-down pathway to 24 x 24, and one heatmap a keypoint
-//! whose expected place is the keypoint (DSNT, Nibali et al. 2018).
+//! `compact`, the shipped keypoint net: a residual trunk, a top-down pathway to 24 x 24, and one heatmap per keypoint, whose
+//! expected place is the keypoint (DSNT, Nibali et al. 2018).
 
 use super::layers::{mean_pool, soft_argmax, Conv, Dense, Mode};
 use super::pyramid::{pointwise, TopDown, Trunk};
@@ -15,7 +15,7 @@ pub struct CompactConfig {
     pub blocks: [usize; 4],
     /// Channels of the top-down pathway.
     pub head: usize,
-    /// Whether it says of each keypoint how likely it is right.
+    /// Whether the net also gives each keypoint's confidence.
     pub confidence: bool,
     /// How far each keypoint may lie from the crop's middle, in half sides; empty where none lies outside of the crop.
     pub reach: Vec<f32>,
@@ -31,10 +31,10 @@ pub struct Compact {
 }
 
 impl Compact {
-    /// For `keypoints` points, with the variables of `vb`.
+    /// A net for `keypoints` points, with the variables of `vb`.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(config: &CompactConfig, keypoints: usize, vb: VarBuilder) -> Result<Self> {
         let logits = if config.confidence { 1 + keypoints } else { 1 };
         Ok(Self {

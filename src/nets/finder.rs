@@ -1,4 +1,4 @@
-//! The net that finds faces in a whole frame: `compact`'s trunk, and at each of 24 x 24 places the logit of "the middle of a
+//! The net that finds faces in a whole frame: `compact`'s trunk, and at each of 24 x 24 places the logit of "the centre of a
 //! face is here", its offset, size and roll (CenterNet, Zhou, Wang and Krähenbühl 2019).
 
 use super::layers::{Conv, Mode};
@@ -7,11 +7,11 @@ use super::Output;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-/// Values of a place: the logit, the offset of the middle in x and y (in places), the logarithm of the size over
+/// Values of a place: the logit, the offset of the centre in x and y (in places), the logarithm of the size over
 /// [`FINDER_SIZE`], the roll in radians.
 pub const FINDER_VALUES: usize = 5;
 
-/// The size that a finder gives for 0, in pixels of the frame.
+/// The size that a finder's output of 0 stands for, in pixels of the frame.
 pub const FINDER_SIZE: f32 = 24.;
 
 /// The net.
@@ -22,10 +22,10 @@ pub struct FinderNet {
 }
 
 impl FinderNet {
-    /// With the variables of `vb`: channels and residual blocks of the four stages, channels of the top-down pathway.
+    /// A net with the variables of `vb`, channels and residual blocks of the four stages, and channels of the top-down pathway.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(channels: [usize; 4], blocks: [usize; 4], head: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             trunk: Trunk::new(channels, blocks, &vb)?,

@@ -1,9 +1,9 @@
-//! The layers that nets are made of, each a candle op: convolution with what follows it, dense layer, dropout, mean-pool,
-//! soft-argmax. What a layer computes with is chosen here and only here, by the [`Mode`] of the pass.
+//! The layers of the nets, each a candle op: convolution with what follows it, dense layer, dropout, mean-pool and
+//! soft-argmax. What computes a layer is chosen here and only here, by the [`Mode`] of the pass.
 //!
 //! Activations are (B, H, W, C): channels lie next to each other, which makes a convolution a matrix product of pixels with
-//! a (kernel * kernel * C, channels) matrix, and a dense layer's input the (H, W, C) order. By candle's own ops they are
-//! (B, C, H, W), as those take them.
+//! a (kernel * kernel * C, channels) matrix, and gives a dense layer its input in (H, W, C) order. candle's own ops take
+//! (B, C, H, W), so with them activations have that layout.
 
 use super::trace::{Call, Op};
 use crate::ops::conv::{Fused, Packed};
@@ -13,36 +13,36 @@ use candle_core::{bail, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use std::sync::{Mutex, OnceLock};
 
-/// What a forward pass is for, and so what computes it.
+/// What a forward pass is for, which decides what computes it.
 pub enum Mode<'a> {
-    /// Inference by our kernels. A layer's first pass lays its weights out for the processor and lets the variables go.
+    /// Inference by our kernels. A layer's first pass lays its weights out for the processor and drops the variables.
     Infer,
-    /// The same, and each layer tells what it has done.
+    /// The same, and each layer reports its [`Call`].
     Watch(&'a dyn Fn(&Call)),
-    /// Training by our kernels: batch norm by the batch's statistics, dropout, and all that the way back needs.
+    /// Training by our kernels: batch norm by the batch's statistics, dropout, and a record for the backward pass.
     #[cfg(feature = "native")]
     Train(&'a Training),
-    /// Our kernels; each batch norm takes over the statistics that it meets, without a change of what it gives.
+    /// Our kernels; each batch norm takes over the statistics that it meets, without changing the layer's output.
     #[cfg(feature = "native")]
     Settle,
-    /// candle's own ops, on any device: the reference of tests and benchmarks. As in training where there is one.
+    /// candle's own ops, on any device: the reference of tests and benchmarks. With a [`Training`], as in training.
     #[cfg(any(feature = "native", feature = "bench-candle"))]
     Candle(Option<&'a Training>),
 }
 
-/// A batch norm's layer, and the batch's mean and biased variance of each channel there.
+/// The name of a batch norm's layer, and each channel's mean and biased variance over the batch.
 #[cfg(any(feature = "native", feature = "bench-candle"))]
 pub type BatchMoments = (String, Vec<f32>, Vec<f32>);
 
-/// What a training pass draws from, and what it leaves behind.
+/// What a training pass draws its random numbers from, and what it leaves behind.
 #[cfg(any(feature = "native", feature = "bench-candle"))]
 pub struct Training {
-    /// The ops, for the way back.
+    /// The recorded ops, for the backward pass.
     #[cfg(feature = "native")]
     pub recorder: crate::ops::recorder::Recorder,
-    /// What dropout draws from.
+    /// The generator of dropout.
     pub rng: std::cell::RefCell<rand_chacha::ChaCha8Rng>,
-    /// Of each batch norm.
+    /// The batch statistics of each batch norm.
     pub moments: std::cell::RefCell<Vec<BatchMoments>>,
 }
 
@@ -58,7 +58,7 @@ impl Training {
         }
     }
 
-    /// Factors of dropout for `n` values, in the order of (B, H, W, C).
+    /// Dropout factors for `n` values, in (B, H, W, C) order.
     fn factors(&self, n: usize, rate: f32) -> Vec<f32> {
         use rand::Rng;
         let (mut rng, keep) = (self.rng.borrow_mut(), 1. - rate);
@@ -75,14 +75,14 @@ pub struct ConvConfig {
     pub stride: usize,
     /// Zeros on each side.
     pub padding: usize,
-    /// Batch norm follows, in place of a bias.
+    /// Batch norm follows, instead of a bias.
     pub norm: bool,
-    /// `max(., 0)` at the end, after all that follows.
+    /// `max(., 0)` at the very end.
     pub relu: bool,
 }
 
-/// A convolution with what follows it in one pass over memory. Weights `weight` (outputs, inputs, kernel, kernel) and `bias`
-/// (outputs); with batch norm `norm.{weight,bias,running_mean,running_var}`, which a weights file has folded into weight
+/// A convolution and what follows it, in one pass over memory. Weights `weight` (outputs, inputs, kernel, kernel) and `bias`
+/// (outputs); with batch norm also `norm.{weight,bias,running_mean,running_var}`, which a weights file has folded into weight
 /// and bias.
 pub struct Conv {
     name: String,
@@ -102,7 +102,7 @@ struct OpenConv {
 #[derive(Clone)]
 enum Shift {
     Bias(Tensor),
-    // Inference only says that it cannot do with it.
+    // Inference only reports that it does not support this.
     #[cfg_attr(not(any(feature = "native", feature = "bench-candle")), expect(dead_code))]
     Norm {
         gamma: Tensor,
@@ -113,23 +113,23 @@ enum Shift {
 }
 
 impl Conv {
-    /// With the variables of `vb`.
+    /// A convolution with the variables of `vb`.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(inputs: usize, outputs: usize, config: ConvConfig, vb: VarBuilder) -> Result<Self> {
         let ConvConfig { kernel, norm, relu, .. } = config;
         let fan_in = inputs * kernel * kernel;
         let bound = match (norm, relu) {
             // He et al. 2015.
             (true, _) => (6. / fan_in as f64).sqrt(),
-            // Glorot and Bengio 2010: what Lasagne does by default, and so the tutorial.
+            // Glorot and Bengio 2010: Lasagne's default, and so the tutorial's.
             (false, true) => (6. / (fan_in + outputs * kernel * kernel) as f64).sqrt(),
             // Small, so that heatmaps start flat.
             (false, false) => 0.5 / (fan_in as f64).sqrt(),
         };
         let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", uniform(bound))?;
-        // A weights file has no batch norms: they are folded.
+        // A weights file has no batch norms, because they are folded.
         let shift = if norm && vb.contains_tensor("norm.weight") {
             let vb = vb.pp("norm");
             let of = |name, value| vb.get_with_hints(outputs, name, Init::Const(value));
@@ -145,12 +145,12 @@ impl Conv {
     /// (B, H, W, inputs) -> (B, OH, OW, outputs).
     ///
     /// # Errors
-    /// Shapes that do not fit; so with all of these.
+    /// Shapes that do not fit.
     pub fn forward_t(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
         self.run(x, Fused::Nothing, mode)
     }
 
-    /// The same, and a max-pool of 2.
+    /// The convolution, then a max-pool of 2.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -158,7 +158,7 @@ impl Conv {
         self.run(x, Fused::MaxPool, mode)
     }
 
-    /// The convolution plus a map of its size.
+    /// The convolution plus a map of the same size.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -166,7 +166,7 @@ impl Conv {
         self.run(x, Fused::Add(residual), mode)
     }
 
-    /// The convolution plus a map of half its height and width, of which each place counts for 2 x 2.
+    /// The convolution plus a map of half its height and width, each of whose places counts for 2 x 2.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -262,8 +262,8 @@ impl Conv {
         }
     }
 
-    /// Gives batch norm the mean and the variance that it has on these pictures, and the scale and shift that leave what the
-    /// layer gives as it was.
+    /// Gives batch norm the mean and the variance that it meets on these pictures, and the scale and shift that leave the
+    /// layer's output unchanged.
     fn settle(&self, x: &Tensor, then: Fused) -> Result<Tensor> {
         use crate::ops::{norm::BatchNorm, NORM_EPSILON};
         let open = self.open()?;
@@ -293,7 +293,7 @@ impl Conv {
 /// Overwrites a variable's values.
 ///
 /// # Errors
-/// Another number of values.
+/// A wrong number of values.
 #[cfg(feature = "native")]
 pub(super) fn set(variable: &Tensor, values: Vec<f32>) -> Result<()> {
     struct Set(Vec<f32>);
@@ -328,12 +328,12 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// With the variables of `vb`, and `max(., 0)` at the end if `relu`.
+    /// A dense layer with the variables of `vb`, and `max(., 0)` at the end if `relu`.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(inputs: usize, units: usize, relu: bool, vb: VarBuilder) -> Result<Self> {
-        // Glorot, as Lasagne's DenseLayer has by default and so the tutorial.
+        // Glorot and Bengio 2010: the default of Lasagne's DenseLayer, and so the tutorial's.
         let bound = (6. / (inputs + units) as f64).sqrt();
         let weight = vb.get_with_hints((units, inputs), "weight", uniform(bound))?;
         let bias = vb.get_with_hints(units, "bias", Init::Const(0.))?;
@@ -397,14 +397,14 @@ impl Dense {
     }
 }
 
-/// In training, zeroes each value with this probability and scales the rest up; otherwise nothing.
+/// In training, zeroes each value with this probability and scales the rest up; otherwise does nothing.
 pub struct Dropout(pub f32);
 
 impl Dropout {
-    /// Of one shape with `x`.
+    /// Returns a tensor of the shape of `x`.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn forward_t(&self, x: Tensor, mode: &Mode) -> Result<Tensor> {
         match mode {
             #[cfg(feature = "native")]
@@ -439,8 +439,7 @@ pub fn mean_pool(x: &Tensor, name: &str, mode: &Mode) -> Result<Tensor> {
     }
 }
 
-/// Heatmaps (B, H, W, K) -> (B, K, 3): expected x and y in [-1, 1] between the crop's edges, and the variance of x plus that
-/// of y.
+/// Heatmaps (B, H, W, K) -> (B, K, 3): expected x and y, with the crop's edges at -1 and 1, and the sum of their variances.
 ///
 /// # Errors
 /// Anything but four dimensions.
@@ -452,7 +451,7 @@ pub fn soft_argmax(x: &Tensor, reach: &[f32], name: &str, mode: &Mode) -> Result
     }
 }
 
-/// An op without weights, by our kernels.
+/// Runs an op without weights, by our kernels.
 fn plain(op: impl candle_core::CustomOp1 + 'static, what: Op, x: &Tensor, name: &str, mode: &Mode) -> Result<Tensor> {
     #[cfg(feature = "native")]
     if let Mode::Train(training) = mode {
@@ -469,7 +468,7 @@ fn uniform(bound: f64) -> Init {
     Init::Uniform { lo: -bound, up: bound }
 }
 
-/// A lock whose holder has panicked is as good as any: its value is whole before and after.
+/// Ignores poisoning: if the holder of a lock panics, the value is still whole.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
@@ -479,7 +478,7 @@ fn packed_already(name: &str) -> candle_core::Error {
     candle_core::Error::Msg(format!("{name}: is laid out for inference, so its variables are gone"))
 }
 
-/// The layers by candle's own ops, written as a user of candle would write them.
+/// The layers built from candle's own ops, as any user of candle would write them.
 #[cfg(any(feature = "native", feature = "bench-candle"))]
 mod candle {
     use super::*;
@@ -519,8 +518,8 @@ mod candle {
         }
     }
 
-    /// A max-pool of 2 with a gradient, which goes to the first of equals: that of candle 0.11's `max_pool2d` comes out
-    /// divided by 4, and that of its `max` goes to all of them.
+    /// A max-pool of 2 whose gradient goes to the first of equal values: the gradient of candle 0.11's `max_pool2d` is
+    /// divided by 4, and that of its `max` goes to all equal values.
     fn max_pool(x: &Tensor) -> Result<Tensor> {
         let (b, c, h, w) = x.dims4()?;
         let (h, w) = (h / 2, w / 2);

@@ -1,6 +1,6 @@
-//! The nets, chosen by name: the tutorial's `net1` to `net7`, `compact`, the one that is shipped, and the finder.
+//! The nets, chosen by name: the tutorial's `net1` to `net7`, the shipped `compact`, and the finder.
 //!
-//! A net is a struct of [`layers`] with a forward pass that is read from top to bottom: (B, 96, 96, 1) in, an [`Output`] out.
+//! A net is a struct of [`layers`] with a forward pass that reads from top to bottom: (B, 96, 96, 1) in, an [`Output`] out.
 
 pub mod compact;
 pub mod finder;
@@ -23,8 +23,8 @@ use layers::Mode;
 use serde::{Deserialize, Serialize};
 use tutorial::{Mlp, Tutorial};
 
-/// The guide square, where a face is expected before anything is known of it: this share of a frame's short side, in the
-/// frame's middle. The page draws it.
+/// Side of the guide square, as a share of a frame's short side. The square is centred in the frame: a face is expected there
+/// before anything else is known. The page draws it.
 pub const GUIDE_SHARE: f32 = 0.6;
 
 /// Cells of a heatmap's side.
@@ -42,7 +42,7 @@ pub enum NetConfig {
         /// Units of the hidden layer.
         hidden: usize,
     },
-    /// The tutorial's net2 and its followers.
+    /// The tutorial's net2 and its successors.
     Tutorial {
         /// Units of the two hidden dense layers.
         dense: [usize; 2],
@@ -53,12 +53,12 @@ pub enum NetConfig {
     Compact {
         /// Channels of the four stages, each at half the size of the one before.
         channels: [usize; 4],
-        /// Residual blocks of each stage; in a file, one number is that of all stages after the first.
+        /// Residual blocks of each stage; a single number in a file is that of all stages after the first.
         #[serde(deserialize_with = "blocks")]
         blocks: [usize; 4],
         /// Channels of the top-down pathway.
         head: usize,
-        /// Whether it says of each keypoint how likely it is right.
+        /// Whether the net also gives each keypoint's confidence.
         #[serde(default)]
         confidence: bool,
         /// How far each keypoint may lie from the crop's middle, in half sides of the crop: see [`crate::ops::heatmap::SoftArgmax`].
@@ -66,7 +66,7 @@ pub enum NetConfig {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         reach: Vec<f32>,
     },
-    /// The same trunk on a whole frame: at each of 24 x 24 places the logit of "the middle of a face is here", its offset,
+    /// The same trunk on a whole frame: at each of 24 x 24 places the logit of "the centre of a face is here", its offset,
     /// size and roll (CenterNet, Zhou et al. 2019).
     Finder {
         /// Channels of the four stages.
@@ -114,18 +114,18 @@ impl NetConfig {
         })
     }
 
-    /// Whether it finds faces in a frame instead of keypoints in a crop.
+    /// Whether the net finds faces in a frame instead of keypoints in a crop.
     pub fn finds(&self) -> bool {
         matches!(self, Self::Finder { .. })
     }
 
-    /// Whether its keypoints come from heatmaps.
+    /// Whether the keypoints come from heatmaps.
     pub fn has_heatmaps(&self) -> bool {
         matches!(self, Self::Compact { .. })
     }
 
-    /// Lets each keypoint lie as far from the crop's middle as is said, in half sides; nothing where that is set already, or where the
-    /// net has no heatmaps, whose edges are in the way.
+    /// Sets how far each keypoint may lie from the crop's middle, in half sides. Does nothing if that is already set, or if the net has no
+    /// heatmaps and so no edges that limit its keypoints.
     pub fn reach_to(&mut self, far: &[f32]) {
         if let Self::Compact { reach, .. } = self {
             if reach.is_empty() && far.iter().any(|r| *r > 1.) {
@@ -145,8 +145,8 @@ impl NetConfig {
     /// Every name that [`NetConfig::by_name`] knows.
     pub const NAMES: [&'static str; 9] = ["net1", "net2", "net3", "net4", "net5", "net6", "net7", "compact", "finder"];
 
-    /// The pixel of the crop that a net's unit 0 stands for (1 unit is 48 pixels): the crop's middle for heatmaps, 48 by the
-    /// tutorial's convention, (p - 48) / 48, for its own nets.
+    /// The pixel of the crop that a net's unit 0 stands for (1 unit is 48 pixels): the crop's middle for heatmaps, and pixel 48
+    /// for the tutorial's nets, by its convention (p - 48) / 48.
     pub fn unit_offset(&self) -> f32 {
         if self.has_heatmaps() {
             (SIDE as f32 - 1.) / 2.
@@ -156,18 +156,18 @@ impl NetConfig {
     }
 }
 
-/// What a net gives for a batch.
+/// A net's outputs for one batch.
 pub enum Output {
-    /// Of a net with heatmaps.
+    /// From a net with heatmaps.
     Heatmaps {
-        /// (B, K, 3): x and y in [-1, 1] between the crop's edges, and the heatmap's variance (of x plus of y).
+        /// (B, K, 3): x and y, with the crop's edges at -1 and 1, and the heatmap's variance (of x plus of y).
         places: Tensor,
-        /// (B, 1) of "this is a face", or (B, 1 + K) with those of "keypoint k is right" after it.
+        /// (B, 1): the logit of "this is a face"; or (B, 1 + K), followed by the logits of "keypoint k is right".
         logits: Tensor,
     },
-    /// Of a regression net, in the tutorial's units: (B, 2 K).
+    /// From a regression net, in the tutorial's units: (B, 2 K).
     Points(Tensor),
-    /// Of a finder: (B, H, W, [`FINDER_VALUES`]).
+    /// From a finder: (B, H, W, [`FINDER_VALUES`]).
     Boxes(Tensor),
 }
 
@@ -184,10 +184,10 @@ pub enum Net {
 }
 
 impl Net {
-    /// For `keypoints` points, with the variables of `vb`.
+    /// A net for `keypoints` points, with the variables of `vb`.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(config: &NetConfig, keypoints: usize, vb: VarBuilder) -> candle_core::Result<Self> {
         Ok(match config.clone() {
             NetConfig::Mlp { hidden } => Self::Mlp(Mlp::new(hidden, keypoints, vb)?),
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn net2_has_the_tutorials_weights() {
         let weights: usize = names("net2", 15).iter().map(|p| p.shape.iter().product::<usize>()).sum();
-        // 320 + 8,256 + 32,896 + 7,744,500 + 250,500 + 15,030, by the tutorial's layers.
+        // 320 + 8,256 + 32,896 + 7,744,500 + 250,500 + 15,030, from the tutorial's layers.
         assert_eq!(weights, 8_051_502);
     }
 

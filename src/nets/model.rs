@@ -11,16 +11,16 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
-/// How much of a batch's statistics goes into the running ones.
+/// Weight of a batch's statistics in the running ones.
 const NORM_MOMENTUM: f32 = 0.1;
 
 /// A net and its variables.
 pub struct Model {
     /// Which net, and its sizes.
     pub config: NetConfig,
-    /// For how many keypoints.
+    /// Number of keypoints.
     pub keypoints: usize,
-    /// Its layers, on these variables.
+    /// The layers, on these variables.
     pub net: Net,
     /// The variables, in the order in which the layers ask for them.
     pub vars: Vec<(Parameter, Var)>,
@@ -28,10 +28,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Fresh weights from the seeded generator.
+    /// A net with fresh weights from the seeded generator.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn new(config: &NetConfig, keypoints: usize, rng: &mut ChaCha8Rng) -> Result<Self> {
         Self::with(config, keypoints, |p| {
             let n = p.shape.iter().product();
@@ -43,10 +43,10 @@ impl Model {
         })
     }
 
-    /// Weights from elsewhere, by parameter.
+    /// A net with given weights: `values` is asked for each parameter.
     ///
     /// # Errors
-    /// Those of `values`, and values that do not fit the shape.
+    /// The errors of `values`, and values that do not fit the shape.
     pub fn with(
         config: &NetConfig,
         keypoints: usize,
@@ -63,9 +63,9 @@ impl Model {
         Ok(Self { config: config.clone(), keypoints, net, vars, index })
     }
 
-    /// Takes over every weight of equal name and shape; the others (an output layer of another size) stay as they are.
-    /// Batch norm, which a weights file has folded away, starts as one that changes nothing but adds the bias; see
-    /// [`Model::settle`]. Returns how many it took.
+    /// Takes over every weight of equal name and shape; the others (an output layer of another size) stay unchanged.
+    /// Batch norm, which a weights file has folded away, starts as an identity that only adds the bias; see
+    /// [`Model::settle`]. Returns how many weights it took.
     ///
     /// # Errors
     /// A file with no weight in common.
@@ -91,9 +91,9 @@ impl Model {
         Ok(taken)
     }
 
-    /// Gives each batch norm the mean and the variance that it has on these pictures (B, 96, 96, 1), and the scale and shift
-    /// that leave the net's answers as they were: what [`Model::init_from`] took over can then be trained on, where batch
-    /// statistics would otherwise change every layer at the first step.
+    /// Gives each batch norm the mean and the variance that it meets on these pictures (B, 96, 96, 1), and the scale and shift
+    /// that leave the net's outputs unchanged. Training can then go on from what [`Model::init_from`] took over; otherwise, batch
+    /// statistics would change every layer at the first step.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -109,7 +109,7 @@ impl Model {
     /// Moves the running statistics of batch norms towards a batch's: (layer, mean, biased variance).
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn move_running(&self, moments: Vec<layers::BatchMoments>) -> Result<()> {
         for (layer, mean, variance) in moments {
             for (suffix, batch) in [("norm.running_mean", mean), ("norm.running_var", variance)] {
@@ -122,10 +122,10 @@ impl Model {
         Ok(())
     }
 
-    /// The weights for inference, by name, batch norm folded, as they go into a weights file.
+    /// The weights for inference as a weights file stores them: by name, with batch norm folded.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn export(&self) -> Result<Vec<(String, Tensor)>> {
         let mut out = Vec::new();
         for (p, var) in self.vars.iter().filter(|(p, _)| !p.name.contains(".norm.")) {
@@ -144,10 +144,10 @@ impl Model {
         Ok(out)
     }
 
-    /// The net for inference: batch norm by its running statistics, no dropout.
+    /// The net for inference: batch norm uses its running statistics, and there is no dropout.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn inference(&self) -> Result<Net> {
         let vb = VarBuilder::from_tensors(self.export()?.into_iter().collect(), DType::F32, &Device::Cpu);
         Ok(Net::new(&self.config, self.keypoints, vb)?)

@@ -1,5 +1,5 @@
-//! What `compact` and the finder share: stages of stride 2 with residual blocks (He et al. 2016), and a top-down pathway from
-//! 6 x 6 to 24 x 24 (Lin et al. 2017).
+//! The parts that `compact` and the finder share: stages of stride 2 with residual blocks (He et al. 2016), and a top-down
+//! pathway from 6 x 6 to 24 x 24 (Lin et al. 2017).
 
 use super::layers::{Conv, ConvConfig, Mode};
 use candle_core::{Result, Tensor};
@@ -16,7 +16,7 @@ pub(super) fn pointwise(inputs: usize, outputs: usize, vb: VarBuilder) -> Result
     Conv::new(inputs, outputs, ConvConfig { kernel: 1, stride: 1, padding: 0, norm: false, relu: false }, vb)
 }
 
-/// Two convolutions, and the input added.
+/// Two convolutions, plus the input.
 struct Block {
     conv1: Conv,
     conv2: Conv,
@@ -34,7 +34,7 @@ impl Block {
     }
 }
 
-/// Half the size, then residual blocks.
+/// Halves the size, then applies residual blocks.
 struct Stage {
     down: Conv,
     blocks: Vec<Block>,
@@ -63,7 +63,7 @@ impl Trunk {
         Ok(Self((0..4).map(stage).collect::<Result<_>>()?))
     }
 
-    /// (B, 96, 96, 1) -> what the stages give, at 48 x 48, 24 x 24, 12 x 12 and 6 x 6.
+    /// (B, 96, 96, 1) -> the stages' outputs, at 48 x 48, 24 x 24, 12 x 12 and 6 x 6.
     pub(super) fn forward_t(&self, pictures: &Tensor, mode: &Mode) -> Result<[Tensor; 4]> {
         let one = self.0[0].forward_t(pictures, mode)?;
         let two = self.0[1].forward_t(&one, mode)?;
@@ -73,7 +73,7 @@ impl Trunk {
     }
 }
 
-/// The pathway back up: each stage gets what the one above it knows.
+/// The pathway back up: the upsampled output of each stage is added to that of the stage below it.
 pub(super) struct TopDown {
     lateral4: Conv,
     lateral3: Conv,

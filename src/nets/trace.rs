@@ -1,5 +1,5 @@
-//! A net as a list of steps, as its own forward pass tells it ([`Mode::Watch`]): for exports, for other runtimes in benchmarks,
-//! and for profiles. Since the pass itself tells, the list cannot say anything else than what runs.
+//! A net as a list of steps, as its own forward pass reports it ([`Mode::Watch`]): for exports, for other runtimes in benchmarks,
+//! and for profiles. Because the pass itself reports the list, it always matches what runs.
 
 use super::layers::Mode;
 use super::{Net, Output, SIDE};
@@ -7,23 +7,23 @@ use candle_core::{Device, Result, Tensor, TensorId};
 use serde::Serialize;
 use std::cell::RefCell;
 
-/// What a layer has done, in one pass over memory.
+/// What a layer computed, in one pass over memory.
 pub struct Call<'a> {
     /// The layer's name: the path of its weights.
     pub name: &'a str,
-    /// What it computed, one after the other.
+    /// Its operations, in order.
     pub ops: Vec<Op>,
     /// Its input.
     pub x: &'a Tensor,
-    /// What [`Op::Upsample`] and [`Op::Add`] take besides.
+    /// The second input of [`Op::Upsample`] and [`Op::Add`].
     pub add: Option<&'a Tensor>,
     /// Its output.
     pub y: &'a Tensor,
-    /// Multiply-adds made, Winograd's being fewer than those of the plain sum.
+    /// Multiply-adds executed; Winograd's algorithm takes fewer than direct convolution.
     pub multiply_adds: usize,
 }
 
-/// What a step does.
+/// The operation of a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
@@ -40,12 +40,12 @@ pub enum Op {
         padding: usize,
         /// Output channels.
         channels: usize,
-        /// Batch norm follows, in place of a bias.
+        /// Batch norm follows, instead of a bias.
         norm: bool,
         /// `max(x, 0)` follows.
         relu: bool,
     },
-    /// Maximum over `size` x `size` squares, stride `size`; a rest at the border is left out.
+    /// Maximum over `size` x `size` squares, stride `size`; a remainder at the border is left out.
     MaxPool {
         /// Side and stride.
         size: usize,
@@ -57,7 +57,7 @@ pub enum Op {
         /// `max(x, 0)` follows.
         relu: bool,
     },
-    /// Sum of two inputs of one shape, `max(x, 0)` follows if `relu`.
+    /// Sum of two inputs of the same shape; `max(x, 0)` follows if `relu`.
     Add {
         /// `max(x, 0)` follows.
         relu: bool,
@@ -71,7 +71,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Says whether batch norm follows, if this is a convolution.
+    /// Sets whether batch norm follows, if this is a convolution.
     #[cfg(feature = "native")]
     pub(crate) fn set_norm(&mut self, follows: bool) {
         if let Self::Conv { norm, .. } = self {
@@ -88,12 +88,12 @@ pub type Dims = (usize, usize, usize);
 pub struct Node {
     /// Name: the path of its weights.
     pub name: String,
-    /// What it does.
+    /// The operation.
     #[serde(flatten)]
     pub op: Op,
     /// The steps whose outputs it takes.
     pub inputs: Vec<usize>,
-    /// What it gives for one picture.
+    /// The shape of its output for one picture.
     pub shape: Dims,
 }
 
@@ -102,21 +102,21 @@ pub struct Node {
 pub struct Graph {
     /// Steps in the order in which they run; the first is the input.
     pub nodes: Vec<Node>,
-    /// The step that gives keypoints: (1, K, 3) from heatmaps, (1, 1, 2 K) from a regression net; or a finder's boxes.
+    /// The step that outputs keypoints: (1, K, 3) from heatmaps, (1, 1, 2 K) from a regression net; or a finder's boxes.
     pub keypoints: usize,
-    /// The step that gives logits: of "this is a face", and, where it has 1 + K of them, of "keypoint k is right".
+    /// The step that outputs logits: of "this is a face", and, if there are 1 + K of them, of "keypoint k is right".
     pub presence: Option<usize>,
 }
 
 impl Graph {
-    /// The steps of a net without batch norms, from one pass on an empty picture.
+    /// The steps of a net without batch norms, from one pass over an empty picture.
     ///
     /// # Errors
-    /// Those of the pass.
+    /// The errors of the pass.
     pub fn of(net: &Net) -> Result<Self> {
         let input = Tensor::zeros((1, SIDE, SIDE, 1), candle_core::DType::F32, &Device::Cpu)?;
         let first = Node { name: "input".into(), op: Op::Input, inputs: vec![], shape: (SIDE, SIDE, 1) };
-        // A tensor keeps its number only as long as it lives: all are held until the end.
+        // A tensor's id is unique only while the tensor lives, so all of them are held until the end.
         let known: RefCell<Vec<(TensorId, usize, Tensor)>> = RefCell::new(vec![(input.id(), 0, input.clone())]);
         let nodes = RefCell::new(vec![first]);
         let at = |known: &[(TensorId, usize, Tensor)], x: &Tensor| {
@@ -160,12 +160,12 @@ impl Graph {
         Ok(Self { nodes: nodes.into_inner(), keypoints, presence })
     }
 
-    /// The shape that goes into a step.
+    /// The shape of a step's input.
     pub fn input_shape(&self, node: &Node) -> Dims {
         node.inputs.first().map_or(node.shape, |i| self.nodes[*i].shape)
     }
 
-    /// Multiply-adds of one picture's forward pass by the plain sums.
+    /// Multiply-adds of one picture's forward pass, with convolutions computed directly.
     pub fn multiply_adds(&self) -> u64 {
         let of = |node: &Node| {
             let ((ih, iw, ic), (h, w, c)) = (self.input_shape(node), node.shape);
@@ -179,7 +179,7 @@ impl Graph {
     }
 }
 
-/// What a step gives for an input of (h, w, c).
+/// The shape of a step's output for an input of (h, w, c).
 fn shape_of(op: &Op, (h, w, c): Dims) -> Dims {
     match *op {
         Op::Input | Op::Add { .. } => (h, w, c),

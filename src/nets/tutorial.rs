@@ -1,4 +1,4 @@
-//! The nets of Daniel Nouri's tutorial: one hidden layer (`net1`), and `net2` with its followers.
+//! The nets of Daniel Nouri's tutorial: one hidden layer (`net1`), and `net2` with its successors.
 
 use super::layers::{Conv, ConvConfig, Dense, Dropout, Mode};
 use super::{Output, SIDE};
@@ -12,10 +12,10 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// For `keypoints` points, with the variables of `vb` and `hidden` units.
+    /// A net for `keypoints` points, with the variables of `vb` and `hidden` units.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(hidden: usize, keypoints: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             hidden: Dense::new(SIDE * SIDE, hidden, true, vb.pp("hidden"))?,
@@ -43,11 +43,11 @@ pub struct Tutorial {
 }
 
 impl Tutorial {
-    /// For `keypoints` points, with the variables of `vb`, units of the two hidden dense layers, and dropout after each of
-    /// the three pools and after the first dense layer.
+    /// A net for `keypoints` points, with the variables of `vb`, `dense` units in the two hidden dense layers, and `dropout` after
+    /// each of the three pools and after the first dense layer.
     ///
     /// # Errors
-    /// Variables that are missing or of another shape.
+    /// Variables that are missing or of the wrong shape.
     pub fn new(dense: [usize; 2], dropout: [f32; 4], keypoints: usize, vb: VarBuilder) -> Result<Self> {
         let conv = |n: usize, inputs, outputs, kernel| {
             let config = ConvConfig { kernel, stride: 1, padding: 0, norm: false, relu: true };

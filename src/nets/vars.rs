@@ -1,6 +1,6 @@
-//! Where a net's variables come from: backends of candle's `VarBuilder`. A weights file gives those of its net, batch norm
-//! folded; a training gives fresh ones from its seed, or those of a checkpoint, and keeps them; and [`parameters`] only asks
-//! which there are.
+//! Where a net's variables come from: backends of candle's `VarBuilder`. A weights file provides those of its net, with batch
+//! norm folded; training creates them from its seed or takes those of a checkpoint, and keeps them; and [`parameters`] only lists
+//! which ones there are.
 
 use crate::weights::Weights;
 use candle_core::{bail, DType, Device, Result, Shape, Tensor};
@@ -8,7 +8,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use std::sync::Mutex;
 
-/// A variable of a net: its name and shape, and how it begins.
+/// A variable of a net: its name, shape and initial value.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// Path in the weights file.
@@ -20,7 +20,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// False for batch norm's running statistics.
+    /// Whether it is trained: false for batch norm's running statistics.
     pub fn trained(&self) -> bool {
         !(self.name.ends_with(".running_mean") || self.name.ends_with(".running_var"))
     }
@@ -55,7 +55,7 @@ impl SimpleBackend for WeightsFile<'_> {
 /// The parameters that `build` asks its builder for, in order; with batch norms `folded`, as in a weights file.
 ///
 /// # Errors
-/// Those of `build`.
+/// The errors of `build`.
 pub fn parameters<T>(folded: bool, build: impl FnOnce(VarBuilder) -> Result<T>) -> Result<Vec<Parameter>> {
     let asked = Mutex::new(Vec::new());
     let backend = Asked { folded, asked: &asked };
@@ -69,7 +69,7 @@ struct Asked<'a> {
 }
 
 impl SimpleBackend for Asked<'_> {
-    /// A zero that counts for all, so that nothing is allocated.
+    /// One zero, broadcast to the shape, so that nothing is allocated.
     fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
         let parameter = Parameter { name: name.into(), shape: shape.dims().to_vec(), init };
         self.asked.lock().unwrap_or_else(|e| e.into_inner()).push(parameter);

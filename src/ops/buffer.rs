@@ -1,4 +1,4 @@
-//! Memory of the kernels: outputs that are written once, scratch that begins on a cache line, and memory that is used again.
+//! Memory of the kernels: outputs that are written only once, scratch that begins on a cache line, and a pool of reused memory.
 
 use std::cell::RefCell;
 #[cfg(feature = "native")]
@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 
 thread_local! {
-    /// Vectors that were given back, by their length.
+    /// Vectors returned by [`give`], by their length.
     #[cfg(feature = "native")]
     static POOL: RefCell<HashMap<usize, Vec<Vec<f32>>>> = RefCell::new(HashMap::new());
-    /// What a convolution works on: points of squares, their products, pictures with their borders, and sums.
+    /// Scratch of a convolution: points of squares, their products, pictures with their borders, and sums.
     static SCRATCH: RefCell<[Lines; 5]> = const { RefCell::new([Lines::EMPTY; 5]) };
 }
 
@@ -18,39 +18,39 @@ pub(super) fn with_scratch<R>(f: impl FnOnce(&mut [Lines; 5]) -> R) -> R {
     SCRATCH.with_borrow_mut(f)
 }
 
-/// Gives memory back, for [`take`] on this thread: a step of training makes the same hundreds of megabytes as the one
-/// before, and the system hands out new pages at 2 GB a second only.
+/// Returns memory to the pool, for [`take`] on this thread: each step of training needs the same hundreds of megabytes as the
+/// one before, and the system supplies new pages at only 2 GB a second.
 #[cfg(feature = "native")]
 pub(super) fn give(values: Vec<f32>) {
     if !values.is_empty() {
-        // At the thread's end there may be no pool any more.
+        // At the thread's end the pool may already be gone.
         let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().push(values));
     }
 }
 
-/// `len` floats of any value.
+/// `len` floats with arbitrary values.
 #[cfg(feature = "native")]
 pub(super) fn take(len: usize) -> Vec<f32> {
     kept(len).unwrap_or_else(|| vec![0.; len])
 }
 
-/// Memory that was given back.
+/// Memory in the pool.
 #[cfg(feature = "native")]
 fn kept(len: usize) -> Option<Vec<f32>> {
     POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop))
 }
 
-/// Values that are written, not read.
+/// Values that are to be written before anyone reads them.
 pub(super) type Unwritten = [MaybeUninit<f32>];
 
-/// Values that may be overwritten, as such.
+/// Initialised values, as values to overwrite.
 #[cfg(feature = "native")]
 pub(super) fn overwrite(values: &mut [f32]) -> &mut Unwritten {
-    // SAFETY: both have one layout, and kernels only write floats to what they are to write.
+    // SAFETY: both types have the same layout, and kernels write nothing but floats.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut Unwritten) }
 }
 
-/// `len` floats as `write` leaves them.
+/// `len` floats, as written by `write`.
 ///
 /// # Safety
 /// `write` writes every one of them.
@@ -61,13 +61,13 @@ pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut Unwritten)) -> 
     let mut values = Vec::with_capacity(len);
     values.clear();
     write(&mut values.spare_capacity_mut()[..len]);
-    // SAFETY: there is room for `len`, and all were written.
+    // SAFETY: the capacity is at least `len`, and `write` wrote all values.
     values.set_len(len);
     values
 }
 
-/// Copies a line of a picture. Not `copy_from_slice`: WebAssembly's `memory.copy` is a call of V8's, which costs as much as some
-/// hundred values, and lines of these nets are that short.
+/// Copies a line of a picture. Not `copy_from_slice`: in V8, WebAssembly's `memory.copy` is a call that costs as much as copying
+/// a few hundred values, and lines of these nets are that short.
 #[inline(always)]
 pub(super) fn copy_line(to: &mut [f32], from: &[f32]) {
     let (to, to_rest) = to.as_chunks_mut::<COPIED>();
@@ -76,7 +76,7 @@ pub(super) fn copy_line(to: &mut [f32], from: &[f32]) {
     to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
-/// Makes a part of a line zero, for the same reason.
+/// Zeroes a part of a line; not `fill`, for the same reason.
 #[inline(always)]
 pub(super) fn zero_line(to: &mut [f32]) {
     let (to, rest) = to.as_chunks_mut::<COPIED>();
@@ -87,8 +87,8 @@ pub(super) fn zero_line(to: &mut [f32]) {
 /// Floats that [`copy_line`] copies at a time: four vectors of WebAssembly, two of AVX2.
 const COPIED: usize = 16;
 
-/// The allocator of the wasm: what is large begins on a cache line, so that of the tensors too no vector lies across two. The
-/// standard one promises 8 bytes.
+/// The allocator of the wasm build: large blocks, and so tensors, begin on a cache line, so that no vector crosses one. The
+/// standard allocator guarantees only 8 bytes.
 #[cfg(all(target_arch = "wasm32", not(feature = "native")))]
 mod allocator {
     use std::alloc::{GlobalAlloc, Layout, System};
@@ -98,7 +98,7 @@ mod allocator {
 
     struct OnLines;
 
-    /// Bytes from which on an alignment is worth its rest.
+    /// Size in bytes from which on alignment is worth the padding.
     const LARGE: usize = 1024;
 
     fn on_line(layout: Layout) -> Layout {
@@ -108,7 +108,7 @@ mod allocator {
         layout.align_to(align_of::<super::Line>()).unwrap_or(layout)
     }
 
-    // SAFETY: all is the system's own, by a layout that depends on the caller's alone.
+    // SAFETY: every call goes to the system's allocator, with a layout that depends only on the caller's.
     unsafe impl GlobalAlloc for OnLines {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             System.alloc(on_line(layout))
@@ -124,7 +124,7 @@ mod allocator {
     }
 }
 
-/// Values that begin on a cache line, so that no vector lies across two, whatever the allocator promises.
+/// Values that begin on a cache line, so that no vector crosses one, whatever the allocator guarantees.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
     lines: Vec<Line>,
@@ -148,7 +148,7 @@ impl Lines {
         lines
     }
 
-    /// As many values: new ones are zero, old ones stay.
+    /// Changes the number of values: new ones are zero, old ones stay.
     pub(super) fn resize(&mut self, len: usize) {
         if len.div_ceil(LINE) > self.lines.len() {
             self.lines.resize(len.div_ceil(LINE), Line([0.; LINE]));
@@ -161,7 +161,7 @@ impl std::ops::Deref for Lines {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: a line is `LINE` values without padding, and there are lines for `len` values.
+        // SAFETY: a line is `LINE` values without padding, and the lines hold at least `len` values.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }

@@ -1,17 +1,17 @@
 //! Convolution of (B, H, W, C) activations with what follows it, and its gradients, as candle ops.
 //!
-//! [`Packed`] is a convolution prepared for inference: it owns its weights as the kernels read them and is a `CustomOp` that is
-//! called by reference, as candle's own `QTensor` is. [`ConvOp`] is the one that is trained, with its backward pass. Both
-//! run the same kernels: `winograd` where it pays, else the plain sum of `product`.
+//! [`Packed`] is a convolution prepared for inference: it owns its weights in the layout that the kernels read, and is a `CustomOp`
+//! that is called by reference, like candle's own `QTensor`. [`ConvOp`] is the convolution in training, with its backward pass. Both
+//! run the same kernels: `winograd` where it pays, otherwise the direct convolution of `product`.
 //!
-//! The three passes of the plain way are one product in other places:
+//! The three passes of the direct convolution are one product at different places:
 //!
 //! - forward: runs of the input times the weights;
 //! - gradient of the input: runs of `dy` times the weights, transposed and turned by 180 degrees; for a stride of `s`, the
 //!   input places of each remainder by `s` see their own taps of the kernel, so there are `s * s` such products;
 //! - gradient of the weights: for each tile of weights, the sum over all places of input times `dy`.
 //!
-//! A batch is split into at most `GROUPS` runs of pictures whatever the number of threads, and sums over groups are taken
+//! A batch is split into at most `GROUPS` runs of pictures whatever the number of threads, and sums over groups are added
 //! in order: the same seed gives the same numbers on any machine with the same vectors.
 
 use super::buffer::{self, copy_line, zero_line, Lines, Unwritten};
@@ -45,7 +45,7 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
-    /// Of an input (B, H, W, C) and weights (outputs, C, kernel, kernel).
+    /// The shape for an input (B, H, W, C) and weights (outputs, C, kernel, kernel).
     fn new(x: &Shape, weight: &[usize], stride: usize, padding: usize) -> Result<Self> {
         let (batch, height, width, inputs) = x.dims4()?;
         let [outputs, depth, kernel, other] = *weight else { bail!("conv: expected 4 dimensions, found {weight:?}") };
@@ -70,12 +70,12 @@ impl ConvShape {
         (self.batch, h >> shift, w >> shift, self.outputs)
     }
 
-    /// Inputs of one output: rows of the weight matrix.
+    /// Inputs of one output: the rows of the weight matrix.
     fn depth(&self) -> usize {
         self.kernel * self.kernel * self.inputs
     }
 
-    /// Where in (outputs, inputs, kernel, kernel) the weight of a row (tap, input) of the weight matrix and an output stands.
+    /// Index in (outputs, inputs, kernel, kernel) of the weight matrix's entry at a row (tap, input) and an output.
     fn weight_at(&self, row: usize, output: usize) -> usize {
         let (tap, input) = (row / self.inputs, row % self.inputs);
         (output * self.inputs + input) * self.kernel * self.kernel + tap
@@ -114,7 +114,7 @@ impl ConvShape {
     }
 }
 
-/// How a picture of `h` x `w` x `c` is laid out with a border of zeros, `stride` floats a place.
+/// The layout of a picture of `h` x `w` x `c` with a border of zeros, `stride` floats a place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Border {
     pub(super) h: usize,
@@ -133,13 +133,13 @@ impl Border {
         (self.left + self.w + self.right) * self.stride
     }
 
-    /// Where the place (y, x) begins.
+    /// Index of the first float of the place (y, x).
     #[cfg(feature = "native")]
     fn at(&self, y: usize, x: usize) -> usize {
         (self.top + y) * self.line() + (self.left + x) * self.stride
     }
 
-    /// The picture laid out so: itself where there is nothing to add.
+    /// The picture in this layout; the picture itself where nothing is to be added.
     pub(super) fn lay<'a>(&self, x: &'a [f32], scratch: &'a mut Lines) -> &'a [f32] {
         let border = self.top + self.left + self.bottom + self.right;
         if border == 0 && self.stride == self.c {
@@ -167,20 +167,20 @@ impl Border {
     }
 }
 
-/// A convolution over pictures of one size, or the one that takes its outputs' gradients back to its inputs, with its weights
-/// laid out for the processor at hand.
+/// A convolution over pictures of one size, or the one that maps its outputs' gradients back to its inputs, with weights
+/// laid out for this processor.
 #[derive(Debug)]
 struct Pass {
     shape: ConvShape,
     vectors: Vectors,
-    /// Of each output, whole vectors.
+    /// Bias of each output, filled up to whole vectors.
     bias: Vec<f32>,
     way: Way,
 }
 
 #[derive(Debug)]
 enum Way {
-    /// Products of each picture, laid out with its border; together they write the result, or what of it is not zero.
+    /// Products of each picture, laid out with its border; together they write every value of the result that is not zero.
     Plain(Border, Vec<(Runs, Panels)>),
     Winograd(Squares, Lines),
 }
@@ -205,7 +205,7 @@ impl Pass {
         Self { shape, vectors, bias: filled, way }
     }
 
-    /// Multiply-adds that [`Pass::run`] makes for a picture: Winograd's are fewer than those of the plain sum.
+    /// Multiply-adds that [`Pass::run`] executes per picture: Winograd's algorithm takes fewer than direct convolution.
     fn multiply_adds(&self) -> usize {
         match &self.way {
             Way::Plain(_, products) => {
@@ -215,7 +215,7 @@ impl Pass {
         }
     }
 
-    /// The convolution of the pictures `x` with what follows, on the thread's scratch.
+    /// The convolution of the pictures `x` with what follows, in the thread's scratch.
     fn run(&self, x: &[f32], then: &Then, y: &mut Unwritten, [from, to, laid]: [&mut Lines; 3]) {
         match &self.way {
             Way::Plain(border, products) => {
@@ -236,7 +236,7 @@ impl Pass {
         }
     }
 
-    /// The same, in groups of pictures on all threads where there are several.
+    /// The same, split into groups of pictures over all threads if there are several.
     fn run_batch(&self, x: &[f32], then: &Then, y: &mut Unwritten) {
         let one = |x: &[f32], then: &Then, y: &mut Unwritten| {
             buffer::with_scratch(|[from, to, laid, ..]| self.run(x, then, y, [from, to, laid]));
@@ -259,7 +259,7 @@ impl Pass {
     }
 }
 
-/// Most runs of pictures that a batch is split into.
+/// Largest number of runs of pictures that a batch is split into.
 #[cfg(feature = "native")]
 const GROUPS: usize = 8;
 
@@ -271,31 +271,31 @@ fn pictures_in_group(batch: usize) -> usize {
 /// A convolution for inference, batch norm folded in.
 #[derive(Debug)]
 pub struct Packed {
-    /// (outputs, C, kernel, kernel), kept for inputs of another size than that of the first.
+    /// (outputs, C, kernel, kernel), kept for later inputs of another size than the first.
     weight: Vec<f32>,
     weight_shape: [usize; 4],
     bias: Vec<f32>,
     stride: usize,
     padding: usize,
-    /// For the size and the number of pictures of the first input.
+    /// Prepared for the size and the number of pictures of the first input.
     pass: std::sync::OnceLock<Pass>,
 }
 
-/// What follows a convolution in the same pass over memory; a ReLU comes last, or before the pool.
+/// What follows a convolution in the same pass over memory; a ReLU comes last, but before the pool.
 #[derive(Clone, Copy, Debug)]
 pub enum Fused<'a> {
-    /// Perhaps a ReLU.
+    /// Nothing but an optional ReLU.
     Nothing,
-    /// A max-pool of 2; an odd rest at the border is left out.
+    /// A max-pool of 2; an odd remainder at the border is left out.
     MaxPool,
     /// The addition of a map of the output's size.
     Add(&'a Tensor),
-    /// The addition of a map of half the output's height and width, where each place counts for 2 x 2.
+    /// The addition of a map of half the output's height and width, each of whose places counts for 2 x 2.
     AddUpsampled(&'a Tensor),
 }
 
 impl Packed {
-    /// From `weight` (outputs, C, kernel, kernel) and `bias` (outputs).
+    /// A convolution with `weight` (outputs, C, kernel, kernel) and `bias` (outputs).
     ///
     /// # Errors
     /// Lengths that do not fit the shape.
@@ -311,12 +311,12 @@ impl Packed {
         Ok(Self { weight, weight_shape, bias, stride, padding, pass: Default::default() })
     }
 
-    /// Multiply-adds made for each picture of the first input's size.
+    /// Multiply-adds executed per picture of the first input's size.
     pub fn multiply_adds(&self) -> usize {
         self.pass.get().map_or(0, Pass::multiply_adds)
     }
 
-    /// `x` (B, H, W, C) -> (B, OH, OW, outputs), with what follows and `max(., 0)` if `relu`.
+    /// `x` (B, H, W, C) -> (B, OH, OW, outputs), with what follows, and `max(., 0)` if `relu`.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -351,7 +351,7 @@ impl Packed {
             other = prepare();
             &other
         };
-        // SAFETY: every place of the output has a tile or a square that writes it.
+        // SAFETY: every place of the output lies in a tile or a square, which writes it.
         let y = unsafe { buffer::written(b * h * w * c, |y| pass.run_batch(x, then, y)) };
         made(y, (b, h, w, c))
     }

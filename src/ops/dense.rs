@@ -1,4 +1,4 @@
-//! DenseOp layers as candle ops: [`PackedDense`] for inference, [`DenseOp`] for training. An input of any rank counts as (B, rest).
+//! Dense layers as candle ops: [`PackedDense`] for inference, [`DenseOp`] for training. An input of any rank counts as (B, rest).
 
 use super::vector::{for_vectors, Vector, Vectors};
 use super::{floats, made};
@@ -7,7 +7,7 @@ use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape};
 /// Units that share each load of the input.
 const ROWS: usize = 4;
 
-/// A dense layer for inference. Its weights are read once a picture and never again, so memory bounds it: each row is held
+/// A dense layer for inference. Its weights are read once a picture and never again, so memory bounds it: each row is stored
 /// as 16-bit integers with a scale of its own, half the bytes of `f32`. The error is at most 1/65534 of the row's largest
 /// weight, 16 times less than that of the file's `f16`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct PackedDense {
 }
 
 impl PackedDense {
-    /// From `weight` (units, inputs) and `bias` (units), with `max(., 0)` if `relu`.
+    /// A layer with `weight` (units, inputs) and `bias` (units), and `max(., 0)` if `relu`.
     ///
     /// # Errors
     /// Lengths that do not fit each other.
@@ -49,7 +49,7 @@ impl PackedDense {
         Ok(Self { relu, inputs, row, units, weights, scale, bias: padded })
     }
 
-    /// Multiply-adds made for each picture.
+    /// Multiply-adds executed per picture.
     pub fn multiply_adds(&self) -> usize {
         self.weights.len()
     }
@@ -96,7 +96,7 @@ unsafe fn dense_sums<V: Vector>(x: &[f32], weights: &[i16], sums: &mut [f32]) {
             for (r, total) in total.iter_mut().enumerate() {
                 for (half, total) in total.iter_mut().enumerate() {
                     let i = i + half * V::LANES;
-                    // SAFETY: both have whole pairs of vectors, as checked.
+                    // SAFETY: both consist of whole pairs of vectors, as checked above.
                     let w = V::load_i16(rows.as_ptr().add(r * x.len() + i));
                     *total = total.add_product(V::load(x.as_ptr().add(i)), w);
                 }
@@ -122,7 +122,7 @@ mod training {
     use candle_core::{CustomOp3, Tensor};
     use gemm::Parallelism;
 
-    /// A matrix in memory: row and column strides.
+    /// A matrix in memory, with row and column strides.
     #[derive(Clone, Copy)]
     pub struct Strides(pub usize, pub usize);
 
@@ -173,11 +173,11 @@ mod training {
     pub struct DenseOp {
         /// `max(., 0)` follows.
         pub relu: bool,
-        /// Whether anyone wants the gradient of the input.
+        /// Whether the gradient of the input is needed.
         pub input_gradient: bool,
     }
 
-    /// (B, inputs, units) of an input and weights.
+    /// (B, inputs, units) for an input and weights.
     fn sizes(x: &Shape, w: &Shape) -> Result<(usize, usize, usize)> {
         let (units, inputs) = w.dims2()?;
         let batch = x.dims().first().copied().unwrap_or(0);

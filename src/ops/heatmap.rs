@@ -1,4 +1,4 @@
-//! Heatmaps to places: softmax over all places and the expected place (DSNT, Nibali et al. 2018), as a candle op.
+//! From heatmaps to keypoints: softmax over all places and the expected place (DSNT, Nibali et al. 2018), as a candle op.
 
 use super::vector::{for_vectors, Vector, Vectors};
 use super::winograd::whole_vectors;
@@ -7,11 +7,11 @@ use super::{floats, made};
 use candle_core::Tensor;
 use candle_core::{bail, CpuStorage, CustomOp1, Layout, Result, Shape};
 
-/// Heatmaps (B, H, W, K) -> (B, K, 3): expected x and y in [-1, 1], whose ends are the picture's edges, and the variance of x
-/// plus that of y.
+/// Heatmaps (B, H, W, K) -> (B, K, 3): expected x and y, with the picture's edges at -1 and 1, and the variance of x plus
+/// that of y.
 pub struct SoftArgmax {
-    /// What each keypoint's place counts for, as seen from the picture's middle: a heatmap of reach 1.5 covers a square 1.5 times as
-    /// wide as the picture, for keypoints that lie outside of it. K values, or none where each is 1.
+    /// Factor on each keypoint's place, measured from the picture's middle: a heatmap of reach 1.5 covers a square 1.5 times as
+    /// wide as the picture, for keypoints that lie outside of it. K values, or none if each is 1.
     pub reach: Vec<f32>,
 }
 
@@ -24,7 +24,7 @@ impl SoftArgmax {
     }
 }
 
-/// Where place `i` of `n` lies between the edges -1 and 1.
+/// Coordinate of place `i` of `n`, with the edges at -1 and 1.
 fn place(i: usize, n: usize) -> f32 {
     (2 * i + 1) as f32 / n as f32 - 1.
 }
@@ -61,7 +61,7 @@ impl CustomOp1 for SoftArgmax {
         made(y, (b, k, 3))
     }
 
-    /// `p * (g - mean of g under p)` with `g` the gradient of each place's probability `p`.
+    /// `p * (g - mean of g under p)`, where `g` is the gradient of each place's probability `p`.
     #[cfg(feature = "native")]
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         use super::{buffer, read, tensor};
@@ -124,7 +124,7 @@ fn softmax(k: usize, heat: &mut [f32]) {
 unsafe fn soft_argmax<V: Vector>(x: &[f32], h: usize, w: usize, y: &mut [f32]) {
     let k = y.len() / 3;
     assert!(x.len() == h * w * k && y.len() == 3 * k);
-    // Fewer keypoints than lanes are laid out with a rest that nobody reads.
+    // Fewer keypoints than lanes are padded with lanes that nobody reads.
     let mut wide = Vec::new();
     let (x, stride) = if k < V::LANES {
         wide.resize(h * w * V::LANES, 0.);

@@ -1,5 +1,5 @@
-//! The engine: our kernels as candle ops on (B, H, W, C) activations. Each file says what its op computes, forward and, where
-//! it is trained, backward; the kernels are written once, over the vectors that a processor has (`vector`), and serve the
+//! The engine: our kernels as candle ops on (B, H, W, C) activations. Each file states what its op computes, forward and, where
+//! it is trained, backward. The kernels are written once, over the vectors that a processor has (`vector`), and serve the
 //! browser, `eval`, `predict` and training alike.
 //!
 //! Dense layers are trained through the crate `gemm`.
@@ -19,7 +19,7 @@ mod winograd;
 
 use candle_core::{bail, CpuStorage, Layout, Result, Shape};
 
-/// Added by batch norm to the variance before its root is taken, as everywhere (Ioffe and Szegedy 2015).
+/// Added by batch norm to the variance before taking its root, as is usual (Ioffe and Szegedy 2015).
 pub const NORM_EPSILON: f32 = 1e-5;
 
 /// The floats of a contiguous layout.
@@ -34,17 +34,17 @@ fn made(data: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> 
     Ok((CpuStorage::F32(data), shape.into()))
 }
 
-/// The limit that these kernels can reach: 12 vectors of multiply-adds a step, by the same instruction, on registers alone.
-/// The benchmark divides by it. Returns how many multiply-adds it made.
+/// The upper limit of these kernels' speed: 12 vectors of multiply-adds a step, by the same instruction, on registers alone.
+/// The benchmark divides by it. Returns the number of multiply-adds executed.
 pub fn multiply_adds(steps: usize) -> usize {
     let vectors = vector::Vectors::here();
-    // The sum goes into a box that the compiler cannot see through, so that it cannot leave the work out.
+    // `black_box` hides the sum from the compiler, so that it cannot leave the work out.
     std::hint::black_box(vectors.spin(std::hint::black_box(steps)));
     12 * steps * vectors.lanes()
 }
 
-/// Twelve chains hide the latency; each value comes from the one before it, so that no compiler can take a product out of the
-/// loop.
+/// Twelve chains hide the latency; each value depends on the one before it, so that no compiler can move a product out of
+/// the loop.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -68,7 +68,7 @@ pub(crate) use training::read;
 #[cfg(feature = "native")]
 use training::{run, tensor, through_relu, zip_map};
 
-/// What the backward passes share.
+/// Helpers of the backward passes.
 #[cfg(feature = "native")]
 mod training {
     use super::{buffer, floats};
@@ -92,7 +92,7 @@ mod training {
         Tensor::from_vec(data, like.shape(), like.device())
     }
 
-    /// `dy` where the result of a ReLU is positive, else 0.
+    /// `dy` where the output of a ReLU is positive, else 0.
     pub(super) fn through_relu(relu: bool, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
         if !relu {
             return dy.contiguous();
@@ -100,7 +100,7 @@ mod training {
         tensor(read(y, |y| read(dy, |dy| Ok(zip_map(y, dy, |y, d| if y > 0. { d } else { 0. }))))?, dy)
     }
 
-    /// Splits `len` floats of `c` channels into runs for the threads: the length of one, a multiple of `c`.
+    /// Splits `len` floats of `c` channels into runs for the threads: the length of a run, a multiple of `c`.
     pub(super) fn run(len: usize, c: usize) -> usize {
         (len / c).div_ceil(RUNS).max(1) * c
     }

@@ -1,5 +1,5 @@
 //! Batch norm (Ioffe and Szegedy 2015) by the batch's own statistics, and its gradients, as a candle op; and the passes over
-//! places that both are made of.
+//! places that both consist of.
 
 use super::vector::{for_vectors, Vector, Vectors, MOST_LANES};
 use super::winograd::whole_vectors;
@@ -7,7 +7,7 @@ use super::{buffer, floats, made, read, run, tensor, NORM_EPSILON};
 use candle_core::{bail, CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-/// Batch norm over all but the last dimension of its input (.., C), by statistics of the batch: each channel less its mean,
+/// Batch norm over all but the last dimension of its input (.., C), by statistics of the batch: each channel minus its mean,
 /// divided by its deviation, times `gamma` (C), plus `beta` (C); then `max(., 0)` if `relu`.
 pub struct BatchNorm {
     /// Mean of each channel.
@@ -18,10 +18,10 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// With the statistics of `x`, which has `c` channels.
+    /// A batch norm with the statistics of `x`, which has `c` channels.
     ///
     /// # Errors
-    /// An input without values, or of another number of channels.
+    /// An input without values, or with another number of channels.
     pub fn new(x: &Tensor, c: usize, relu: bool) -> Result<Self> {
         if x.dims().last() != Some(&c) || x.elem_count() == 0 {
             bail!("batch norm: input {:?} does not have {c} channels", x.shape());
@@ -70,11 +70,11 @@ impl CustomOp3 for BatchNorm {
     }
 }
 
-/// Floats that the sums take at a time: a page, which all of its channels then find in the first-level cache. Sums of so few in
-/// f32 lose nothing (they are added up in f64: a plain f32 sum of a million values loses three digits).
+/// Floats that are summed at a time: a page, which then stays in the first-level cache for all of its channels. Sums of so few
+/// values lose nothing in f32 (they are added up in f64: a plain f32 sum of a million values loses three digits).
 const CHUNK: usize = 1024;
 
-/// The gradient of a batch norm's result, and what tells where its ReLU, if it has one, let it pass: `x * scale + shift > 0`.
+/// The gradient of a batch norm's output, and what decides where its ReLU, if any, let it pass: `x * scale + shift > 0`.
 #[derive(Clone, Copy)]
 pub(super) struct Passed<'a> {
     dy: &'a [f32],
@@ -84,7 +84,7 @@ pub(super) struct Passed<'a> {
 }
 
 /// Sums over places of `x` (places, c), by channel: of `d` and of `d * (x - pivot)`, added to `totals`. `d` is the gradient where it
-/// passed, or `x - pivot` where there is none.
+/// passed, or `x - pivot` if there is none.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -98,7 +98,7 @@ unsafe fn place_sums<V: Vector>(x: &[f32], pivot: &[f32], passed: Option<Passed>
     let (chunk, zero) = ((CHUNK / c).max(1) * c, V::splat(0.));
     for first in (0..x.len()).step_by(chunk) {
         let end = x.len().min(first + chunk);
-        // What overlapping vectors share is summed twice, and taken once.
+        // Channels that overlapping vectors share are summed twice but added once.
         let mut done = 0;
         for from in whole_vectors(c, V::LANES) {
             // SAFETY: here and below, from + LANES is at most c, and at is the first value of a place.
@@ -110,7 +110,7 @@ unsafe fn place_sums<V: Vector>(x: &[f32], pivot: &[f32], passed: Option<Passed>
                 sum = sum.add(d);
                 moment = moment.add_product(d, e);
                 at += c;
-                // Every second place has sums of its own, so that one addition does not wait for the other.
+                // Every second place has its own sums, so that no addition waits for the previous one.
                 if at < end {
                     let (d, e) = place_term(x, pivot, passed, at, from);
                     other_sum = other_sum.add(d);
@@ -133,7 +133,7 @@ unsafe fn place_sums<V: Vector>(x: &[f32], pivot: &[f32], passed: Option<Passed>
 /// `d` and `x - pivot` of the channels from `from` on of the place that begins at `at`; see [`place_sums`].
 ///
 /// # Safety
-/// As there, with `at + from + LANES` at most the length of `x`.
+/// As for [`place_sums`], with `at + from + LANES` at most the length of `x`.
 #[inline(always)]
 unsafe fn place_term<V: Vector>(x: &[f32], pivot: V, passed: Option<Passed>, at: usize, from: usize) -> (V, V) {
     let x = V::load(x.as_ptr().add(at + from));
@@ -206,7 +206,7 @@ for_vectors! {
     fn input_gradient(x: &[f32], passed: Passed, q: &[f32], r: &[f32], dx: &mut [f32]);
 }
 
-/// The values of each place of `x` (places, c) and zeros after them, so that a place fills a vector; nothing where it does.
+/// The values of each place of `x` (places, c), padded with zeros to a whole vector; `None` if no padding is needed.
 fn widened(c: usize, x: &[f32]) -> Option<Vec<f32>> {
     let rest = Vectors::here().lanes().checked_sub(c).filter(|rest| *rest > 0)?;
     Some(x.chunks_exact(c).flat_map(|place| place.iter().copied().chain(std::iter::repeat_n(0., rest))).collect())
@@ -217,7 +217,7 @@ fn narrowed(c: usize, x: &[f32]) -> Vec<f32> {
     x.chunks_exact(Vectors::here().lanes()).flat_map(|place| &place[..c]).copied().collect()
 }
 
-/// [`Vectors::place_sums`] over all places; the runs' sums are added in order.
+/// [`Vectors::place_sums`] over all places; the sums of the runs are added in order.
 fn channel_sums(x: &[f32], pivot: &[f32], passed: Option<Passed>) -> [Vec<f32>; 2] {
     let c = pivot.len();
     let n = run(x.len(), c);
@@ -238,7 +238,7 @@ pub(crate) fn channel_moments(c: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
         return (mean[..c].to_vec(), variance[..c].to_vec());
     }
     let n = (x.len() / c) as f32;
-    // About the first place's values, so that a large mean does not swallow the variance.
+    // Relative to the first place's values, so that a large mean does not swallow the variance.
     let pivot = &x[..c];
     let [sums, squares] = channel_sums(x, pivot, None);
     let mean = sums.iter().zip(pivot).map(|(s, p)| p + s / n).collect();
@@ -256,14 +256,14 @@ struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// As `x * scale + shift`.
+    /// Batch norm as `x * scale + shift`.
     fn scale_shift(&self) -> (Vec<f32>, Vec<f32>) {
         let scale: Vec<f32> = self.gamma.iter().zip(self.inverse_deviation).map(|(g, d)| g * d).collect();
         let shift = self.beta.iter().zip(&scale).zip(self.mean).map(|((b, s), m)| b - s * m).collect();
         (scale, shift)
     }
 
-    /// The result for all places of `x`.
+    /// The output for all places of `x`.
     fn forward(&self, x: &[f32]) -> Vec<f32> {
         let c = self.gamma.len();
         let floor = if self.relu { 0. } else { f32::NEG_INFINITY };
@@ -281,7 +281,7 @@ impl Norm<'_> {
         }
     }
 
-    /// Gradients of `x`, `gamma` and `beta` from `dy`, that of the result. Where the ReLU cut off is found from `x`.
+    /// Gradients of `x`, `gamma` and `beta` from `dy`, the gradient of the output. `x` shows where the ReLU cut off.
     fn backward(&self, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let c = self.gamma.len();
         if let [Some(x), Some(dy), Some(mean), Some(inverse_deviation), Some(gamma), Some(beta)] =

@@ -1,5 +1,5 @@
-//! Mean-pool, for training and inference; and what only training has as steps of its own, since inference does them in
-//! the convolution before: max-pool, upsampling, addition; and dropout. All on (B, H, W, C), as candle ops.
+//! Mean-pool, for training and inference; and the steps that only training has, since inference fuses them into the convolution
+//! before: max-pool, upsampling, addition; and dropout. All on (B, H, W, C), as candle ops.
 
 #[cfg(feature = "native")]
 use super::buffer;
@@ -58,7 +58,7 @@ mod training {
     use candle_core::CustomOp2;
     use rayon::prelude::*;
 
-    /// Sum of two tensors of one shape, with `max(., 0)` if `relu`.
+    /// Sum of two tensors of the same shape, with `max(., 0)` if `relu`.
     pub struct Add {
         /// `max(., 0)` follows.
         pub relu: bool,
@@ -85,7 +85,7 @@ mod training {
 
     /// Each value times its factor: 0 where it is dropped, 1 / (1 - rate) where it is kept.
     pub struct DropoutOp {
-        /// As many as there are values.
+        /// One factor for each value.
         pub factors: Vec<f32>,
     }
 
@@ -107,7 +107,7 @@ mod training {
         }
     }
 
-    /// Maximum over `size` x `size` squares, stride `size`; a rest at the border is left out. The gradient goes to the first
+    /// Maximum over `size` x `size` squares, stride `size`; a remainder at the border is left out. The gradient goes to the first
     /// place of each square that holds the maximum.
     pub struct MaxPool {
         /// Side and stride.
@@ -180,7 +180,7 @@ mod training {
         dx
     }
 
-    /// (B, H, W, C) -> (B, 2 H, 2 W, C): each place four times.
+    /// (B, H, W, C) -> (B, 2 H, 2 W, C): each place is repeated 2 x 2 times.
     pub struct Upsample;
 
     impl CustomOp1 for Upsample {

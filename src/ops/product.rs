@@ -1,24 +1,24 @@
 //! The matrix product at the heart of every convolution.
 //!
-//! **Tiling.** The micro-kernel [`tile`] keeps the sums of `ROWS` rows by two vectors of columns in registers: for a step it
-//! loads two vectors of weights and repeats one input value for each row. Weights lie in *panels* of two vectors of columns,
-//! the last of one where that is what is left, each panel with its rows next to each other.
+//! **Tiling.** The micro-kernel [`tile`] keeps the sums of `ROWS` rows by two vectors of columns in registers: in each step it
+//! loads two vectors of weights and repeats one input value for each row. Weights lie in *panels* of two vectors of columns
+//! (the last panel has one if the number is odd), each panel with its rows next to each other.
 
 use super::buffer::{Lines, Unwritten};
 use super::vector::Vector;
 
-/// The weights of a product as the tiles read them: (rows, columns), columns filled up with zeros to whole vectors.
+/// The weights of a product in the order in which tiles read them: (rows, columns), columns filled up with zeros to whole vectors.
 #[derive(Clone, Debug)]
 pub(super) struct Panels {
     pub(super) values: Lines,
     /// Rows of the matrix.
     pub(super) rows: usize,
-    /// Columns, whole vectors.
+    /// Columns, a multiple of a vector's lanes.
     pub(super) columns: usize,
 }
 
 impl Panels {
-    /// From `value(row, column)`, for vectors of `lanes` lanes.
+    /// Panels of `value(row, column)`, for vectors of `lanes` lanes.
     pub(super) fn new(rows: usize, columns: usize, lanes: usize, value: impl Fn(usize, usize) -> f32) -> Self {
         let filled = columns.next_multiple_of(lanes);
         let mut values = Lines::new(rows * filled);
@@ -34,12 +34,12 @@ impl Panels {
     }
 }
 
-/// Panels of two vectors, and of one where that is what is left: (first column, vectors).
+/// Panels of two vectors, or of one at the end: (first column, vectors).
 pub(super) fn panels(columns: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..columns).step_by(2 * lanes).map(move |from| (from, ((columns - from) / lanes).min(2)))
 }
 
-/// Calls a function of `M` and `N` constants with numbers known at run time: `M` of 1 to `ROWS`, `N` of 1 or 2.
+/// Calls a function with constants `M` and `N` that are only known at run time: `M` of 1 to `ROWS`, `N` of 1 or 2.
 macro_rules! tiles {
     ($m:expr, $n:expr, $f:ident::<$v:ident>($($arg:expr),*)) => {
         match ($m, $n) {
@@ -62,7 +62,7 @@ macro_rules! tiles {
 #[cfg(feature = "native")]
 pub(super) use tiles;
 
-/// The micro-kernel: adds to the sums of `M` rows by `N` vectors in each of `C` panels the product of the rows, `depth` values
+/// The micro-kernel: to the sums of `M` rows by `N` vectors in each of `C` panels, adds the product of the rows, `depth` values
 /// from `x[m]` on, with the panels from `w[c]` on.
 ///
 /// # Safety
@@ -75,7 +75,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const C: usize, const N: us
     w: [*const f32; C],
     depth: usize,
 ) {
-    // Loops, not closures: these are not inlined into functions that are compiled for a processor's vectors.
+    // Loops, because closures are not inlined into functions that are compiled for a processor's vectors.
     for i in 0..depth {
         let mut weights = [[V::splat(0.); N]; C];
         for c in 0..C {
@@ -96,8 +96,8 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const C: usize, const N: us
 
 /// `y (rows, columns) = x (rows, depth) times panels`.
 ///
-/// Where fewer rows than half a tile are left, they take two or four panels at once, so that there are always eight sums: a
-/// fused multiply-add takes four cycles, and two begin in each.
+/// Where fewer rows than half a tile are left, they are multiplied by two or four panels at once, so that there are always eight
+/// sums: a fused multiply-add takes four cycles, and two begin in each.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -163,10 +163,10 @@ pub(super) unsafe fn matrix_product<V: Vector>(
     }
 }
 
-/// `M` rows by `C` panels of `N` vectors from (row, column) `at` on.
+/// The product of `M` rows by `C` panels of `N` vectors, from (row, column) `at` on.
 ///
 /// # Safety
-/// As [`matrix_product`] has checked.
+/// The bounds that [`matrix_product`] has checked.
 #[inline(always)]
 unsafe fn rows_product<V: Vector, const M: usize, const C: usize, const N: usize>(
     x: *const f32,
@@ -184,10 +184,10 @@ unsafe fn rows_product<V: Vector, const M: usize, const C: usize, const N: usize
     }
 }
 
-/// [`rows_product`] of one panel.
+/// [`rows_product`] for one panel.
 ///
 /// # Safety
-/// As there.
+/// As for [`rows_product`].
 #[inline(always)]
 unsafe fn rows_of<V: Vector, const M: usize, const N: usize>(
     x: *const f32,
@@ -204,24 +204,24 @@ unsafe fn rows_of<V: Vector, const M: usize, const N: usize>(
 pub(super) struct Then<'a> {
     /// `max(., floor)`: 0 for a ReLU, minus infinity for none.
     pub(super) floor: f32,
-    /// A map of the output's channels that is added before: of the output's size, or of half of it, where each place counts
+    /// A map with the output's channels that is added first: of the output's size, or of half that size, where each place counts
     /// for 2 x 2.
     pub(super) add: Option<(&'a [f32], bool)>,
-    /// A max-pool of 2, in place of an addition; an odd rest at the border is left out.
+    /// A max-pool of 2, instead of an addition; an odd remainder at the border is left out.
     pub(super) pool: bool,
 }
 
 impl Then<'_> {
-    /// Nothing follows but perhaps a ReLU.
+    /// Nothing follows but an optional ReLU.
     pub(super) fn relu(relu: bool) -> Self {
         Self { floor: if relu { 0. } else { f32::NEG_INFINITY }, add: None, pool: false }
     }
 }
 
-/// Adds, cuts off and stores a vector of a place's sums: `columns` of them where the output has no more.
+/// Adds to, cuts off and stores a vector of a place's sums: only `columns` values if the output has no more.
 ///
 /// # Safety
-/// As many values are writable at `y`, and readable at `add`, if there is one.
+/// That many values are writable at `y`, and readable at `add`, if it is given.
 #[inline(always)]
 pub(super) unsafe fn store<V: Vector>(sum: V, add: Option<*const f32>, floor: V, y: *mut f32, columns: usize) {
     let mut sum = sum;
@@ -252,11 +252,11 @@ pub(super) struct Runs {
     pub(super) taps: usize,
     pub(super) run: usize,
     pub(super) line: usize,
-    /// Where the first place's runs begin; the next row's and the next place's.
+    /// Where the first place's runs begin; the steps to the next row and to the next place.
     pub(super) from: usize,
     pub(super) next_row: usize,
     pub(super) next: usize,
-    /// Where the first place's result goes; the next row's and the next place's.
+    /// Where the first place's result goes; the steps to the next row and to the next place.
     pub(super) to: usize,
     pub(super) to_row: usize,
     pub(super) to_next: usize,
@@ -264,7 +264,7 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Of a matrix of `places` x `run` and one of `run` x `columns`, each with its rows next to each other.
+    /// The product of a matrix of `places` x `run` and one of `run` x `columns`, each with its rows next to each other.
     #[cfg(feature = "native")]
     pub(super) fn plain(places: usize, run: usize, columns: usize) -> Self {
         Self {
@@ -294,7 +294,7 @@ impl Runs {
     }
 }
 
-/// `y = max(bias + product + what is added, floor)`, or the maxima of squares of 2, for all places of a picture.
+/// `y = max(bias + product + added map, floor)`, or the maxima of squares of 2, for all places of a picture.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -315,8 +315,8 @@ pub(super) unsafe fn runs_product<V: Vector>(
     let added = ((g.h >> shift) * (g.w >> shift)) * g.columns;
     assert!(then.add.is_none_or(|(add, _)| add.len() >= added && (g.h | g.w) & shift == 0));
     let (x, y, floor) = (x.as_ptr().add(g.from), y.as_mut_ptr().cast::<f32>(), V::splat(then.floor));
-    // SAFETY (of the tiles): all that they read and write lies between the ends that were just checked; a panel that
-    // reaches past `columns` stores no more than these.
+    // SAFETY (of the tiles): everything that they read and write lies between the ends that were just checked; a panel that
+    // reaches past `columns` stores only the first `columns`.
     for (from, vectors) in panels(filled, V::LANES) {
         let (panel, bias) = (w.as_ptr().add(rows * from), bias.as_ptr().add(from));
         if then.pool {
@@ -332,7 +332,7 @@ pub(super) unsafe fn runs_product<V: Vector>(
             }
             continue;
         }
-        // Places in tiles whatever row they lie in, so that only the picture's last tile may be a small one.
+        // Tiles continue from row to row, so that only the picture's last tile may be a small one.
         let (mut row, mut column) = (0, 0);
         for first in (0..g.h * g.w).step_by(V::ROWS) {
             let m = (g.h * g.w - first).min(V::ROWS);
@@ -355,7 +355,7 @@ pub(super) unsafe fn runs_product<V: Vector>(
     }
 }
 
-/// Where the runs of a tile's places begin, where their results go, and what is added to them.
+/// For the places of a tile: where their runs begin, where their results go, and what is added to them.
 struct Places {
     x: [*const f32; 6],
     y: [*mut f32; 6],
@@ -365,7 +365,7 @@ struct Places {
 /// The sums of `M` places, whose runs begin at `x[m]`, by `N` vectors.
 ///
 /// # Safety
-/// As [`runs_product`] has checked.
+/// The bounds that [`runs_product`] has checked.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // As above.
 unsafe fn runs_sums<V: Vector, const M: usize, const N: usize>(
@@ -387,10 +387,10 @@ unsafe fn runs_sums<V: Vector, const M: usize, const N: usize>(
     sums.map(|[sums]| sums)
 }
 
-/// `M` places by `N` vectors of columns, of which the output has `columns`.
+/// The results of `M` places by `N` vectors of columns, of which the output has `columns`.
 ///
 /// # Safety
-/// As [`runs_product`] has checked.
+/// The bounds that [`runs_product`] has checked.
 #[inline(always)]
 unsafe fn runs_tile<V: Vector, const M: usize, const N: usize>(
     g: &Runs,
@@ -414,7 +414,7 @@ unsafe fn runs_tile<V: Vector, const M: usize, const N: usize>(
 /// The maxima of a square of 2 x 2 places, the first of whose runs begins at `x`.
 ///
 /// # Safety
-/// As [`runs_product`] has checked.
+/// The bounds that [`runs_product`] has checked.
 #[inline(always)]
 unsafe fn pooled_tile<V: Vector, const N: usize>(
     g: &Runs,

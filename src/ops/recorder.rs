@@ -1,9 +1,9 @@
-//! A training pass: the ops of a forward pass as they were applied, and the way back through them.
+//! A training pass: the ops of a forward pass as they were applied, and their backward pass.
 //!
-//! Each op is a candle `CustomOp` with its `bwd`, and the way back is what candle's autograd would do: the ops in reverse, each
-//! asked for the gradients of its arguments. candle 0.11 makes zeros and a sum for every gradient, and new memory for
-//! each; here the first gradient stands as it came, and memory is used again. That is a third of a step of `compact`. candle's
-//! autograd goes from the loss to the net's outputs; from there on it is this.
+//! Each op is a candle `CustomOp` with its `bwd`, and the backward pass does what candle's autograd would do: it asks the ops, in
+//! reverse, for the gradients of their arguments. For every gradient candle 0.11 makes zeros, a sum and new memory; here the first
+//! gradient is kept as it is, and memory is reused. That saves a third of a step of `compact`. candle's autograd runs from the loss
+//! to the net's outputs; from there on, this module takes over.
 
 use super::buffer;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, Layout, Result, Tensor, TensorId};
@@ -34,7 +34,7 @@ impl Recorder {
     /// Applies an op to a tensor.
     ///
     /// # Errors
-    /// Those of the op.
+    /// The errors of the op.
     pub fn apply1(&self, op: impl CustomOp1 + 'static, x: &Tensor) -> Result<Tensor> {
         let y = x.apply_op1_no_bwd(&op)?;
         Ok(self.record(AnyOp::One(Box::new(op), x.clone()), y))
@@ -43,7 +43,7 @@ impl Recorder {
     /// Applies an op to two tensors.
     ///
     /// # Errors
-    /// Those of the op.
+    /// The errors of the op.
     pub fn apply2(&self, op: impl CustomOp2 + 'static, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let y = a.apply_op2_no_bwd(b, &op)?;
         Ok(self.record(AnyOp::Two(Box::new(op), [a.clone(), b.clone()]), y))
@@ -52,7 +52,7 @@ impl Recorder {
     /// Applies an op to three tensors.
     ///
     /// # Errors
-    /// Those of the op.
+    /// The errors of the op.
     pub fn apply3(&self, op: impl CustomOp3 + 'static, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<Tensor> {
         let y = a.apply_op3_no_bwd(b, c, &op)?;
         Ok(self.record(AnyOp::Three(Box::new(op), [a.clone(), b.clone(), c.clone()]), y))
@@ -63,16 +63,16 @@ impl Recorder {
         y
     }
 
-    /// Whether a tensor is the result of a recorded op, so that its gradient leads on.
+    /// Whether a tensor is the output of a recorded op, so that its gradient is passed on.
     pub fn made(&self, x: &Tensor) -> bool {
         self.0.borrow().iter().any(|step| step.y.id() == x.id())
     }
 
-    /// The gradients of all arguments that no op has made, from those of results: (result, gradient). Results of ops must
+    /// The gradients of all arguments that no op has made, given those of results: (result, gradient). Outputs of ops must
     /// not be used afterwards, since their memory is taken for the next pass.
     ///
     /// # Errors
-    /// Those of the ops.
+    /// The errors of the ops.
     pub fn backward(self, results: Vec<(Tensor, Tensor)>) -> Result<Gradients> {
         let mut gradients: HashMap<TensorId, Rc<Tensor>> = HashMap::new();
         for (y, dy) in results {
@@ -92,7 +92,7 @@ impl Recorder {
                         vec![(a.id(), da), (b.id(), db), (c.id(), dc)]
                     }
                 };
-                // One tensor may be the gradient of two arguments, or the one that came: it is shared, not copied.
+                // One tensor may be the gradient of two arguments, or be `dy` itself: it is shared, not copied.
                 let mut shared = vec![dy];
                 for (argument, gradient) in found.into_iter().filter_map(|(id, g)| Some((id, g?))) {
                     let known = shared.iter().find(|s| s.id() == gradient.id()).cloned();
@@ -125,12 +125,12 @@ fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     super::tensor(super::read(a, |a| super::read(b, |b| Ok(super::zip_map(a, b, |a, b| a + b))))?, a)
 }
 
-/// Gives the memory of a tensor that nobody will read any more to the next pass.
+/// Passes the memory of a tensor that nobody will read any more on to the next pass.
 ///
 /// # Errors
 /// A tensor on another device than the CPU.
 pub fn reuse(tensor: &Tensor) -> Result<()> {
-    /// Leaves a tensor without its values.
+    /// Takes the values out of a tensor.
     struct Take;
 
     impl InplaceOp1 for Take {

@@ -1,10 +1,10 @@
-//! A vector of floats in a register, and the choice among those that a processor has: 128 bits of WebAssembly, AVX2,
+//! A vector of floats in a register, and the choice among those that a processor supports: WebAssembly's 128 bits, AVX2,
 //! AVX-512, or plain floats. Every kernel is written once, over [`Vector`]; [`for_vectors`] compiles it for each.
 
 /// A vector of `LANES` floats.
 ///
-/// All functions are unsafe for one reason: the processor must have the vector's instructions, which [`Vectors::here`] asks
-/// it. Those that take a pointer also need `LANES` values there.
+/// All functions are unsafe for one reason: the processor must have the vector's instructions, which [`Vectors::here`]
+/// checks. Those that take a pointer also need `LANES` values there.
 #[allow(clippy::missing_safety_doc)] // Said above, once.
 pub(super) trait Vector: Copy {
     /// Floats of a vector.
@@ -21,10 +21,10 @@ pub(super) trait Vector: Copy {
     unsafe fn add(self, x: Self) -> Self;
     unsafe fn sub(self, x: Self) -> Self;
     unsafe fn mul(self, x: Self) -> Self;
-    /// `self + x * y`, in one rounding where the processor can.
+    /// `self + x * y`, with a single rounding where the processor supports it.
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
     unsafe fn max(self, x: Self) -> Self;
-    /// The values at the places where those of `x` are above 0, else 0.
+    /// The values in the lanes where `x` is above 0, else 0.
     #[cfg_attr(not(feature = "native"), allow(dead_code))] // Batch norm alone needs it.
     unsafe fn where_positive(self, x: Self) -> Self;
     /// The nearest whole number.
@@ -40,7 +40,7 @@ pub(super) trait Vector: Copy {
         lanes[..Self::LANES].iter().sum()
     }
 
-    /// e to the power of each value, for values <= 0, to 2e-7 of itself: 2^n times a polynomial of 2^f, |f| <= 1/2 (Taylor
+    /// e to the power of each value, for values <= 0, with a relative error of 2e-7: 2^n times a polynomial of 2^f, |f| <= 1/2 (Taylor
     /// to the sixth power).
     #[inline(always)]
     unsafe fn exp(self) -> Self {
@@ -58,7 +58,7 @@ pub(super) trait Vector: Copy {
 /// Lanes of the widest vector.
 pub(super) const MOST_LANES: usize = 16;
 
-/// Writes the functions of a vector, one a line.
+/// Expands to the functions of a vector, one per line.
 macro_rules! functions {
     ($(fn $name:ident($($arg:tt)*) $(-> $out:ty)? = $body:expr;)*) => {
         $(#[inline(always)]
@@ -83,14 +83,14 @@ mod wasm {
     impl Vector for V128 {
         const LANES: usize = 4;
         // V8 leaves 15 of x86's 16 registers: a tile takes 8 for the sums, 2 for a row of weights, 1 for the repeated input and 1
-        // for the product. Tiles of 5 and 6 rows would fit, but LLVM moves all their loads before the sums and V8 spills.
+        // for the product. Tiles of 5 and 6 rows would fit, but LLVM moves all their loads before the sums, so V8 spills.
         const ROWS: usize = 4;
         functions! {
             fn splat(x: f32) -> Self = Self(f32x4_splat(x));
             fn load(p: *const f32) -> Self = Self(v128_load(p.cast()));
             fn load_i16(p: *const i16) -> Self = Self(f32x4_convert_i32x4(i32x4_load_extend_i16x4(p)));
             fn store(self, p: *mut f32) = v128_store(p.cast(), self.0);
-            // A copy of so few values would be a call of V8's.
+            // In V8, copying so few values would be a call.
             fn store_some(self, p: *mut f32, n: usize) = match n {
                 1 => v128_store32_lane::<0>(self.0, p.cast()),
                 2 => v128_store64_lane::<0>(self.0, p.cast()),
@@ -192,7 +192,7 @@ mod x86 {
     }
 }
 
-/// Eight floats for processors without vectors that we know, and for tests.
+/// Eight floats, for processors whose vectors have no kernels here, and for tests.
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub(super) type Plain = [f32; 8];
 
@@ -217,7 +217,7 @@ impl Vector for Plain {
     }
 }
 
-/// The vectors that a processor has.
+/// The kinds of vector that a processor may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vectors {
     #[cfg(target_arch = "x86_64")]
@@ -262,7 +262,7 @@ impl Vectors {
         }
     }
 
-    /// This processor's vectors and the lesser ones, which it has too.
+    /// This processor's vectors, and the narrower ones, which it also has.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
@@ -276,7 +276,7 @@ impl Vectors {
     }
 }
 
-/// Makes methods of [`Vectors`] that call the generic functions of the same names, compiled for the vectors at hand.
+/// Adds methods to [`Vectors`] that call the generic functions of the same names, compiled for this processor's vectors.
 macro_rules! for_vectors {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)?;)*) => {
         impl Vectors {
@@ -292,7 +292,7 @@ macro_rules! for_vectors {
                 unsafe fn avx2($($arg: $type),*) $(-> $out)? {
                     $name::<crate::ops::vector::Avx2>($($arg),*)
                 }
-                // SAFETY: `Vectors::here` gives only what the processor has.
+                // SAFETY: `Vectors::here` returns only what the processor has.
                 unsafe {
                     match self {
                         #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! Winograd's convolutions (Lavin and Gray 2015) for a stride of 1: the output is cut into squares of `M` x `M`. The inputs of
-//! a square, `T` x `T` of them, are taken to as many *points*, B^T d B, and the kernel too, G g G^T; the products are made point
-//! by point, `T * T` for a square in place of `M * M * kernel * kernel`, and taken back, A^T m A. Between the transforms these
-//! are `T * T` matrix products of (squares, inputs) and (inputs, outputs).
+//! a square, `T` x `T` of them, are transformed to as many *points*, B^T d B, and so is the kernel, G g G^T. The products are
+//! computed point by point, `T * T` for a square instead of `M * M * kernel * kernel`, and transformed back, A^T m A. Between the
+//! transforms, these are `T * T` matrix products of (squares, inputs) and (inputs, outputs).
 //!
 //! | tile | `T` | `M` | products of a square, plain |
 //! |---|---|---|---|
@@ -9,12 +9,12 @@
 //! | F(2 x 2, 3 x 3) | 4 | 2 | 16, 36 |
 //! | F(2 x 2, 2 x 2), Karatsuba's | 3 | 2 | 9, 16 |
 //!
-//! In training the gradient of the input is the convolution of `dy` with the kernel turned, and the gradient of the weights
+//! In training, the gradient of the input is the convolution of `dy` with the kernel turned, and the gradient of the weights
 //! is the transpose of the forward pass: G^T ((B^T d B) (A dy A^T)) G, with the products summed over all squares of a group
-//! of pictures before they are taken back.
+//! of pictures before they are transformed back.
 //!
-//! The transforms work on a vector of channels, down the columns and then along the rows. Inputs are read where they lie,
-//! zeros outside. The largest difference to the plain sum is 7e-6 of the largest value.
+//! The transforms work on a vector of channels, down the columns and then along the rows. They read inputs in place, with
+//! zeros outside. The largest difference from direct convolution is 7e-6 of the largest value.
 
 use super::buffer::{Lines, Unwritten, LINE};
 use super::conv::{Border, ConvShape};
@@ -22,8 +22,8 @@ use super::product::{matrix_product, panels, Panels, Then};
 use super::vector::{for_vectors, Vector, Vectors};
 use std::ops::Range;
 
-/// Floats of points that are worked on at a time, inputs and outputs together: what stays in a second-level cache. In the
-/// browser 64 KiB, twice and four times as much take the same time; natively 512 KiB, likewise.
+/// Floats of points that are processed at a time, inputs and outputs together: what fits a second-level cache. In the
+/// browser 64 KiB; twice and four times as much take the same time. Natively 512 KiB, likewise.
 const AT_ONCE: usize = if cfg!(target_arch = "wasm32") { 16 * 1024 } else { 128 * 1024 };
 
 /// A convolution cut into squares.
@@ -36,18 +36,18 @@ pub(super) struct Squares {
     /// Squares of a picture.
     down: usize,
     across: usize,
-    /// Squares that are worked on at a time.
+    /// Squares that are processed at a time.
     at_once: usize,
 }
 
 impl Squares {
-    /// Nothing where the plain sum is to be taken: where no tile fits, or the squares over the border are so empty that no
+    /// `None` where direct convolution is better: where no tile fits, or the squares over the border are so empty that less than a
     /// quarter of the products is saved.
     pub(super) fn new(shape: ConvShape, lanes: usize) -> Option<Self> {
         let ConvShape { batch, kernel, stride, padding, inputs, outputs, .. } = shape;
         let (oh, ow) = shape.out_size();
         let fits = stride == 1 && padding < kernel && oh.min(ow) >= 2 && inputs.min(outputs) >= lanes;
-        // A single picture reads all weights for its few squares: 36 points of them only pay where no square is half empty.
+        // A single picture reads all weights for its few squares: 36 points of them pay only where no square is half empty.
         let whole = oh % 4 == 0 && ow % 4 == 0;
         let side = match kernel {
             3 if whole || batch > 1 => 4,
@@ -57,7 +57,7 @@ impl Squares {
         let (tile, down, across) = (side + kernel - 1, oh.div_ceil(side), ow.div_ceil(side));
         let pays = 4 * tile * tile * down * across <= 3 * kernel * kernel * oh * ow;
         let widths = inputs.next_multiple_of(lanes) + outputs.next_multiple_of(lanes);
-        // Evenly, so that the last run is not a small rest.
+        // Split evenly, so that the last run is not a small remainder.
         let (all, most) = (batch * down * across, (AT_ONCE / (tile * tile * widths)).max(12));
         let at_once = all.div_ceil(all.div_ceil(most).max(1)).next_multiple_of(12).min(all.next_multiple_of(4));
         (fits && pays).then_some(Self { shape, tile, side, down, across, at_once })
@@ -68,7 +68,7 @@ impl Squares {
         self.tile * self.tile
     }
 
-    /// Multiply-adds of a picture.
+    /// Multiply-adds executed per picture.
     pub(super) fn multiply_adds(&self, filled: usize) -> usize {
         self.points() * self.down * self.across * self.shape.inputs * filled
     }
@@ -79,15 +79,15 @@ impl Squares {
         (0..all).step_by(n).map(move |from| from..(from + n).min(all))
     }
 
-    /// The picture that a square lies in, and its first output.
+    /// The picture that a square lies in, and the square's first output.
     #[inline(always)]
     fn place(&self, square: usize) -> (usize, usize, usize) {
         let (row, column) = (square / self.across, square % self.across);
         (row / self.down, row % self.down * self.side, column * self.side)
     }
 
-    /// Floats between the points of a run of `row` floats a square: an odd number of cache lines, so that the points do not
-    /// fall into the same sets of the cache.
+    /// Floats from one point of a run to the next, for `row` floats a square: an odd number of cache lines, so that the points do
+    /// not fall into the same sets of the cache.
     fn between(&self, row: usize) -> usize {
         ((self.at_once * row).div_ceil(LINE) | 1) * LINE
     }
@@ -95,8 +95,8 @@ impl Squares {
 
 // ---- The matrices, along one axis.
 
-/// To points: inputs, B^T d, as many as points; or the gradients of four outputs to six points, A d, the transpose of
-/// [`output`].
+/// To points: B^T d, from inputs to as many points; or A d, the transpose of [`output`], from the gradients of four outputs to
+/// six points.
 #[inline(always)]
 unsafe fn points<V: Vector, const I: usize, const T: usize>(d: [V; I]) -> [V; T] {
     let mut v = [d[0]; T];
@@ -137,7 +137,7 @@ unsafe fn points<V: Vector, const I: usize, const T: usize>(d: [V; I]) -> [V; T]
     v
 }
 
-/// A^T m: points to outputs.
+/// A^T m: from points to outputs.
 #[inline(always)]
 unsafe fn output<V: Vector, const T: usize, const M: usize>(m: [V; T]) -> [V; M] {
     let mut y = [m[0]; M];
@@ -162,7 +162,7 @@ unsafe fn output<V: Vector, const T: usize, const M: usize>(m: [V; T]) -> [V; M]
     y
 }
 
-/// G g: a kernel of `K` to points.
+/// G g: from a kernel of `K` to points.
 #[inline(always)]
 unsafe fn kernel<V: Vector, const K: usize, const T: usize>(g: [V; K]) -> [V; T] {
     let mut u = [g[0]; T];
@@ -192,7 +192,7 @@ unsafe fn kernel<V: Vector, const K: usize, const T: usize>(g: [V; K]) -> [V; T]
     u
 }
 
-/// G^T u: points to the gradient of a kernel, the transpose of [`kernel`].
+/// G^T u: from points to the gradient of a kernel, the transpose of [`kernel`].
 #[cfg(feature = "native")]
 #[inline(always)]
 unsafe fn kernel_gradient<V: Vector>([u0, u1, u2, u3, u4, u5]: [V; 6]) -> [V; 3] {
@@ -204,11 +204,11 @@ unsafe fn kernel_gradient<V: Vector>([u0, u1, u2, u3, u4, u5]: [V; 6]) -> [V; 3]
     ]
 }
 
-// ---- Squares to points and back.
+// ---- From squares to points and back.
 
-/// `I` x `I` values to `O` x `O` by the matrix `along`, first down the columns of `at`, then along the rows, to `store`. A macro,
-/// since closures are not inlined into functions that are compiled for a processor's vectors; and loops over indices are
-/// unrolled where iterators are not.
+/// Transforms `I` x `I` values to `O` x `O` by the matrix `along`, first down the columns of `at`, then along the rows, to `store`.
+/// A macro, because closures are not inlined into functions that are compiled for a processor's vectors; loops over indices,
+/// because these are unrolled and iterators are not.
 macro_rules! transform {
     ($v:ty, $inputs:expr => $outputs:expr, |$i:ident, $j:ident| $at:expr, $along:expr, |$k:ident, $l:ident, $value:ident| $store:expr) => {
         let mut half = [[<$v>::splat(0.); $inputs]; $outputs];
@@ -232,12 +232,12 @@ macro_rules! transform {
     };
 }
 
-/// Where the vectors of `c` channels begin: the last is the last whole one, whose first channels others have too.
+/// Where the vectors of `c` channels begin; the last one ends with the last channel, so it may overlap the one before.
 pub(super) fn whole_vectors(c: usize, lanes: usize) -> impl Iterator<Item = usize> {
     (0..c).step_by(lanes).map(move |from| from.min(c - lanes))
 }
 
-/// The points of a kernel's panels (kernel * kernel * inputs, outputs), as panels (inputs, outputs) one point after the other.
+/// The points of a kernel's panels (kernel * kernel * inputs, outputs), as panels (inputs, outputs), one point after the other.
 pub(super) fn kernel_points(vectors: Vectors, tile: usize, panels: &Panels, inputs: usize) -> Lines {
     let mut points = Lines::new(tile * tile * inputs * panels.columns);
     vectors.kernel_to_points(tile, panels, inputs, &mut points);
@@ -277,8 +277,8 @@ unsafe fn kernel_to_tile<V: Vector, const K: usize, const T: usize>(w: &Panels, 
     }
 }
 
-/// Pictures whose squares are taken to points, (h, w, c) each, the first `before` places before a square's first output. One
-/// at a time is laid out with a border of zeros.
+/// Pictures whose squares are transformed to points, (h, w, c) each; a square's inputs begin `before` places before its first
+/// output. One picture at a time is laid out with a border of zeros.
 struct Pictures<'a> {
     x: &'a [f32],
     size: (usize, usize, usize),
@@ -288,8 +288,8 @@ struct Pictures<'a> {
     laid: Option<usize>,
 }
 
-/// The points of a run of squares: `I` x `I` places of pictures by the matrix of [`points`]. `between` floats lie between a point
-/// and the next, `row` between a square and the next.
+/// The points of a run of squares: `I` x `I` places of pictures by the matrix of [`points`]. Points are `between` floats apart,
+/// squares `row` floats.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -312,7 +312,7 @@ unsafe fn squares_to_points<V: Vector, const I: usize, const T: usize>(
             laid = border.lay(&pictures.x[picture * h * w * c..][..h * w * c], pictures.scratch).as_ptr();
             pictures.laid = Some(picture);
         }
-        // SAFETY: a square's places are inside of the picture with its border, and all points were just checked to be there.
+        // SAFETY: a square's places lie inside of the picture with its border, and the points' bounds were just checked.
         let (from, out) = (laid.add(y * line + x * c), out.as_mut_ptr().add(n * row));
         for channel in whole_vectors(c, V::LANES) {
             let (from, out) = (from.add(channel), out.add(channel));
@@ -326,7 +326,7 @@ unsafe fn squares_to_points<V: Vector, const I: usize, const T: usize>(
     }
 }
 
-/// The convolution of all of the pictures `x`, with what follows: the points of a run of squares, their products, and back.
+/// The convolution of all pictures `x`, with what follows: the points of a run of squares, their products, and back.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -440,7 +440,7 @@ unsafe fn tile_product<V: Vector, const T: usize, const M: usize>(
 }
 
 /// `dw (3, 3, inputs, filled)`, the gradient of the kernel, summed over the pictures `x` with the gradients `dy` of their
-/// outputs: products of both's points, taken back at the end.
+/// outputs: products of the points of both, transformed back at the end.
 ///
 /// # Safety
 /// The processor has the vector's instructions.
@@ -478,7 +478,7 @@ unsafe fn squares_weights<V: Vector>(
             weights::<V>(&g, &from[point * from_between..], &border, &to[point * to_between..], sums);
         }
     }
-    // SAFETY: both have `c * filled` floats for each point or tap, whole vectors.
+    // SAFETY: both have `c * filled` floats, whole vectors, for each point or tap.
     for at in (0..c * filled).step_by(V::LANES) {
         let (sums, dw) = (sums.as_ptr().add(at), dw.as_mut_ptr().add(at));
         transform!(

@@ -1,8 +1,8 @@
-//! Masks of exact area coverage, and what is laid through them; splines and strokes.
+//! Masks of exact area coverage, and painting through them; splines and strokes.
 
 use super::*;
 
-/// How much of each pixel of a rectangle a shape covers. The rectangle may reach past the picture, so that blurring does
+/// The share of each pixel of a rectangle that a shape covers. The rectangle may reach past the picture, so that blurring does
 /// not darken its border.
 #[derive(Clone)]
 pub(super) struct Mask {
@@ -14,7 +14,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// Blurs twice with a box of radius `radius` pixels; fractions of a pixel count, so that a moving face does not jump.
+    /// Blurs twice with a box of radius `radius` pixels; the radius may be fractional, so that a moving face does not jump.
     pub(super) fn soften(&mut self, radius: f32) {
         let (w, h) = (self.width, self.height);
         if radius < 0.05 || w == 0 || h == 0 {
@@ -56,7 +56,7 @@ impl Mask {
         }
     }
 
-    /// Keeps only what another mask covers too.
+    /// Keeps only the area that another mask covers too.
     pub(super) fn within(mut self, other: &Mask) -> Self {
         for y in 0..self.height {
             for x in 0..self.width {
@@ -94,7 +94,7 @@ impl Canvas {
             (mask.width, mask.height) = (0, 0);
             return mask;
         }
-        // Each edge leaves in each row the change of cover that it causes to its right; a running sum gives the cover.
+        // Each edge records in each row the change of cover that it causes to its right; a running sum gives the cover.
         let stride = w + 2;
         let mut change = vec![0f32; stride * h];
         for (i, p) in polygon.iter().enumerate() {
@@ -113,7 +113,7 @@ impl Canvas {
                 let (left, right) = (x_at(top).min(x_at(bottom)), x_at(top).max(x_at(bottom)));
                 let cells = &mut change[row * stride..(row + 1) * stride];
                 let (first, last) = (left as usize, (right.ceil() as usize).max(left as usize + 1));
-                // What of the edge's area lies to the left of each cell's right border.
+                // The part of the edge's area to the left of each cell's right border.
                 let span = (right - left).max(1e-6);
                 let mut done = 0.;
                 for (cell, change) in cells.iter_mut().enumerate().take(last).skip(first) {
@@ -150,12 +150,12 @@ impl Canvas {
         }
     }
 
-    /// Lays a colour over, `alpha` strong.
+    /// Blends in a colour with an opacity of `alpha`.
     pub(super) fn lay(&mut self, mask: &Mask, colour: Rgb, alpha: f32) {
         self.each(mask, |_, _, pixel, cover| *pixel = mix(*pixel, colour, cover * alpha));
     }
 
-    /// Multiplies by a colour: shadows and blushes, which so fit every skin.
+    /// Multiplies by a colour: shadows and blushes then suit every skin.
     pub(super) fn stain(&mut self, mask: &Mask, colour: Rgb) {
         self.each(mask, |_, _, pixel, cover| *pixel = times(*pixel, mix([1.; 3], colour, cover)));
     }

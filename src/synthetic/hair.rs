@@ -7,7 +7,7 @@ impl Painter<'_> {
     pub(super) fn comb(&mut self, mask: &Mask, dark: f32) {
         let look = self.posed.look;
         let mut canvas = std::mem::replace(&mut self.canvas, Canvas { width: 0, height: 0, pixels: Vec::new() });
-        // Finer strands than a pixel would only be noise.
+        // Strands finer than a pixel would only be noise.
         let fine = (self.unit / 2.).clamp(0.2, 1.);
         let curly = look.hair == Hair::Curly;
         canvas.each(mask, |x, y, pixel, cover| {
@@ -137,7 +137,7 @@ impl Painter<'_> {
         let look = self.posed.look;
         let v = look.volume;
         let part = look.part;
-        // The hairline, from the side burn on the right over the forehead to the left: (x, y) on the head.
+        // The hairline, from the sideburn on the right over the forehead to the left: (x, y) on the head.
         let line = -42. + look.hairline * 0.8;
         let (grow, edge, hairline): (f32, f32, Vec<Point>) = match look.hair {
             Hair::Bald => (0., 0., vec![]),

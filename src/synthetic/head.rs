@@ -1,4 +1,4 @@
-//! The head: its features before it is turned, and where it is seen.
+//! The head: its features before rotation, and their places after it.
 
 use super::*;
 
@@ -19,7 +19,7 @@ pub(super) struct FaceShape {
     pub(super) inner_bottom: f32,
 }
 
-/// Deviations of the mean landmarks by the look and the expression.
+/// Changes the mean landmarks according to looks and expression.
 pub(super) fn shape(look: &Appearance, pose: &DrawnPose) -> FaceShape {
     let mean = |i: usize| [MEAN_SHAPE[i][0] - MIDDLE, MEAN_SHAPE[i][1] - MIDDLE];
     let (inner, outer) = (mean(2), mean(3));
@@ -75,7 +75,7 @@ pub(super) struct Posed<'a> {
     pub(super) shape: FaceShape,
     /// Points after yaw and pitch, before the fit, in units.
     pub(super) points: Vec<Point>,
-    /// Puts turned points where the crop convention wants them, in units from the middle of the crop.
+    /// Maps rotated points to their places by the crop convention, in units from the middle of the crop.
     pub(super) fit: Affine,
     /// The same without the roll, for the body.
     pub(super) upright: Affine,
@@ -102,7 +102,7 @@ impl<'a> Posed<'a> {
         points[10] = posed.turn(nose[0], nose[1], 11.);
         points[13] = posed.turn(0., s.lip_top, 2.);
         points[14] = posed.turn(0., s.lip_bottom, 1.);
-        // Least squares: the mean shape is scaled and shifted onto the points; the map back is the fit.
+        // Least squares: the mean shape is scaled and shifted onto the points; the inverse of that map is the fit.
         let centre = |points: &[Point]| [0, 1].map(|c| points.iter().map(|p| p[c]).sum::<f32>() / 15.);
         let (from, to) = (centre(&points), centre(&MEAN_SHAPE));
         let (mut dot, mut square) = (0., 0.);
@@ -145,7 +145,7 @@ impl<'a> Posed<'a> {
         let eye =
             [(0., 0.), (0.3, up), (0.7, up), (1., 0.), (0.7, low), (0.3, low)].map(|(t, height)| s.lid(t, height));
         let ([w, corner], under) = (s.mouth, |y: f32, t: f32| lerp(y, s.mouth[1], t));
-        // Numbers of a point on the subject's left and of its partner, and the half of the face that both come from.
+        // Indices of a point on the subject's left and of its partner, and the half of the face that both come from.
         let mut both = |left: usize, right: usize, [x, y]: Point, lift: f32| {
             points[left] = self.turn(x, y, lift);
             points[right] = self.turn(-x, y, lift);
@@ -173,15 +173,15 @@ impl<'a> Posed<'a> {
         points
     }
 
-    /// From turned units to pixels of the picture.
+    /// Maps rotated units to pixels of the picture.
     pub(super) fn map(&self, crop: &CropBox) -> Affine {
         self.fit.then(Affine::translation(MIDDLE, MIDDLE)).then(crop.crop_to_frame(96))
     }
 
-    /// Half width, depth of the middle and reach to the front of the head at a height.
+    /// Half width, depth of the centre and reach to the front of the head, at a height.
     pub(super) fn slice(&self, y: f32) -> [f32; 3] {
         let look = self.look;
-        // Jaw drop and a long chin stretch what is below the mouth.
+        // An open jaw and a long chin stretch the part below the mouth.
         let stretch = 1. + (look.chin + 0.75 * self.pose.gap) / 33.;
         let y = if y > 20. { 20. + (y - 20.) / stretch } else { y };
         let i = HEAD[1..HEAD.len() - 1].iter().take_while(|row| row[0] < y).count();
@@ -196,7 +196,7 @@ impl<'a> Posed<'a> {
         53.5 + self.look.chin + 0.75 * self.pose.gap
     }
 
-    /// Where the head's silhouette lies at a height, after the turn: least and largest x.
+    /// The extent of the head's silhouette at a height, after the rotation: smallest and largest x.
     pub(super) fn extent(&self, y: f32) -> [f32; 2] {
         let [w, c, f] = self.slice(y);
         let (sin, cos) = self.pose.yaw.sin_cos();
@@ -209,7 +209,7 @@ impl<'a> Posed<'a> {
         }
     }
 
-    /// A point on the head at (x, y) raised by `lift` above it, after yaw and pitch. What lies behind the silhouette is
+    /// A point on the head at (x, y), raised by `lift`, after yaw and pitch. Points behind the silhouette are
     /// moved onto it.
     pub(super) fn turn(&self, x: f32, y: f32, lift: f32) -> Point {
         let [w, c, f] = self.slice(y);

@@ -1,11 +1,11 @@
-//! Faces that the program draws itself, with exact labels. In: a seed (and a time, for the animated sample). Out: RGBA or
+//! Faces drawn by the program itself, with exact labels. In: a seed (and a time, for the animated sample). Out: RGBA or
 //! grey pixels and the 15 points in Kaggle's order, by the iBUG convention (an eye's centre is the mean of its lid points).
 //!
 //! A head is a stack of ellipses, so its silhouette and the depth of a point on it are known in closed form for any yaw.
 //! Features are splines through points on that head; they are projected, filled with exact area coverage (the signed
-//! areas of font-rs), blurred where a soft edge is wanted, and laid over each other from back to front.
-//! Lengths are "units": pixels of the 96-px crop, measured from its middle (47.5, 47.5), y down, x towards the subject's
-//! left. Colours are sRGB in 0 to 1; light multiplies them, which is wrong physically and looks right.
+//! areas of font-rs), blurred where a soft edge is wanted, and painted over each other from back to front.
+//! Lengths are in "units": pixels of the 96-px crop, measured from its middle (47.5, 47.5), y down, x towards the subject's
+//! left. Colours are sRGB in 0 to 1; light multiplies them, which is physically wrong and looks right.
 
 mod canvas;
 mod hair;
@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::f32::consts::{PI, TAU};
 
-/// Where the average face has its points in the 96-px crop: the mean of 8292 labelled faces of LFW in Kaggle's frame
+/// The points of the average face in the 96-px crop: the mean of 8292 labelled faces of LFW in Kaggle's frame
 /// (iBUG convention, crops placed by fitting Kaggle's mean shape by scale and shift), made symmetric about x = 47.5.
 pub const MEAN_SHAPE: [[f32; 2]; 15] = [
     [64.86, 36.72],
@@ -47,10 +47,10 @@ const MIDDLE: f32 = 47.5;
 /// Side of the guide square over the short side of the frame.
 const GUIDE: f32 = 0.6;
 
-/// Depth, in front of the head's axis, of the point that a nod leaves in place.
+/// Depth, in front of the head's axis, of the point that stays in place in a nod.
 const NOD_PIVOT: f32 = 30.;
 
-/// Slices of the average head: height, half width, depth of the middle, reach from there to the front. From
+/// Slices of the average head: height, half width, depth of the centre, reach from there to the front. From
 /// anthropometric proportions: bizygomatic width about 1.55 times the distance of the outer eye corners.
 const HEAD: [[f32; 4]; 13] = [
     [-68., 0.5, 0., 4.],
@@ -82,11 +82,11 @@ pub struct Scene {
     pub rgba: Vec<u8>,
     /// 15 points in pixels of the picture; pixel centres are at integers, left is the subject's.
     pub keypoints: Vec<[f32; 2]>,
-    /// The box that a crop for the net is taken from.
+    /// The box from which a crop for the net is taken.
     pub crop: CropBox,
 }
 
-/// What a face looks like: drawn from a seed.
+/// The looks of a face, drawn from a seed.
 #[derive(Clone, Debug)]
 pub struct SyntheticFace {
     look: Appearance,
@@ -117,7 +117,7 @@ struct Prop {
     round: bool,
 }
 
-/// What stays the same while a face moves. Lengths in units, factors about 1.
+/// The properties that stay the same while a face moves. Lengths in units, factors about 1.
 #[derive(Clone, Debug)]
 struct Appearance {
     skin: Rgb,
@@ -163,7 +163,7 @@ struct Appearance {
     strands: u32,
 }
 
-/// What changes while a face moves. Angles in radians, `gap` between the lips in units, the rest about 0 to 1.
+/// The properties that change while a face moves. Angles in radians, `gap` between the lips in units, the rest about 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrawnPose {
     pub(crate) yaw: f32,
@@ -178,17 +178,17 @@ pub(crate) struct DrawnPose {
     pub(crate) gaze: Point,
 }
 
-/// Distances on a drawn face before it is turned, in units: the truth that expressions are measured by.
+/// Distances on a drawn face before rotation, in units: the truth for the measurement of expressions.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Distances {
-    /// Of the lids at a third and two thirds of an eye, their mean.
+    /// Mean distance between the lids at a third and two thirds of an eye.
     pub(crate) lids: f32,
-    /// Of the inner lips.
+    /// Distance between the inner lips.
     pub(crate) lips: f32,
-    /// Of the corners of the mouth.
+    /// Distance between the corners of the mouth.
     pub(crate) mouth: f32,
-    /// Of the ends of a brow from the corners of its eye, upwards.
+    /// Upward distance of the ends of a brow from the corners of its eye.
     pub(crate) brow: f32,
 }
 
@@ -245,12 +245,12 @@ fn smoothstep(from: f32, to: f32, x: f32) -> f32 {
     t * t * (3. - 2. * t)
 }
 
-/// About normal with deviation 1, never past 3: the sum of three uniform numbers.
+/// Approximately normal with deviation 1, never past 3: the sum of three uniform numbers.
 fn normal(rng: &mut impl Rng) -> f32 {
     2. * (rng.random::<f32>() + rng.random::<f32>() + rng.random::<f32>() - 1.5)
 }
 
-/// One of a palette, moved a little.
+/// A colour of a palette, slightly varied.
 fn shade_of(rng: &mut impl Rng, palette: &[[u8; 3]]) -> Rgb {
     let base = rgb(palette[rng.random_range(0..palette.len())]);
     let k = rng.random_range(0.85..1.12);
@@ -391,31 +391,31 @@ impl SyntheticFace {
         Self { look: Appearance::new(&mut rng), pose: DrawnPose::new(&mut rng) }
     }
 
-    /// A still picture of `width` x `height` pixels, the face's crop box placed as given. DrawnPose, expression and light come
+    /// A still picture of `width` x `height` pixels, with the face's crop box placed as given. Pose, expression and light come
     /// from the seed. A size of 0 gives no pixels, but all keypoints.
     pub fn draw(&self, width: usize, height: usize, crop: CropBox) -> Scene {
         render(&self.look, &self.pose, width, height, crop)
     }
 
-    /// The 68 points of iBUG's mark-up in their order, in pixels of a picture with that crop box.
+    /// The 68 points of iBUG's markup in their order, in pixels of a picture with that crop box.
     pub fn landmarks(&self, crop: CropBox) -> Vec<[f32; 2]> {
         self.posed_landmarks(&self.pose, crop)
     }
 
-    /// The same of another pose.
+    /// The same for another pose.
     pub(crate) fn posed_landmarks(&self, pose: &DrawnPose, crop: CropBox) -> Vec<[f32; 2]> {
         let posed = Posed::new(&self.look, pose);
         let map = posed.map(&crop);
         posed.landmarks().map(|p| map.apply(p)).to_vec()
     }
 
-    /// A picture of another pose.
+    /// A picture in another pose.
     #[cfg(test)]
     pub(crate) fn posed(&self, pose: &DrawnPose, width: usize, height: usize, crop: CropBox) -> Scene {
         render(&self.look, pose, width, height, crop)
     }
 
-    /// What its expression is in a pose.
+    /// Its true expression in a pose.
     #[cfg(test)]
     pub(crate) fn distances(&self, pose: &DrawnPose) -> Distances {
         let s = head::shape(&self.look, pose);
@@ -460,7 +460,7 @@ impl SyntheticFace {
     }
 }
 
-/// A seeded training sample: a grey crop of `side` x `side` (at least 1) and its 15 points in the crop's pixels, varied in
+/// A seeded training sample: a grey crop of `side` x `side` (at least 1) and its 15 points in the crop's pixels, with varied
 /// looks, pose, light, placement, sharpness, contrast and noise.
 pub fn sample(seed: u64, side: usize) -> (Gray, Vec<[f32; 2]>) {
     let side = side.max(1);
@@ -469,7 +469,7 @@ pub fn sample(seed: u64, side: usize) -> (Gray, Vec<[f32; 2]>) {
     let (grow, dx, dy) = (0.06 * normal(&mut rng), 1.6 * normal(&mut rng), 1.6 * normal(&mut rng));
     let (n, middle) = (side as f32, (side as f32 - 1.) / 2.);
     let posed = Posed::new(&face.look, &face.pose);
-    // A placement that cuts a point off is pulled in, towards the exact one.
+    // If the placement cuts a point off, it is pulled in, towards the exact one.
     let (mut pull, mut crop) = (1., CropBox { x: middle, y: middle, size: n, roll: 0. });
     for _ in 0..8 {
         let unit = n / 96.;
@@ -483,7 +483,7 @@ pub fn sample(seed: u64, side: usize) -> (Gray, Vec<[f32; 2]>) {
     }
     let scene = face.draw(side, side, crop);
     let mut grey = Mask { x: 0, y: 0, width: side, height: side, cover: vec![0.; side * side] };
-    // The length was just made right; an error would leave the picture black.
+    // The length was set correctly just before; an error would leave the picture black.
     let _ = crate::picture::grey_from_rgba(&scene.rgba, &mut grey.cover);
     grey.soften(rng.random::<f32>().powi(2) * 1.6 * n / 96.);
     let (gamma, contrast, lift) =
@@ -500,7 +500,7 @@ pub fn sample(seed: u64, side: usize) -> (Gray, Vec<[f32; 2]>) {
 mod tests {
     use super::*;
 
-    /// The crop of a picture 96 pixels square that is all crop.
+    /// The crop that covers all of a picture 96 pixels square.
     const WHOLE: CropBox = CropBox { x: 47.5, y: 47.5, size: 96., roll: 0. };
 
     /// Mean red, green, blue of 3 x 3 pixels.
@@ -553,7 +553,7 @@ mod tests {
         let mut checked = 0;
         for seed in 0..120 {
             let mut face = SyntheticFace::new(seed);
-            // Light skin, open eyes that look ahead, nothing worn over the places that are compared.
+            // Light skin, open eyes that look ahead, nothing worn over the compared places.
             let pale = luma(face.look.skin) > 0.6 && face.look.beard == 0. && face.look.moustache == 0.;
             if !pale || face.look.glasses.is_some() || face.pose.yaw.abs() > 0.3 {
                 continue;
@@ -568,7 +568,7 @@ mod tests {
             let lip = colour(&scene, between(k[13], k[14], 0.7));
             let chin = colour(&scene, between(k[10], k[14], 1.45));
             let red = |c: [f32; 3]| c[0] / (c[1] + 1.);
-            // Redder, not always darker: the chin may lie in shadow.
+            // Redder, but not always darker, because the chin may lie in shadow.
             assert!(red(lip) > 1.05 * red(chin), "seed {seed}: lip {lip:?} chin {chin:?}");
             checked += 1;
         }
@@ -577,7 +577,7 @@ mod tests {
 
     #[test]
     fn the_68_points_are_where_the_15_are() {
-        // iBUG's number of each of Kaggle's points that it has.
+        // iBUG's index of each of Kaggle's points that iBUG has.
         let same =
             [(2, 42), (3, 45), (4, 39), (5, 36), (6, 22), (7, 26), (8, 21), (9, 17), (10, 30), (11, 54), (12, 48)];
         for seed in 0..50 {

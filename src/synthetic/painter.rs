@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Paints one face: the canvas, the pose, and the map from turned units to pixels.
+/// Paints one face: the canvas, the pose, and the map from rotated units to pixels.
 pub(super) struct Painter<'a> {
     pub(super) canvas: Canvas,
     pub(super) posed: Posed<'a>,
@@ -10,7 +10,7 @@ pub(super) struct Painter<'a> {
     /// The same for the body, which does not roll.
     pub(super) body: Affine,
     pub(super) to_units: Affine,
-    /// Pixels a unit.
+    /// Pixels per unit.
     pub(super) unit: f32,
     /// Sine of the pitch.
     pub(super) nodding: f32,
@@ -80,13 +80,13 @@ impl Painter<'_> {
         self.patch(&ring.collect::<Vec<_>>(), soft)
     }
 
-    /// A mask of a spline through points that do not turn with the head but lie in its plane (hair, hat).
+    /// A mask of a spline through points that do not rotate with the head but lie in its plane (hair, hat).
     pub(super) fn flat(&self, points: &[Point], soft: f32) -> Mask {
         let points: Vec<Point> = points.iter().map(|p| self.map.apply(*p)).collect();
         self.canvas.fill(&spline(&points, true), soft * self.unit)
     }
 
-    /// How far up or down a nod takes a point at a depth.
+    /// The vertical shift of a point at a depth by a nod.
     pub(super) fn nod(&self, depth: f32) -> f32 {
         -(depth - NOD_PIVOT) * self.nodding
     }
@@ -159,7 +159,7 @@ impl Painter<'_> {
         ];
         let shirt = self.canvas.fill(&spline(&shirt.iter().map(place).collect::<Vec<_>>(), true), 0.3 * self.unit);
         let (sin, lean) = (self.posed.pose.yaw.sin(), look.face_width * look.jaw_width);
-        // The neck starts at the head, which turns, and ends at the shoulders, which do not.
+        // The neck starts at the head, which rotates, and ends at the shoulders, which do not.
         let head = |x: f32, y: f32| self.map.apply([x * lean + 6. * sin, y]);
         let foot = |x: f32, y: f32| self.body.apply([x * look.shoulders, y]);
         let depth = 76. + 14. * look.collar;

@@ -1,4 +1,4 @@
-//! What looks at a frame make of its faces: begun, followed, dropped, and told.
+//! What the looks at a frame mean for its tracks: begin, follow, drop and report them.
 
 use super::head::FACE_WIDTH;
 use super::{beyond, Frame, OneEuro, Track, Tracker, DEAD_ZONE, LOST_AFTER, SAME_FACE};
@@ -7,7 +7,7 @@ use crate::geometry::{box_of, CropBox};
 use crate::nets::SIDE;
 
 impl Tracker {
-    /// Keypoints of a crop to pixels of the frame.
+    /// Maps keypoints of a crop to pixels of the frame.
     pub(super) fn read(&mut self, answer: &[f32], crop: &CropBox) {
         let map = crop.crop_to_frame(SIDE);
         self.raw.clear();
@@ -17,14 +17,14 @@ impl Tracker {
         }));
     }
 
-    /// Whether a face can be there: its middle in the frame, and its side between 12 pixels and three frames.
+    /// Whether a face can be there: its centre in the frame, and its side between 12 pixels and three frames.
     pub(super) fn plausible(&self, face: &CropBox) -> bool {
         let [width, height] = self.size;
         let inside = (0. ..=width).contains(&face.x) && (0. ..=height).contains(&face.y);
         inside && (12. ..=3. * width.max(height)).contains(&face.size)
     }
 
-    /// A track's new points, or nothing where its face was not seen: then the last ones stay for a few frames.
+    /// Moves a track to its new points; if its face was not seen, the last points stay for a few frames.
     pub(super) fn follow(&mut self, index: usize, score: f32, crop: &CropBox, next: Option<CropBox>) {
         let track = &mut self.tracks[index];
         track.score = score;
@@ -33,7 +33,7 @@ impl Tracker {
             track.missed += 1;
             return;
         };
-        // After a gap the filters start anew: what they remember is of another place.
+        // After a gap the filters restart, because they remember another place.
         let filter = self.settings.smoothing.zip(self.step).filter(|_| track.missed == 0);
         track.missed = 0;
         track.crop = if beyond(crop, &next, &DEAD_ZONE) { next } else { *crop };
@@ -50,14 +50,14 @@ impl Tracker {
                 }
             }
         }
-        // The head's pose moves no faster than the head, so the smoothed points may tell it.
+        // The pose moves no faster than the head, so the smoothed points can give it.
         let pose = self.model.head.as_ref().and_then(|head| head.pose(&track.points));
         if let (Some(pose), Some((_, seconds))) = (pose, self.last) {
             track.events = track.expressions.read(&self.model.features, &self.raw, &pose, seconds);
         }
     }
 
-    /// A face that was not known before.
+    /// Begins a track for a new face.
     pub(super) fn accept(&mut self, score: f32, crop: CropBox) {
         let twice = |other: &CropBox| other.iou(&crop) > SAME_FACE;
         if self.frame == Frame::Still {
@@ -85,7 +85,7 @@ impl Tracker {
         }
     }
 
-    /// Drops lost and doubled tracks, reports the others.
+    /// Drops lost and duplicate tracks, reports the others.
     pub(super) fn close(&mut self) {
         self.tracks.retain(|track| track.missed <= LOST_AFTER);
         let mut i = 0;
@@ -108,7 +108,7 @@ impl Tracker {
         self.tracks = tracks;
     }
 
-    /// A face of one picture has no rest but the usual one.
+    /// A face in a single picture has no rest of its own, so the usual one is used.
     pub(super) fn report_still(&mut self, score: f32, face: CropBox) {
         let raw = std::mem::take(&mut self.raw);
         let mut expressions = Expressions::new(&self.model.features);

@@ -3,8 +3,8 @@
 use crate::schema::{Schema, KAGGLE_KEYPOINTS};
 use crate::synthetic::MEAN_SHAPE;
 
-/// Depths of Kaggle's points in front of the outer eye corners, towards the viewer, in pixels of the 96 crop; and how much
-/// each counts for the pose (what expression moves counts less). The depths' proportions are those of a rank-3
+/// Depths of Kaggle's points in front of the outer eye corners, towards the viewer, in pixels of the 96-pixel crop; and the weight of
+/// each in the pose (less for points that expressions move). The proportions of the depths come from a rank-3
 /// factorisation (Tomasi and Kanade 1992) of the 15,050 labelled faces of HELEN/AFW, LFW and YouTube Faces; their size is such that the yaw
 /// of those faces has no bias (slope 1.01, 1.01, 0.98 against the yaw in their labels, correlation 0.98 to 0.99). The nose
 /// tip is then 44 mm in front of the outer eye corners of a head whose eye corners are 90 mm apart.
@@ -34,19 +34,19 @@ pub(crate) fn depth_of(name: &str) -> Option<f32> {
 /// Width of a face, from one cheek bone to the other, in units: about 1.55 times the distance of the outer eye corners.
 pub(super) const FACE_WIDTH: f32 = 1.55 * (MEAN_SHAPE[3][0] - MEAN_SHAPE[5][0]);
 
-/// Head pose from keypoints: a head of which some of the schema's points are known.
+/// Head pose from keypoints: a head for which some of the schema's points are known.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     /// Keypoint, its share of the weight, and its row of the pseudo-inverse: the sums of rows times x and times y are the first two
     /// rows of the rotation, scaled.
     rows: Vec<(usize, f32, [f32; 3])>,
-    /// The weighted middle of the points, from the middle between the outer eye corners.
+    /// The weighted mean of the points, relative to the midpoint of the outer eye corners.
     centre: [f32; 3],
-    /// The lips' middles.
+    /// The middle points of the lips.
     lips: Option<(usize, usize)>,
 }
 
-/// Radians, the scale of the head in pixels a unit, and where the middle between the outer eye corners is, in pixels. A unit is a
+/// Angles in radians, the scale of the head in pixels per unit, and the midpoint of the outer eye corners, in pixels. A unit is a
 /// pixel of the head's 96-pixel crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pose {
@@ -58,7 +58,7 @@ pub struct Pose {
 }
 
 impl Pose {
-    /// From the head's axes (towards the subject's left, down, out of the face) to the frame's (right, down, towards the viewer).
+    /// Maps the head's axes (towards the subject's left, down, out of the face) to the frame's (right, down, towards the viewer).
     pub fn rotation(&self) -> [[f32; 3]; 3] {
         let ((sy, cy), (sp, cp), (sr, cr)) = (self.yaw.sin_cos(), self.pitch.sin_cos(), self.roll.sin_cos());
         [
@@ -70,7 +70,7 @@ impl Pose {
 }
 
 impl Head {
-    /// Needs the nose tip, which alone stands out far enough to tell a turn, and five other points.
+    /// Needs the nose tip, the only point far enough out to show a turn, and five other points.
     pub(crate) fn new(schema: &Schema) -> Option<Self> {
         let index = |name: &str| schema.keypoints.iter().position(|k| k == name);
         index("nose_tip")?;
@@ -106,7 +106,7 @@ impl Head {
         let (a, b) = (sum(0), sum(1));
         let scale = (length(a) + length(b)) / 2.;
         let (a, b) = (unit(a), unit(b));
-        // What is not right-angled is taken from both rows alike.
+        // The error of the right angle is split evenly between both rows.
         let skew = dot(a, b) / 2.;
         let (a, b) = (unit([0, 1, 2].map(|i| a[i] - skew * b[i])), unit([0, 1, 2].map(|i| b[i] - skew * a[i])));
         let ahead = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
@@ -121,7 +121,7 @@ impl Head {
         [pose.yaw, pose.pitch, pose.roll, scale].iter().all(|v| v.is_finite()).then_some(pose)
     }
 
-    /// The distance of the lips' middles over the distance that the outer eye corners would have from the front.
+    /// The distance between the middle points of the lips, over the distance between the outer eye corners as seen from the front.
     pub(super) fn mouth(&self, points: &[[f32; 3]], scale: f32) -> Option<f32> {
         let (top, bottom) = self.lips?;
         let gap = (points[top][0] - points[bottom][0]).hypot(points[top][1] - points[bottom][1]);
@@ -139,7 +139,7 @@ fn inverse3(m: [[f32; 3]; 3]) -> Option<[[f32; 3]; 3]> {
         at(1, 1) * at(2, 2) - at(1, 2) * at(2, 1)
     };
     let det: f32 = (0..3).map(|j| m[0][j] * minor(0, j)).sum();
-    // Points in a plane leave a rest of rounding only.
+    // Points in a plane leave only rounding errors.
     let size = m[0][0] * m[1][1] * m[2][2];
     (det > 1e-4 * size && det.is_finite()).then(|| [0, 1, 2].map(|i| [0, 1, 2].map(|j| minor(j, i) / det)))
 }
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// Against the yaw in the labels of 24 photographs of LFW, one of each three degrees from -36 to 36.
+    /// Against the yaw in the labels of 24 photographs of LFW, one for every three degrees from -36 to 36.
     #[test]
     fn the_yaw_of_photographs_has_no_bias() {
         let text = include_str!("../../tests/yaw.csv");

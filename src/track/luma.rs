@@ -4,23 +4,23 @@ use crate::error::{Error, Result};
 use crate::geometry::CropBox;
 use crate::nets::SIDE;
 
-/// The luma plane of a frame, a byte a pixel: what cameras and decoders give before it is turned into colours.
+/// The luma plane of a frame, one byte per pixel: what cameras and decoders deliver before conversion to colours.
 #[derive(Clone, Copy, Debug)]
 pub struct Luma<'a> {
     pixels: &'a [u8],
     width: usize,
     height: usize,
     stride: usize,
-    /// What black is, and grey levels a step above it.
+    /// The value of black, and the grey levels per step above it.
     black: f32,
     gain: f32,
 }
 
 impl<'a> Luma<'a> {
-    /// Rows of `width` bytes, `stride` apart. Video holds black at 16 and white at 235, unless it says `full_range`.
+    /// Rows of `width` bytes, `stride` apart. Video stores black as 16 and white as 235, unless it is `full_range`.
     ///
     /// # Errors
-    /// An empty picture, or one whose last row ends past its bytes.
+    /// An empty picture, or one whose last row ends past the bytes.
     pub fn new(pixels: &'a [u8], width: usize, height: usize, stride: usize, full_range: bool) -> Result<Self> {
         let needed = height.checked_sub(1).and_then(|rows| rows.checked_mul(stride)?.checked_add(width));
         if width == 0 || stride < width || needed.is_none_or(|needed| needed > pixels.len()) {
@@ -38,23 +38,23 @@ impl<'a> Luma<'a> {
         [self.width as f32, self.height as f32]
     }
 
-    /// The crop of a box as [`SIDE`] x [`SIDE`] grey values in 0 to 255; outside the frame is black. `cells` is memory to
-    /// work in.
+    /// The crop of a box as [`SIDE`] x [`SIDE`] grey values in 0 to 255; outside the frame is black. `cells` is scratch
+    /// memory.
     ///
-    /// Where it shrinks, the frame is first averaged over squares of whole pixels, no wider than a pixel of the crop; what is
-    /// left is done by the bilinear rule, with four samples a pixel where one would leave something out. This comes close to
-    /// the mean over the area, by which the nets are trained (see [`crate::picture::Gray::warp`]).
+    /// To shrink, the frame is first averaged over squares of whole pixels, no wider than a pixel of the crop; the remaining factor
+    /// is done by bilinear interpolation, with four samples a pixel where one would miss something. This comes close to
+    /// the mean over the area, on which the nets are trained (see [`crate::picture::Gray::warp`]).
     pub fn crop(&self, crop: &CropBox, cells: &mut Vec<f32>, out: &mut Vec<f32>) {
         out.clear();
         let map = crop.crop_to_frame(SIDE);
         let [a, b, c, d, e, f] = map.0;
-        // Past this a frame is smaller than a pixel of its crop.
+        // Beyond this scale a frame is smaller than a pixel of its crop.
         let scale = map.scale();
         if !(scale < 1e4 && c.abs() < 1e7 && f.abs() < 1e7) {
             out.resize(SIDE * SIDE, 0.);
             return;
         }
-        // A little tolerance: a crop that shrinks by a whole number does so exactly.
+        // With a little tolerance, so that shrinking by a whole number is exact.
         let step = (scale + 0.05).max(1.) as isize;
         let offsets: &[f32] = if scale > 1.05 * step as f32 { &[-0.25, 0.25] } else { &[0.] };
         let share = 1. / (offsets.len() * offsets.len()) as f32;
@@ -64,14 +64,14 @@ impl<'a> Luma<'a> {
         let range = |axis: usize| {
             let ends =
                 corners.iter().fold((f32::MAX, f32::MIN), |(low, high), p| (low.min(p[axis]), high.max(p[axis])));
-            // The middle of a cell falls on that of the outermost pixels: then a crop that is not turned and shrinks by a whole
-            // number needs no mixing.
+            // The centre of a cell coincides with that of the outermost pixels: then an upright crop that shrinks by a whole
+            // number needs no interpolation.
             let first = (ends.0 - middle).round() as isize - step;
             (first, ((ends.1 - ends.0) / step as f32) as usize + 4)
         };
         let ((left, columns), (top, rows)) = (range(0), range(1));
         self.average(left, top, columns, rows, step, cells);
-        // From pixels of the crop to cells, whose centres lie in the middle of their pixels.
+        // Maps pixels of the crop to cells, whose centres lie in the middle of their pixels.
         let (x0, y0) = (left as f32 + middle, top as f32 + middle);
         let [a, b, d, e] = [a, b, d, e].map(|v| v / step as f32);
         let (x0, y0) = ((c - x0) / step as f32, (f - y0) / step as f32);
@@ -86,7 +86,7 @@ impl<'a> Luma<'a> {
             above + (below - above) * fy
         };
         if b == 0. && d == 0. {
-            // A square that is not turned, as all of the finder's: each row of cells by the columns' weights, then the rows' sums.
+            // An upright square, as all of the finder's are: each row of cells by the columns' weights, then the sums of the rows.
             let between = |at: f32, cells: usize| {
                 let first = (at as usize).min(cells - 2);
                 (first, at - first as f32)
@@ -126,7 +126,7 @@ impl<'a> Luma<'a> {
         }
     }
 
-    /// Means over squares of `step` x `step` pixels, the first of which begins at (`left`, `top`), as grey values.
+    /// Means over squares of `step` x `step` pixels, the first at (`left`, `top`), as grey values.
     fn average(&self, left: isize, top: isize, columns: usize, rows: usize, step: isize, cells: &mut Vec<f32>) {
         cells.clear();
         let inside = |first: isize, n: isize, limit: usize| {
@@ -134,7 +134,7 @@ impl<'a> Luma<'a> {
             clamp(first)..clamp(first + n)
         };
         let x = inside(left, columns as isize * step, self.width);
-        // What lies left of the frame before its first pixel, in pixels of the row of cells.
+        // Pixels of the row of cells that lie left of the frame.
         let skip = (x.start as isize - left) as usize;
         let mut sums = vec![0u32; x.len()];
         let area = (step * step) as f32;
@@ -149,7 +149,7 @@ impl<'a> Luma<'a> {
                 // Pixels outside the frame count as black.
                 ((sum as f32 - self.black * (seen * y.len()) as f32) * self.gain / area).clamp(0., 255.)
             };
-            // Cells that begin left of the frame, cells inside of it, and the others.
+            // Cells that begin left of the frame, then cells inside of it, then the others.
             let step = step as usize;
             let ahead = skip.div_ceil(step).min(columns);
             let within = ((skip + sums.len()) / step).clamp(ahead, columns);

@@ -1,12 +1,12 @@
-//! From frame to frame: which squares of a frame a net should look at, and what became of the faces in them.
+//! From frame to frame: which squares of a frame a net should look at next, and how the faces in them moved.
 //!
-//! In: frame sizes and times, what the finder found, what the keypoint net saw. Out: the next crop to take, and at the end
+//! In: frame sizes and times, the finder's boxes, the keypoint net's outputs. Out: the next crop to take, and at the end
 //! of a frame its faces: box, keypoints, head pose, mouth, the track's number. The caller crops and runs nets; [`Tracker::see`] does
-//! it for a luma plane, and the browser by the same steps, with a canvas where there is no such plane.
+//! both for a luma plane, and the browser takes the same steps, with a canvas where there is no such plane.
 //!
-//! A stream is followed as MediaPipe does it: while a face is there, its next crop comes from its last keypoints, and the
+//! A stream is tracked in MediaPipe's way: while a face is there, its next crop comes from its last keypoints, and the
 //! finder rests. Keypoints are smoothed with the One-Euro filter (Casiez, Roussel, Vogel 2012), head pose comes from a
-//! weak-perspective fit (POS, DeMenthon and Davis 1995). Lengths are pixels of the frame, angles radians, times seconds.
+//! weak-perspective fit (POS, DeMenthon and Davis 1995). Lengths are in pixels of the frame, angles in radians, times in seconds.
 
 mod faces;
 mod head;
@@ -31,7 +31,7 @@ pub use squares::whole_frame;
 use squares::{closer, guide_box, parts};
 use std::collections::VecDeque;
 
-/// The most faces that are followed at once: as many as the finder gives.
+/// The largest number of tracks: as many faces as the finder returns.
 pub const MAX_FACES: usize = MOST_FOUND;
 
 /// Number of values in front of the keypoints of each face in [`Tracker::faces`].
@@ -41,7 +41,7 @@ pub const FACE_HEADER: usize = 14 + EXPRESSION;
 /// [`LOST_AFTER`] frames in a row.
 const LOST_SHARE: f32 = 0.6;
 
-/// Frames that a track survives below [`LOST_SHARE`]: a hand that passes, a blurred frame.
+/// Frames that a track survives below [`LOST_SHARE`]: a passing hand, a blurred frame.
 const LOST_AFTER: u32 = 3;
 
 /// A crop that scores below this fraction of the score that a new track needs is not looked at a second time.
@@ -63,7 +63,7 @@ const CLOSER_LEAST: f32 = 24.;
 /// another.
 const SEARCHES: usize = 15;
 
-/// Least distance of a box's centre from the square's edge, in sides of the box: what is nearer to the edge lies well inside the
+/// Smallest distance of a box's centre from the square's edge, in sides of the box: a box nearer to the edge lies well inside the
 /// next square.
 const CLOSER_EDGE: f32 = 0.3;
 
@@ -74,32 +74,32 @@ const CLOSER_SCORE: f32 = 0.6;
 /// frames.
 const CONFIRM_EVERY: u32 = 15;
 
-/// Boxes that share more than this part of their union hold the same face. Boxes are about 1.6 times as wide as the face, so
+/// Boxes with a larger intersection over union than this hold the same face. Boxes are about 1.6 times as wide as the face, so
 /// those of two heads side by side share a fifth.
 const SAME_FACE: f32 = 0.35;
 
-/// A crop stays where it is while the box that its keypoints ask for is this near: middle and side in parts of the side,
-/// roll in radians. A still face then gives the very same crop, and the camera's noise is all that moves its points.
+/// A crop stays where it is while the box computed from its keypoints is this near: centre and side relative to the side,
+/// roll in radians. A still face then gives exactly the same crop, and only the camera's noise moves its points.
 const DEAD_ZONE: [f32; 3] = [0.015, 0.025, 0.025];
 
-/// A crop that is this far off (units as above) is taken again from its own keypoints: a face that moves fast, or a box fresh
-/// from the finder.
+/// A crop that is this far off (units as above) is taken again from its own keypoints: a fast face, or a new box from the
+/// finder.
 const FAR: [f32; 3] = [0.12, 0.15, 0.25];
 
-/// A longer gap between two frames, in seconds, starts the filters anew.
+/// A longer gap between two frames, in seconds, restarts the filters.
 const LONGEST_STEP: f64 = 0.5;
 
-/// The shortest time between two frames that is believed, in seconds.
+/// The shortest plausible time between two frames, in seconds.
 const SHORTEST_STEP: f64 = 1. / 240.;
 
 /// How a [`Tracker`] works.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Faces followed at once, 1 to [`MAX_FACES`].
+    /// Largest number of faces tracked at once, 1 to [`MAX_FACES`].
     pub max_faces: usize,
-    /// The presence score that a face needs to begin.
+    /// The presence score that a new track needs.
     pub min_score: f32,
-    /// How keypoints are smoothed; nothing leaves them as the net gives them.
+    /// How keypoints are smoothed; `None` leaves them as the net gives them.
     pub smoothing: Option<Smoothing>,
     /// Whether there is a finder. Without one, a face is expected in the guide square.
     pub finder: bool,
@@ -111,17 +111,17 @@ impl Default for Settings {
     }
 }
 
-/// What is known of a frame before looking at it.
+/// What is known of a frame in advance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Frame {
-    /// One of a stream: faces are followed from the frame before.
+    /// A frame of a stream: faces are tracked from the frame before.
     Stream {
         /// The frame's own clock, seconds.
         seconds: f64,
     },
-    /// A picture by itself: every face in it is looked for. Tracks stay as they are.
+    /// A single picture: all its faces are searched for. Tracks stay unchanged.
     Still,
-    /// A picture whose face somebody else found: one look. Tracks stay as they are.
+    /// A picture with a known box: one look. Tracks stay unchanged.
     Boxed(CropBox),
 }
 
@@ -134,42 +134,42 @@ pub enum Want {
     Keypoints(CropBox),
 }
 
-/// Middle, side and roll by which two boxes differ, in the units of [`DEAD_ZONE`].
+/// Differences in centre, side and roll between two boxes, in the units of [`DEAD_ZONE`].
 fn difference(a: &CropBox, b: &CropBox) -> [f32; 3] {
     let roll = (a.roll - b.roll).rem_euclid(std::f32::consts::TAU);
     let size = a.size.min(b.size);
     [(a.x - b.x).hypot(a.y - b.y) / size, (a.size - b.size).abs() / size, roll.min(std::f32::consts::TAU - roll)]
 }
 
-/// What the tracker must know of a net.
+/// What the tracker needs to know about a net.
 #[derive(Clone, Debug)]
 struct FaceModel {
     keypoints: usize,
-    /// Where a converged crop has its points; without it a box stays where it is.
+    /// The mean shape: where a converged crop has its points; without it a box never moves.
     mean: Option<Vec<[f32; 2]>>,
     head: Option<Head>,
     features: Features,
     presence: bool,
 }
 
-/// A face that is followed.
+/// A tracked face.
 #[derive(Clone, Debug)]
 struct Track {
     id: u32,
     /// The next crop.
     crop: CropBox,
     score: f32,
-    /// Frames in a row with a score that is too low.
+    /// Consecutive frames in which the score was too low.
     missed: u32,
     /// Smoothed: x, y, confidence.
     points: Vec<[f32; 3]>,
     filters: Vec<[OneEuro; 2]>,
     expressions: Expressions,
-    /// What happened in this frame.
+    /// The events of this frame.
     events: u8,
 }
 
-/// A look at a crop that is still to be taken.
+/// A look at a crop that is yet to be taken.
 #[derive(Clone, Copy, Debug)]
 enum Look {
     Finder(CropBox),
@@ -178,44 +178,44 @@ enum Look {
     Boxed(CropBox),
 }
 
-/// Follows the faces of one stream of frames, and finds those of single pictures.
+/// Tracks the faces of one stream of frames, and finds those of single pictures.
 pub struct Tracker {
     model: FaceModel,
     settings: Settings,
     tracks: Vec<Track>,
     last_id: u32,
-    /// Boxes from the finder that wait for a frame with time for them.
+    /// Boxes from the finder that wait for a frame with time to spare.
     pending: Vec<CropBox>,
     /// Stream frames since the finder ran.
     rested: u32,
-    /// Squares to look at closer in this frame, and which of a stream's squares it is the turn of.
+    /// Squares to look at more closely in this frame, and the index of the stream's next square.
     closer: VecDeque<CropBox>,
     turn: usize,
-    /// The stream's last frame: size and time.
+    /// Size and time of the stream's last frame.
     last: Option<([f32; 2], f64)>,
-    /// The frame at work: what it is and its size.
+    /// The current frame: its kind and its size.
     frame: Frame,
     size: [f32; 2],
-    /// Seconds from the frame before; nothing where the filters must start anew.
+    /// Seconds since the previous frame; `None` if the filters must restart.
     step: Option<f32>,
     looks: VecDeque<Look>,
     /// Whether the finder ran, or is not needed, in this frame; whether a crop was taken twice.
     searched: bool,
     repeated: bool,
-    /// Keypoints of the look that was just taken: x, y, confidence.
+    /// Keypoints of the latest look: x, y, confidence.
     raw: Vec<[f32; 3]>,
-    /// Boxes of the faces of a still picture.
+    /// Boxes of the faces in a still picture.
     accepted: Vec<CropBox>,
     faces: Vec<f32>,
 }
 
 impl Tracker {
-    /// For a net; `presence` says whether it tells a face from none.
+    /// A tracker for a net; `presence` says whether the net has a presence output.
     pub fn new(meta: &Metadata, presence: bool, settings: Settings) -> Self {
         let mean = meta.mean_shape.clone();
-        // Weights from before the mean shape was stored have Kaggle's points.
+        // Weights files from before the mean shape was stored have Kaggle's points.
         let mean = mean.or_else(|| (meta.schema == Schema::kaggle()).then(|| MEAN_SHAPE.to_vec()));
-        // One point has a place, but neither size nor roll.
+        // A single point has a place, but neither size nor roll.
         let mean = mean.filter(|mean| mean.len() > 1);
         let mut tracker = Self {
             model: FaceModel {
@@ -247,14 +247,14 @@ impl Tracker {
         tracker
     }
 
-    /// Changes the settings; faces that are followed keep their numbers.
+    /// Changes the settings; tracks keep their numbers.
     pub fn configure(&mut self, settings: Settings) {
         self.settings = Settings { max_faces: settings.max_faces.clamp(1, MAX_FACES), ..settings };
         self.tracks.truncate(self.settings.max_faces);
         self.looks.clear();
     }
 
-    /// Forgets every track; numbers go on.
+    /// Drops every track; numbers continue.
     pub fn reset(&mut self) {
         self.tracks.clear();
         self.pending.clear();
@@ -262,12 +262,12 @@ impl Tracker {
         self.last = None;
     }
 
-    /// Takes what the faces do now and in the next seconds as their rest (see [`Expressions::recalibrate`]).
+    /// Takes the faces' expressions now and in the next seconds as their rest (see [`Expressions::recalibrate`]).
     pub fn recalibrate(&mut self) {
         self.tracks.iter_mut().for_each(|track| track.expressions.recalibrate());
     }
 
-    /// Starts on a frame of `width` x `height` pixels. A stream that changes its size is another one.
+    /// Begins a frame of `width` x `height` pixels. A change of size begins another stream.
     pub fn begin(&mut self, width: f32, height: f32, frame: Frame) {
         (self.frame, self.size) = (frame, [width, height]);
         (self.searched, self.repeated) = (false, false);
@@ -294,7 +294,7 @@ impl Tracker {
                 if self.tracks.len() >= self.settings.max_faces {
                     self.pending.clear();
                 } else if !self.pending.is_empty() {
-                    // One newcomer a frame, and no search before all were looked at: no frame should cost many times another.
+                    // One new face per frame, and no search before all were looked at, so that no frame costs many times more than another.
                     self.looks.push_back(Look::Fresh { crop: self.pending.remove(0), again: false });
                     self.searched = self.tracks.is_empty();
                 }
@@ -303,7 +303,7 @@ impl Tracker {
         self.advance();
     }
 
-    /// The crop that is needed next, or nothing when the frame is done.
+    /// The crop to take next, or `None` when the frame is done.
     pub fn wanted(&self) -> Option<Want> {
         Some(match *self.looks.front()? {
             Look::Finder(square) => Want::Find(square),
@@ -311,7 +311,7 @@ impl Tracker {
         })
     }
 
-    /// Takes the finder's answer on the crop that was wanted, best first.
+    /// Receives the finder's boxes for the wanted crop, best first.
     pub fn found(&mut self, found: &[Found]) {
         let Some(&Look::Finder(square)) = self.looks.front() else { return };
         self.looks.pop_front();
@@ -330,14 +330,14 @@ impl Tracker {
         });
         let mut fresh: Vec<CropBox> = Vec::new();
         let mut confirmed = vec![false; self.tracks.len()];
-        // Parts of a known face, seen from near, may look like one.
+        // Parts of a known face, seen close up, may look like a face.
         let inner = |other: &CropBox, b: &CropBox| !whole && (other.x - b.x).hypot(other.y - b.y) < 0.5 * other.size;
         let mut taken: Vec<CropBox> =
             if still { self.accepted.clone() } else { self.tracks.iter().map(|track| track.crop).collect() };
         for found in boxes {
             let known = self.tracks.iter().position(|track| track.crop.iou(&found) > SAME_FACE);
             match known.filter(|_| !still) {
-                // A track that is about to be lost gets the finder's word for where its face is.
+                // A track that is about to be lost takes the finder's box for its face.
                 Some(i) if self.tracks[i].missed > 0 && !confirmed[i] => {
                     (self.tracks[i].crop, confirmed[i]) = (found, true);
                 }
@@ -360,14 +360,14 @@ impl Tracker {
                 .filter(|(_, confirmed)| !confirmed)
                 .map(|(track, _)| track)
                 .collect();
-            // Squares, which show a part of the frame, say nothing of what they do not show.
+            // Squares show only part of the frame, so they do not prove that a face is gone.
             if !whole {
                 lost.clear();
             }
             if !self.model.presence {
                 lost.iter_mut().for_each(|track| track.missed = LOST_AFTER + 1);
             } else if full && !fresh.is_empty() {
-                // A doubtful track makes room for a face that is there.
+                // A doubtful track makes room for a face that is certainly there.
                 lost.iter_mut().filter(|track| track.missed > 0).for_each(|track| track.missed = LOST_AFTER + 1);
             }
             // A frame that has looked at faces already leaves the new ones to the next.
@@ -380,7 +380,7 @@ impl Tracker {
         self.advance();
     }
 
-    /// Takes the keypoint net's answer, as [`crate::infer::Detector::detect_grey`] gives it: presence, then x, y and
+    /// Receives the keypoint net's output, in the layout of [`crate::infer::Detector::detect_grey`]: presence, then x, y and
     /// confidence of each keypoint in pixels of the crop.
     pub fn seen(&mut self, answer: &[f32]) {
         let (Some(look), Some(Want::Keypoints(crop))) = (self.looks.front().copied(), self.wanted()) else { return };
@@ -425,11 +425,11 @@ impl Tracker {
         self.advance();
     }
 
-    /// One frame from beginning to end: takes crops, runs nets, returns [`Tracker::faces`]. `net` answers as
-    /// [`crate::infer::Detector::detect_grey`] does.
+    /// A frame from beginning to end: takes crops, runs nets, returns [`Tracker::faces`]. `net` returns the layout of
+    /// [`crate::infer::Detector::detect_grey`].
     ///
     /// # Errors
-    /// Those of the nets; a finder that is wanted (see [`Settings`]) and missing.
+    /// The errors of the nets; a missing finder that the [`Settings`] ask for.
     pub fn see(
         &mut self,
         picture: &Luma,
@@ -461,16 +461,16 @@ impl Tracker {
     /// `track, score, x, y, size, roll, yaw, pitch, head roll, mouth, head x, head y, face width, events, expression..., x0, y0,
     /// confidence0, x1, y1, confidence1, ...`.
     ///
-    /// Track is 0 where the frame is not one of a stream. x, y, size and roll are the box of the face. Angles are
-    /// radians: yaw is positive where the subject turns to their left, pitch where they look up, roll where the head
-    /// leans clockwise on the screen. Head x and y are the middle between the outer eye corners; the face's width is that from the
+    /// Track is 0 if the frame is not one of a stream. x, y, size and roll are the box of the face. Angles are in
+    /// radians: yaw is positive if the subject turns to their left, pitch if they look up, roll if the head
+    /// leans clockwise on the screen. Head x and y are the midpoint of the outer eye corners; the face's width is that from the
     /// front, in pixels. These and the mouth are NaN for a schema without the points that they need. Events are bits of
-    /// [`crate::expression::Event`], the expression as [`crate::expression::Expression::flat`] has it.
+    /// [`crate::expression::Event`], the expression is in the layout of [`crate::expression::Expression::flat`].
     pub fn faces(&self) -> &[f32] {
         &self.faces
     }
 
-    /// When all looks are taken: runs the finder if it is its turn, or closes the frame.
+    /// Once all looks are taken: runs the finder if it is due, or closes the frame.
     fn advance(&mut self) {
         if !self.looks.is_empty() {
             return;
@@ -500,11 +500,11 @@ impl Tracker {
         }
     }
 
-    /// The squares to look at closer after a search of the whole frame, where that leaves room: all of a picture by itself, of
-    /// a stream some a search in turn.
+    /// The squares for a closer search after a search of the whole frame, if there is room for more faces: all squares of a single
+    /// picture, some in turn for a stream.
     fn squares(&mut self) -> VecDeque<CropBox> {
         let mut all = parts(self.size[0], self.size[1]);
-        // So many looks find more that is no face, which a net without presence would follow.
+        // So many looks find more false faces, which a net without presence would track.
         if self.model.presence {
             all.extend(closer(self.size[0], self.size[1]));
         }
@@ -529,7 +529,7 @@ impl Tracker {
     }
 }
 
-/// Whether two boxes differ by more than a limit in any way.
+/// Whether two boxes differ by more than a limit in any respect.
 fn beyond(a: &CropBox, b: &CropBox, limit: &[f32; 3]) -> bool {
     difference(a, b).iter().zip(limit).any(|(d, limit)| d > limit)
 }
@@ -548,7 +548,7 @@ mod tests {
         assert!(middle < 1e-3 && size < 1e-3 && roll < 1e-3, "{a:?} {b:?}");
     }
 
-    /// Faces where the test puts them, seen by a finder and a net that are as good as told.
+    /// Faces where the test puts them, seen by a finder and a net with the given errors.
     struct World {
         faces: Vec<CropBox>,
         noise: f32,
@@ -562,7 +562,7 @@ mod tests {
             Self { faces, noise: 0., rng: ChaCha8Rng::seed_from_u64(1), finds: 0, nets: 0 }
         }
 
-        /// Runs one frame; gives ids and boxes.
+        /// Runs one frame; returns ids and boxes.
         fn frame(&mut self, tracker: &mut Tracker, frame: Frame) -> Vec<(u32, CropBox)> {
             (self.finds, self.nets) = (0, 0);
             tracker.begin(640., 480., frame);
@@ -579,7 +579,7 @@ mod tests {
                             let size = 1.15 * f.size * back.scale();
                             Found { score: 0.9, x, y, size, roll: f.roll + 0.35 }
                         };
-                        // What is too small for it, or not in the crop, it does not see.
+                        // It misses faces that are too small or not in the crop.
                         let seen = |f: &Found| f.size >= 12. && (0. ..96.).contains(&f.x) && (0. ..96.).contains(&f.y);
                         tracker.found(&self.faces.iter().map(off).filter(seen).collect::<Vec<_>>());
                     }
@@ -649,7 +649,7 @@ mod tests {
             let back = after(&mut world, 4);
             assert_eq!(back.len(), max_faces);
             assert_eq!(back.iter().map(|f| f.0).max(), Some(max_faces as u32 + 1), "a new number");
-            // A jump to another place counts as both.
+            // A jump to another place counts as a lost face and a new one.
             world.faces = with(330.);
             assert_same_box(&after(&mut world, 4).last().unwrap().1, &face(330., 200.));
         }
@@ -707,7 +707,7 @@ mod tests {
     fn a_fast_face_is_followed_by_a_second_look() {
         let (mut world, mut tracker) = (World::new(vec![face(100., 200.)]), tracker(Settings::default()));
         for frame in 0..12 {
-            // A quarter of the box a frame.
+            // A quarter of the box per frame.
             world.faces[0].x = 100. + 30. * frame as f32;
             let faces = world.frame(&mut tracker, at(frame));
             assert_eq!((faces.len(), world.nets), (1, 2));
@@ -747,14 +747,14 @@ mod tests {
             assert_same_box(&world.frame(&mut tracker, at(frames + 1))[0].1, &place);
             assert_eq!((world.finds, world.nets), (0, 1));
         }
-        // A picture by itself is looked at whole and in all squares, unless as many faces as are wanted were found before.
+        // A single picture is searched as a whole and in all squares, unless the wanted number of faces was found before.
         let mut world = World::new(vec![face(200., 200.), small(500., 400.), small(60., 400.)]);
         for (max_faces, finds) in [(1, 1), (3, 7), (4, 7)] {
             let mut tracker = tracker(Settings { max_faces, ..Settings::default() });
             assert_eq!(world.frame(&mut tracker, Frame::Still).len(), max_faces.min(3));
             assert!(world.finds <= finds && world.finds >= finds.min(2), "{} of {finds}", world.finds);
         }
-        // Without presence nothing would tell a face from what only looks like one.
+        // Without presence, nothing would tell a face from something that only looks like one.
         let mut tracker = Tracker::new(&random("compact", Schema::kaggle()).meta, false, Settings::default());
         world.frame(&mut tracker, Frame::Still);
         assert_eq!(world.finds, 1);
@@ -780,7 +780,7 @@ mod tests {
             ask(&mut tracker, &[answer]);
             assert_eq!(matches!(tracker.wanted(), Some(Want::Keypoints(_))), keeps, "{answer:?}");
         }
-        // A face that the whole frame shows, and in a square its nose.
+        // A face that the whole frame shows, and its nose in a square.
         let mut tracker = tracker(Settings { max_faces: 4, ..Settings::default() });
         let mut world = World::new(vec![CropBox { x: 320., y: 240., size: 400., roll: 0. }]);
         world.frame(&mut tracker, at(0));
@@ -858,7 +858,7 @@ mod tests {
         let (mut world, mut tracker) = (World::new(vec![face(200., 200.)]), tracker(Settings::default()));
         for seconds in [0., f64::NAN, 5., 5., 4., f64::INFINITY, 1e300, -3., 0.] {
             assert_eq!(world.frame(&mut tracker, Frame::Stream { seconds }).len(), 1);
-            // Of the eyes Kaggle's points say nothing.
+            // Kaggle's points give no reading for the eyes.
             let told = tracker.faces().iter().enumerate().filter(|(i, _)| ![14, 16].contains(i));
             assert!(told.map(|(_, v)| v).all(|v| v.is_finite()));
         }
@@ -866,7 +866,7 @@ mod tests {
         tracker.seen(&[1., 2.]);
         tracker.found(&[Found { score: 1., x: 1., y: 1., size: 10., roll: 0. }]);
         assert!(tracker.wanted().is_some(), "what does not fit is passed over");
-        // Another size is another stream.
+        // A change of size begins another stream.
         tracker.begin(0., 0., at(1));
         assert_eq!(tracker.wanted(), Some(Want::Find(CropBox { x: -0.5, y: -0.5, size: 0., roll: 0. })));
     }
@@ -897,7 +897,7 @@ mod tests {
         Gray::new(scene.width, scene.height, grey.iter().map(|v| *v as u8).collect()).unwrap()
     }
 
-    /// Points' rms distance from their own mean over the frames after the first second, over the outer eye distance.
+    /// Rms distance of the points from their own mean over the frames after the first second, over the outer eye distance.
     fn jitter(points: &[Points]) -> f32 {
         let points = &points[30..];
         let n = points.len() as f32;
@@ -930,7 +930,7 @@ mod tests {
             };
             let scene = face.draw(320, 240, crop);
             let mut picture = grey(&scene);
-            // Deviation of 4 grey levels: a webcam indoors.
+            // A standard deviation of 4 grey levels: a webcam indoors.
             picture.pixels.iter_mut().for_each(|p| {
                 let noise: f32 = (0..3).map(|_| rng.random_range(-4.0f32..4.)).sum();
                 *p = (f32::from(*p) + noise).clamp(0., 255.) as u8;
@@ -947,7 +947,7 @@ mod tests {
         let weights = Weights::from_bytes(&std::fs::read(path).unwrap()).unwrap();
         let mut net = crate::infer::Detector::new(&weights).unwrap();
         let mean = weights.meta.mean_shape.clone().unwrap();
-        // Looks four times from a box: how far the points are from others, and how far the last look moved them, both by the
+        // Looks four times from a box: the points' distance from others, and how far the last look moved them, both divided by the
         // distance of the outer eye corners.
         let mut land = |luma: &Luma, mut at: CropBox| {
             let (mut points, mut moved) = (Points::new(), 0.);
@@ -1017,7 +1017,7 @@ mod tests {
         let (still, _) = clip(0., 120);
         let smoothing = Some(Smoothing::default());
         let (raw, smooth) = (jitter(&play(None, still.iter().cloned())), jitter(&play(smoothing, still.into_iter())));
-        // How far behind: the delay that best explains the difference from the truth, e(t) = -delay v(t).
+        // The lag: the delay that best explains the difference from the truth, e(t) = -delay v(t).
         let lag = |points: &[Points], truth: &[Points]| {
             let (mut along, mut square) = (0., 0.);
             for k in 0..15 {

@@ -1,7 +1,7 @@
 //! The One-Euro filter (Casiez, Roussel, Vogel 2012).
 
-/// Factor of the speed that all points have in common, relative to a point's own speed: it is a mean over the points, so
-/// little of it is noise. Measured on the clips of this module's tests: at the same jitter (0.26 % of the eye distance) a slow
+/// Factor on the common speed of all points, relative to a point's own speed: as a mean over the points it has
+/// little noise. Measured on the clips of this module's tests: at the same jitter (0.26 % of the eye distance) a slow
 /// sway lags 0.75 frames with it and 1.3 without.
 const COMMON: f32 = 8.;
 
@@ -18,7 +18,7 @@ pub struct Smoothing {
 }
 
 impl Default for Smoothing {
-    /// Chosen on the clips of this module's tests: the least lag at which a still face's points keep to the jitter allowed.
+    /// Chosen on the clips of this module's tests: the smallest lag at which a still face's points stay within the jitter allowed.
     fn default() -> Self {
         Self { min_cutoff: 1., beta: 10., d_cutoff: 1. }
     }
@@ -39,7 +39,7 @@ impl OneEuro {
     /// The next value, `step` seconds after the last; speeds are in `unit`s a second, `common` is the mean speed of all
     /// points.
     pub(super) fn next(&mut self, value: f32, step: f32, unit: f32, common: f32, s: &Smoothing) -> f32 {
-        // A low-pass of first order: the share of the new value.
+        // First-order low-pass: the share of the new value.
         let share = |cutoff: f32| 1. / (1. + 1. / (std::f32::consts::TAU * cutoff * step));
         let speed = (value - self.value) / (step * unit);
         self.speed += share(s.d_cutoff) * (speed - self.speed);

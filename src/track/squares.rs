@@ -1,4 +1,4 @@
-//! The squares of a frame that a finder looks at.
+//! The squares of a frame in which a finder looks.
 
 use crate::geometry::CropBox;
 use crate::nets::{GUIDE_SHARE, SIDE};
@@ -15,12 +15,12 @@ pub fn whole_frame(width: f32, height: f32) -> CropBox {
     CropBox { x: (width - 1.) / 2., y: (height - 1.) / 2., size: width.max(height), roll: 0. }
 }
 
-/// The square in which a face is expected when nobody says where it is.
+/// The square in which a face is expected if its place is unknown.
 pub fn guide_box(width: f32, height: f32) -> CropBox {
     CropBox { size: GUIDE_SHARE * width.min(height), ..whole_frame(width, height) }
 }
 
-/// Squares of a side that cover a frame, row by row, each half over the next.
+/// Squares of a side that cover a frame, row by row, each overlapping the next by half.
 fn cover(width: f32, height: f32, side: f32) -> impl Iterator<Item = CropBox> {
     // Caps the number of squares, so that a very wide picture does not take forever.
     let places = move |length: f32| {
@@ -30,7 +30,7 @@ fn cover(width: f32, height: f32, side: f32) -> impl Iterator<Item = CropBox> {
     places(height).flat_map(move |y| places(width).map(move |x| CropBox { x, y, size: side, roll: 0. }))
 }
 
-/// The squares of a search that looks closer; none where they have no more pixels than the finder sees.
+/// The squares of a closer search; none if they have no more pixels than the finder sees.
 pub(super) fn closer(width: f32, height: f32) -> Vec<CropBox> {
     let side = CLOSER * width.min(height);
     let useful = width.is_finite() && height.is_finite() && side >= SIDE as f32;
@@ -41,7 +41,7 @@ pub(super) fn closer(width: f32, height: f32) -> Vec<CropBox> {
     }
 }
 
-/// The squares as wide as a long strip, in which the whole strip has too few pixels for any face; none for other frames.
+/// The squares as wide as a long strip, because the strip as a whole has too few pixels for any face; none for other frames.
 pub(super) fn parts(width: f32, height: f32) -> Vec<CropBox> {
     let (short, long) = (width.min(height), width.max(height));
     let strip = long.is_finite() && short >= 1. && long > LONG * short;
@@ -61,7 +61,7 @@ mod tests {
         for (width, height, count) in [(640., 480., 6), (1280., 720., 10), (720., 1280., 10), (400., 400., 4)] {
             let squares = closer(width, height);
             assert_eq!(squares.len(), count);
-            // A face of a third of a square, half of the least overlap on each side of its middle, lies in one of them.
+            // A face of a third of a square, half of the least overlap on each side of its centre, lies in one of them.
             let reach = squares[0].size / 6.;
             for (x, y) in (0..20).flat_map(|i| (0..20).map(move |j| (i as f32 / 19., j as f32 / 19.))) {
                 let at = |share: f32, length: f32| reach - 0.5 + share * (length - 2. * reach);

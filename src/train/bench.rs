@@ -1,4 +1,4 @@
-//! What `make bench` times: training steps of one net on one batch, by our own ops or by candle's, and the same task as
+//! What `make bench` times: training steps of one net on one batch, by our own ops or by candle's; and the same task as
 //! a file for other runtimes (`tools/bench/training.py`).
 
 use super::optim::Optimizer;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::nets::trace::Graph;
 use std::time::{Duration, Instant};
 
-/// Where in the run the steps are taken: the rates of the schedules' middle.
+/// The progress of the run at which the steps are taken: the middle of the schedules.
 const AT: f32 = 0.5;
 
 /// A net with its first weights and a batch of faces drawn by the program.
@@ -19,19 +19,19 @@ pub struct Task {
     batch: Tensors,
 }
 
-/// What was measured.
+/// What a benchmark measured.
 #[derive(serde::Serialize)]
 pub struct Steps {
-    /// Samples of a step.
+    /// Samples per step.
     pub batch: usize,
-    /// Of the first three steps: whoever trains the same net in the same way has the same.
+    /// Losses of the first three steps: any runtime that trains the same net in the same way gets the same.
     pub losses: Vec<f64>,
-    /// Of every step but the first.
+    /// Seconds of every step but the first.
     pub seconds: Vec<f64>,
 }
 
 impl Task {
-    /// The task of a preset, the same each time.
+    /// The task of a preset, identical each time.
     ///
     /// # Errors
     /// An unknown preset.
@@ -57,11 +57,11 @@ impl Task {
     }
 
     /// The task as a safetensors file: the weights by name, `batch.pictures` (B, 96, 96, 1), `batch.targets` and
-    /// `batch.mask` (B, K, 2), `batch.presence` and `batch.unit` (B, 1), all f32, and in the metadata `task` the graph, the loss and the
-    /// optimizer with the rates of the moment.
+    /// `batch.mask` (B, K, 2), `batch.presence` and `batch.unit` (B, 1), all f32; the metadata `task` holds the graph, the loss and the
+    /// optimizer with its current rates.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let lr = self.config.optimizer.learning_rate(AT);
         let optimizer = match self.config.optimizer {
@@ -95,7 +95,7 @@ impl Task {
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::Config(e.to_string()))
     }
 
-    /// The net's steps as it is trained: batch norms are not folded.
+    /// The net's steps as in training: batch norms are not folded.
     fn graph(&self) -> Result<Graph> {
         let mut graph = Graph::of(&self.state.model.inference()?)?;
         for node in &mut graph.nodes {
@@ -105,10 +105,10 @@ impl Task {
         Ok(graph)
     }
 
-    /// Takes steps for so long, but at least three.
+    /// Takes steps for `seconds`, but at least three.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn run(mut self, device: &Device, seconds: f64) -> Result<Steps> {
         let (mut steps, mut end) = (Steps { batch: self.config.batch, losses: vec![], seconds: vec![] }, None);
         let mut rng = rng(self.config.seed, 0, 2);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn candle_and_we_take_the_same_steps() {
-        // With batch norm, with pools, with dropout.
+        // One net with batch norm, one with pools, one with dropout.
         for net in ["compact", "net2", "net6"] {
             let run = |device: &str| {
                 let mut task = Task::new(net).unwrap();

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// All that a run changes as it goes on.
+/// Everything that changes during a run.
 pub struct State {
     /// The net with its weights.
     pub model: Model,
@@ -18,9 +18,9 @@ pub struct State {
     pub average: Vec<Vec<f32>>,
     /// The optimizer's moments, in the order of `model.vars`; none for weights that are not trained.
     pub moments: Vec<Vec<Vec<f32>>>,
-    /// Steps done.
+    /// Steps taken so far.
     pub step: u64,
-    /// The epochs done.
+    /// Epochs completed so far.
     pub history: Vec<Epoch>,
 }
 
@@ -29,12 +29,12 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 impl State {
-    /// Before the first step: weights from the seed, or from the weights file that the configuration names.
+    /// The state before the first step: weights from the seed, or from the weights file that the configuration names.
     ///
     /// # Errors
     /// A net whose sizes do not fit together, or a weights file that does not fit it.
     pub fn new(config: &Config, keypoints: usize) -> Result<Self> {
-        // No epoch has this number, so the weights have a stream of their own.
+        // No epoch has this number, so the initial weights have a random stream of their own.
         let model = Model::new(&config.net, keypoints, &mut rng(config.seed, usize::MAX >> 34, 0))?;
         if !config.init.is_empty() {
             model.init_from(&Weights::read(Path::new(&config.init))?)?;
@@ -47,14 +47,14 @@ impl State {
         Ok(Self { moments: moments.collect(), average, model, step: 0, history: vec![] })
     }
 
-    /// [`Model::settle`], and the average begins anew from there.
+    /// Calls [`Model::settle`] and restarts the running average from there.
     pub(super) fn settle(&mut self, pictures: &Tensor) -> Result<()> {
         self.model.settle(pictures)?;
         self.average = self.model.vars.iter().map(|(_, v)| values(v.as_tensor())).collect::<Result<_>>()?;
         Ok(())
     }
 
-    /// Moves the running average towards the weights; faster in the first steps, so that the start is forgotten.
+    /// Moves the running average towards the weights; faster in the first steps, so that the initial weights are forgotten.
     pub(super) fn move_average(&mut self, decay: f32) -> Result<()> {
         if decay <= 0. {
             return Ok(());
@@ -68,10 +68,10 @@ impl State {
         Ok(())
     }
 
-    /// The state as it is now, to write later.
+    /// A copy of the current state, to write later.
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn copy(&self) -> Result<Self> {
         Ok(Self {
             model: self.averaged(0.)?,
@@ -82,10 +82,10 @@ impl State {
         })
     }
 
-    /// The net with its averaged weights (or the weights themselves, where no average is kept).
+    /// The net with its averaged weights (or the weights themselves, if no average is kept).
     ///
     /// # Errors
-    /// Only from the tensor library.
+    /// Only errors of candle itself.
     pub fn averaged(&self, decay: f32) -> Result<Model> {
         let mut i = 0;
         Model::with(&self.model.config, self.model.keypoints, |_| {
@@ -98,7 +98,7 @@ impl State {
         })
     }
 
-    /// Writes the file: to a temporary name first, so that a full disk or a kill leaves the old one whole.
+    /// Writes the file under a temporary name first, so that a full disk or a kill leaves the old one intact.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
@@ -125,7 +125,7 @@ impl State {
         write_atomically(path, &bytes.map_err(|e| Error::Config(e.to_string()))?)
     }
 
-    /// The epochs in a file that [`State::save`] wrote.
+    /// The epochs in a file written by [`State::save`].
     ///
     /// # Errors
     /// A file that is missing, truncated or no checkpoint, named.
@@ -138,7 +138,7 @@ impl State {
         serde_json::from_str(history).map_err(|e| bad(format!("history: {e}")))
     }
 
-    /// Reads what [`State::save`] wrote.
+    /// Reads a file written by [`State::save`].
     ///
     /// # Errors
     /// A file that is missing, truncated, or of another configuration, named.
@@ -150,9 +150,9 @@ impl State {
         let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
         let saved =
             Config::resolve(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
-        // When a run ends does not change its numbers, and where it is computed only their last digits.
+        // These may differ: the end of a run does not change its numbers, and the device changes only their last digits.
         let (seconds, patience, device) = (config.seconds, config.patience, config.device.clone());
-        // Where the data lies neither; whether it is the same is for whoever has read it.
+        // The data's path may differ too; whoever reads the data checks that its content is the same.
         let (data, content) = (config.data.clone(), config.content.clone());
         let saved = Config { seconds, patience, device, data, content, ..saved };
         if let Some((key, ours, theirs)) = config.difference(&saved) {
@@ -180,8 +180,8 @@ impl State {
     }
 }
 
-/// Writes a file whole or not at all. A link stays a link: what it leads to is written. Devices and pipes are written to, because
-/// nothing can take their place.
+/// Writes a file completely or not at all. If it is a link, its target is written and the link stays. Devices and pipes are written
+/// directly, because nothing can replace them.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.

@@ -1,4 +1,4 @@
-//! Where the steps of a run are computed: by our kernels on the CPU, or by candle's ops on a device of candle's.
+//! Where the steps of a run are computed: by our kernels on the CPU, or by candle's ops on one of candle's devices.
 
 use super::loss::{loss, Tensors};
 use super::Config;
@@ -20,7 +20,7 @@ pub enum Device {
     Candle(candle_core::Device),
 }
 
-/// A loss and the gradients of it, in the order of the model's variables; none for those that are not trained.
+/// A loss and its gradients, in the order of the model's variables; `None` for variables that are not trained.
 type LossGradients = (f64, Vec<Option<Tensor>>);
 
 impl std::str::FromStr for Device {
@@ -49,7 +49,7 @@ impl std::str::FromStr for Device {
 }
 
 impl Device {
-    /// The loss of a batch and its gradients. Moves the running statistics of batch norm; the weights stay.
+    /// The loss of a batch and its gradients. Updates the running statistics of batch norm; the weights stay unchanged.
     pub(super) fn gradients(
         &self,
         config: &Config,
@@ -64,11 +64,11 @@ impl Device {
     }
 }
 
-/// candle's autograd goes from the loss to the net's outputs, from there on our recorder does.
+/// candle's autograd runs from the loss to the net's outputs; from there on our recorder takes over.
 fn by_our_ops(config: &Config, model: &Model, batch: &Tensors, rng: &mut ChaCha8Rng) -> Result<LossGradients> {
     let training = Training::new(rng.clone());
     let output = model.net.forward_t(&batch.pictures, &Mode::Train(&training))?;
-    // The loss is made of leaves of candle's graph; each belongs to a result of the pass.
+    // The loss is computed from leaves of candle's graph; each leaf belongs to an output of the pass.
     let leaf = |t: &Tensor| Ok::<_, Error>((t.clone(), Var::from_tensor(t)?.into_inner()));
     let (output, leaves) = match output {
         Output::Heatmaps { places, logits } => {
@@ -98,7 +98,7 @@ fn in_order(model: &Model, mut found: Gradients) -> Vec<Option<Tensor>> {
     model.vars.iter().map(|(_, var)| found.remove(&var.as_tensor().id())).collect()
 }
 
-/// The weights go to the device with each step and their gradients come back, a few megabytes: optimizer, average and
+/// The weights go to the device with each step and their gradients come back, a few megabytes: so optimizer, average and
 /// checkpoints are the same as on the CPU.
 fn by_candle(
     device: &candle_core::Device,
@@ -115,7 +115,7 @@ fn by_candle(
     let net = Net::new(&model.config, model.keypoints, VarBuilder::from_tensors(there.clone(), DType::F32, device))?;
     let training = Training::new(rng.clone());
     let output = net.forward_t(&batch.pictures.to_device(device)?, &Mode::Candle(Some(&training)))?;
-    // The loss is a few thousand numbers, and its targets are here.
+    // The loss involves only a few thousand numbers, and its targets are on the CPU.
     let here = |t: Tensor| t.contiguous()?.to_device(&candle_core::Device::Cpu);
     let output = match output {
         Output::Heatmaps { places, logits } => Output::Heatmaps { places: here(places)?, logits: here(logits)? },
@@ -155,7 +155,7 @@ mod tests {
                 let batch = batch_maker(&config)(&data, &[0, 1, 2], &Augment::NONE, &mut rng);
                 let offset = config.net.unit_offset();
                 let mut batch = Tensors::new(batch, data.schema.len(), config.normalisation, offset).unwrap();
-                // Noise: even areas, which drawn faces have, make many sums that are nearly 0 at once, where rounding
+                // Noise, because the even areas of drawn faces make many sums nearly 0 at once, where rounding
                 // decides what a ReLU lets through.
                 let noise: Vec<f32> = (0..batch.pictures.elem_count()).map(|_| rng.random_range(-2f32..2.)).collect();
                 batch.pictures = Tensor::from_vec(noise, batch.pictures.shape(), &candle_core::Device::Cpu).unwrap();
@@ -173,11 +173,11 @@ mod tests {
                     assert!(ours.1[i].is_none() && theirs.1[i].is_none(), "{net}: {}", parameter.name);
                     (flat(var), flat(&theirs.2.vars[i].1))
                 };
-                // By tensor, relative to that tensor's own norm: a wrong factor in a small gradient shows too.
+                // Per tensor, relative to the tensor's own norm, so that a wrong factor in a small gradient shows too.
                 let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
                 let apart: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
                 let (apart, norm) = (norm(&apart), norm(&b));
-                // A heatmap's bias moves nothing: its gradient is zero, but for rounding.
+                // A heatmap's bias changes nothing, so its gradient is zero except for rounding.
                 assert!(apart <= 1e-2 * norm.max(1e-5), "{net}: {}: apart by {apart} of {norm}", parameter.name);
             }
         }

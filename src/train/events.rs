@@ -1,6 +1,6 @@
-//! TensorBoard's event file: a record an epoch with its figures.
+//! TensorBoard's event file: one record per epoch with its figures.
 //!
-//! Written here, because the crates for it (tensorboard-rs and tensorboard-proto, last released in 2022) are no longer kept. A
+//! Written here, because the crates for it (tensorboard-rs and tensorboard-proto, last released in 2022) are no longer maintained. A
 //! record is its length, data and their checksums (TFRecord); the data is protobuf, of which an event needs four fields:
 //! <https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto>.
 
@@ -16,7 +16,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts a file of its own in the folder; TensorBoard joins those of a resumed run.
+    /// Starts a new file in the folder; TensorBoard joins the files of a resumed run.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
@@ -31,7 +31,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Adds figures of an epoch.
+    /// Adds the figures of an epoch.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
@@ -70,7 +70,7 @@ fn event(time: f64, step: u64, content: &[u8]) -> Vec<u8> {
     data
 }
 
-/// A field of bytes.
+/// A field that holds bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut data = vec![number << 3 | 2];
     varint(bytes.len() as u64, &mut data);
@@ -86,7 +86,7 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// TFRecord's checksum: CRC-32C (Castagnoli), turned and shifted so that a checksum of data with checksums is none itself.
+/// TFRecord's checksum: CRC-32C (Castagnoli), rotated and shifted, so that it stays meaningful for data that contains checksums.
 fn masked(data: &[u8]) -> u32 {
     let crc = !data.iter().fold(!0u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })

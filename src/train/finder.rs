@@ -1,5 +1,5 @@
-//! The finder's targets and loss, after CenterNet (Zhou, Wang, Krähenbühl 2019): a heatmap of the faces' middles with the
-//! penalty-reduced focal loss, and offset, size and roll where it is high.
+//! The finder's targets and loss, after CenterNet (Zhou, Wang, Krähenbühl 2019): a heatmap of the faces' centres with the
+//! penalty-reduced focal loss, and offset, size and roll where the heatmap is high.
 
 use crate::error::Result;
 use crate::geometry::CropBox;
@@ -7,16 +7,16 @@ use crate::infer::decode;
 use crate::nets::{FINDER_SIZE, FINDER_VALUES, SIDE};
 use candle_core::{Device, Tensor};
 
-/// Places of a side.
+/// Places along a side.
 const PLACES: usize = 24;
 
-/// Values of a target: the heatmap, the weight of the rest, and the rest as the net gives it.
+/// Values of a target: the heatmap, the weight of the box values, and the box values in the net's encoding.
 const TARGET: usize = 2 + FINDER_VALUES - 1;
 
-/// The heatmap's standard deviation, as a share of the face's size, and at least in pixels.
+/// The heatmap's standard deviation as a share of the face's size, and its lower limit in pixels.
 const SPREAD: (f32, f32) = (0.1, 2.5);
 
-/// Targets (B, 24 * 24, 6) of scenes; nothing where there is no scene.
+/// Targets (B, 24 * 24, 6) of scenes; `None` if there are no scenes.
 pub(super) fn targets(scenes: &[Vec<CropBox>]) -> Result<Option<Tensor>> {
     if scenes.is_empty() {
         return Ok(None);
@@ -44,7 +44,7 @@ pub(super) fn targets(scenes: &[Vec<CropBox>]) -> Result<Option<Tensor>> {
     Ok(Some(Tensor::from_vec(all, (scenes.len(), PLACES * PLACES, TARGET), &Device::Cpu)?))
 }
 
-/// Focal loss of the heatmap plus smooth L1 of the rest, a face on average.
+/// Focal loss of the heatmap plus smooth L1 of the box values, averaged over the faces.
 pub(super) fn loss(output: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (b, places, _) = targets.dims3()?;
     let output = output.reshape((b, places, FINDER_VALUES))?;
@@ -64,14 +64,14 @@ pub(super) fn loss(output: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let weight = targets.narrow(2, 1, 1)?.contiguous()?;
     let weights = weight.sum_all()?.to_scalar::<f32>()?;
     let error = (output.narrow(2, 1, FINDER_VALUES - 1)? - targets.narrow(2, 2, FINDER_VALUES - 1)?)?.abs()?;
-    // Quadratic below a tenth of a place, of the size's logarithm or of a radian.
+    // Quadratic below a tenth: of a place, of the size's logarithm, or of a radian.
     let near = error.minimum(0.1f32)?;
     let smooth = (&near * (error - (&near * 0.5)?)?)?;
     let boxes = (smooth.broadcast_mul(&weight)?.sum_all()? * (20. / f64::from(weights.max(1.))))?;
     Ok((focal + boxes)?)
 }
 
-/// The corners of the best box of each scene.
+/// The corners of the best box in each scene.
 pub(super) fn corners(output: &Tensor) -> Result<Vec<Vec<[f32; 2]>>> {
     let (_, side, _, stride) = output.dims4()?;
     let values: Vec<f32> = output.flatten_all()?.to_vec1()?;
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_loss_by_hand() {
         let values = |of: &dyn Fn(usize) -> [f32; TARGET]| (0..PLACES * PLACES).flat_map(of).collect::<Vec<f32>>();
-        // A face at one place; at the next, half its heat.
+        // A face at one place; half its heat at the next.
         let targets = values(&|i| match i {
             7 => [1., 1., 0.2, -0.1, 0., 0.],
             8 => [0.5, 0., 0., 0., 0., 0.],

@@ -1,4 +1,4 @@
-//! What training minimises, and batches as the tensors that this takes.
+//! The losses of training, and the tensors that a batch becomes for them.
 
 use super::finder;
 use crate::data::augment::Batch;
@@ -8,7 +8,7 @@ use crate::picture::Normalisation;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// What is minimised.
+/// The loss of the keypoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
@@ -17,20 +17,20 @@ pub enum Loss {
     /// Smooth L1 in pixels: quadratic below one pixel (Girshick 2015).
     SmoothL1,
     /// Negative log-likelihood of the error in pixels under a Laplace distribution as wide as the keypoint's own heatmap, for
-    /// nets with heatmaps: a keypoint that the net sees sharply counts for more, and each heatmap learns how sure it may be
-    /// (Kendall and Gal 2017; the spread is no output of its own but that of the heatmap).
+    /// nets with heatmaps: a keypoint that the net sees sharply counts for more, and each heatmap learns its own uncertainty
+    /// (Kendall and Gal 2017; the spread is not a separate output but that of the heatmap).
     Laplace,
 }
 
 /// A batch as tensors: pictures (B, 96, 96, 1) normalised, targets (B, K, 2) in the net's units with 0 where missing, mask
-/// (B, K, 2) of what each coordinate counts in the loss, 0 where missing, presence (B, 1), unit (B, 1) of the error in the net's units.
+/// (B, K, 2) with the weight of each coordinate in the loss, 0 where missing, presence (B, 1), unit (B, 1) of the error in the net's units.
 pub(super) struct Tensors {
     pub(super) pictures: Tensor,
     pub(super) targets: Tensor,
     pub(super) mask: Tensor,
     pub(super) presence: Tensor,
     pub(super) unit: Tensor,
-    /// The finder's targets, in place of keypoints.
+    /// The finder's targets, instead of keypoints.
     pub(super) boxes: Option<Tensor>,
 }
 
@@ -57,7 +57,7 @@ impl Tensors {
     }
 }
 
-/// Keypoints (B, K, 2) in the net's units; nothing of a finder.
+/// Keypoints (B, K, 2) in the net's units; `None` for a finder.
 pub(super) fn places(output: &Output, keypoints: usize) -> Result<Option<Tensor>> {
     Ok(match output {
         Output::Heatmaps { places, .. } => Some(places.narrow(2, 0, 2)?.contiguous()?),
@@ -70,13 +70,13 @@ pub(super) fn places(output: &Output, keypoints: usize) -> Result<Option<Tensor>
 const PRESENCE_WEIGHT: f64 = 1.;
 const CONFIDENCE_WEIGHT: f64 = 0.4;
 
-/// The least scale of [`Loss::Laplace`], pixels: errors below it are the labels'. With 0.2, a few sharp points that are wrong
-/// outweigh all others: 2.24 % in place of 1.89 % after four epochs (`docs/experiments.md`).
+/// The smallest scale of [`Loss::Laplace`], in pixels: smaller errors are those of the labels. With 0.2, a few sharp but wrong points
+/// outweigh all others: 2.24 % instead of 1.89 % after four epochs (`docs/experiments.md`).
 const SHARPEST: f64 = 0.6;
 
-/// The variance of a heatmap that is no doubt, in squares of a cell, an axis. A point between the middles of two cells takes
-/// weight on both, which is a variance of up to 0.25; a heatmap that moves smoothly with its point is a Gaussian of three
-/// quarters of a cell. Charged as doubt, it makes points stick to the middles of cells.
+/// The variance of a heatmap that does not count as uncertainty, in squared cells, per axis. A point between the centres of two cells
+/// needs weight on both, which is a variance of up to 0.25; a heatmap that moves smoothly with its point is a Gaussian of three
+/// quarters of a cell. If this variance were charged, points would stick to the centres of cells.
 const FREE_SPREAD: f64 = 0.6;
 
 /// A keypoint is right if its error is at most this share of the unit (see [`Batch::unit`]).
@@ -110,7 +110,7 @@ pub(super) fn loss(output: &Output, batch: &Tensors, kind: Loss, net: &NetConfig
                 return Err(Error::Config("the loss laplace needs a net with heatmaps".into()));
             };
             let half = SIDE as f64 / 2.;
-            // Of x plus that of y; a Laplace distribution has twice the square of its scale, on each axis.
+            // The variance is of x plus that of y; a Laplace distribution has twice the square of its scale, on each axis.
             let variance = (places.narrow(2, 2, 1)? * (half * half))?;
             let free = (0..keypoints).map(|k| 2. * FREE_SPREAD as f32 * (HEATMAP_CELL * net.reach(k)).powi(2));
             let free = Tensor::from_vec(free.collect::<Vec<_>>(), (1, keypoints, 1), variance.device())?;
@@ -141,8 +141,8 @@ pub(super) fn loss(output: &Output, batch: &Tensors, kind: Loss, net: &NetConfig
 mod tests {
     use super::*;
 
-    /// One face of two keypoints, the second of them unknown, and what a net with heatmaps says of it: the known point is 2.4 px too
-    /// far right, its variance 8 px^2 above what is free.
+    /// One face of two keypoints, the second of them unknown, and the outputs of a net with heatmaps: the known point is 2.4 px too
+    /// far right, and its variance is 8 px^2 above what is free.
     fn a_face_by_hand() -> (Output, Tensors) {
         let tensor =
             |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &candle_core::Device::Cpu).unwrap();
@@ -170,13 +170,13 @@ mod tests {
         let value = |batch: &Tensors, kind| loss(&output, batch, kind, &net).unwrap().to_scalar::<f32>().unwrap();
         let near = |got: f32, by_hand: f32| assert!((got - by_hand).abs() < 2e-5, "{got}, by hand {by_hand}");
         // Presence: logit 2 of a face, log(1 + exp(-2)) = 0.126928. Confidence: 2.4 px are more than 5 % of 40 px, so logit 1 is
-        // wrong, 1 + log(1 + exp(-1)) = 1.313262; the unknown point says nothing.
+        // wrong, 1 + log(1 + exp(-1)) = 1.313262; the unknown point does not count.
         let said = 0.126928 + 0.4 * 1.313262;
         near(value(&batch, Loss::Mse), 0.05 * 0.05 / 2.);
         near(value(&batch, Loss::SmoothL1), (2.4 - 0.5) / 2. + said);
         // Scale sqrt(8 / 4 + 0.36) = 1.536229, its logarithm 0.429331; x 2.4 / 1.536229 + 0.429331, y 0.429331.
         near(value(&batch, Loss::Laplace), (1.991598 + 0.429331) / 2. + said);
-        // Of a unit of 50 px the error is less than 5 %: logit 1 is right, log(1 + exp(-1)) = 0.313262.
+        // With a unit of 50 px the error is less than 5 %, so logit 1 is right, log(1 + exp(-1)) = 0.313262.
         batch.unit = (batch.unit * 1.25).unwrap();
         near(value(&batch, Loss::Laplace), (1.991598 + 0.429331) / 2. + 0.126928 + 0.4 * 0.313262);
         // A heatmap that reaches twice as far has cells twice as wide, so all of this variance is free: scale 0.6, its logarithm

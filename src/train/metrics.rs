@@ -1,4 +1,4 @@
-//! How far predicted keypoints are from their labels.
+//! The error of predicted keypoints.
 
 use crate::nets::HEATMAP_CELL;
 use crate::schema::Schema;
@@ -8,24 +8,24 @@ use std::collections::BTreeMap;
 /// The figures of an evaluation. Missing keypoints are left out of every mean.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
-    /// Faces.
+    /// Number of faces.
     pub n: usize,
-    /// Root mean squared error a coordinate, pixels of the 96-pixel crop.
+    /// Root mean squared error of a coordinate, in pixels of the 96-pixel crop.
     pub rmse_px: f64,
-    /// Mean error by the distance of the outer eye corners (or the crop's side, where the schema or a label has none), percent.
+    /// Mean error divided by the distance of the outer eye corners (or by the crop's side, if the schema or a label has none), percent.
     pub nme_pct: f64,
     /// Faces with an NME above 10 %, percent.
     pub failure_pct: f64,
     /// NME of each keypoint, percent.
     pub per_keypoint: BTreeMap<String, f64>,
-    /// What 100 % of an error is, in words.
+    /// The length that counts as 100 %, in words.
     pub unit: &'static str,
     /// NME of each face, percent, in order.
     #[serde(skip)]
     pub each: Vec<f64>,
 }
 
-/// A face whose NME is above this has failed, percent.
+/// A face with an NME above this counts as a failure, percent.
 const FAILURE_PCT: f64 = 10.;
 
 fn distance(a: [f32; 2], b: [f32; 2]) -> f64 {
@@ -33,12 +33,12 @@ fn distance(a: [f32; 2], b: [f32; 2]) -> f64 {
 }
 
 impl Score {
-    /// Compares labels with predictions, a pair a face, pixels of the crop.
+    /// Compares labels with predictions: one pair per face, in pixels of the crop.
     pub fn new<'a>(schema: &Schema, pairs: impl Iterator<Item = (&'a [[f32; 2]], &'a [[f32; 2]])>) -> Self {
         Self::of(schema, &(0..schema.len()).collect::<Vec<_>>(), pairs)
     }
 
-    /// The same where only some keypoints are predicted: `keypoints` are their places in the schema of the labels, in the
+    /// The same if only some keypoints are predicted: `keypoints` are their indices in the labels' schema, in the
     /// order of the predictions.
     pub fn of<'a>(
         schema: &Schema,
@@ -79,8 +79,8 @@ impl Score {
     }
 }
 
-/// How many coordinates of points, in pixels of the crop, lie in each eighth of a heatmap's cell. A net whose points stick to the
-/// middles of cells has most in the fourth and fifth.
+/// The number of coordinates of points, in pixels of the crop, that lie in each eighth of a heatmap's cell. If a net's points stick to
+/// the centres of cells, the fourth and fifth have most.
 pub fn places_in_cells(points: impl Iterator<Item = [f32; 2]>) -> [usize; 8] {
     let mut bins = [0; 8];
     for v in points.flatten().filter(|v| v.is_finite()) {
@@ -89,7 +89,7 @@ pub fn places_in_cells(points: impl Iterator<Item = [f32; 2]>) -> [usize; 8] {
     bins
 }
 
-/// The largest of some counts over the smallest; 1 where all are alike.
+/// The largest count over the smallest; 1 if all are equal.
 pub fn spread(counts: &[usize; 8]) -> f64 {
     let [least, most] = [counts.iter().min(), counts.iter().max()].map(|v| *v.unwrap_or(&0) as f64);
     most / least.max(1.)
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn places_in_cells_by_hand() {
-        // Cells of 4 pixels from -0.5 on: -0.5 and 3.5 begin one, 1.5 is its middle, 3.4 its end.
+        // Cells of 4 pixels from -0.5 on: -0.5 and 3.5 begin a cell, 1.5 is its centre, 3.4 its end.
         let bins = places_in_cells([[-0.5, 3.5], [1.5, 3.4], [f32::NAN, 1.4]].into_iter());
         assert_eq!(bins, [2, 0, 0, 1, 1, 0, 0, 1]);
         assert_eq!((spread(&bins), spread(&[3; 8])), (2., 1.));

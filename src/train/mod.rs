@@ -2,8 +2,8 @@
 //!
 //! A run folder holds `config.toml`, `metrics.csv`, `curves.svg`, `samples.png`, `last.ckpt` and `best.ckpt` (weights,
 //! their running average and the optimizer's state) and `best.safetensors` (the weights file of the best epoch). Every file is
-//! written to a temporary name and renamed. Randomness comes from the seed, the epoch and the batch's number alone, so a
-//! resumed run goes on to the numbers of an uninterrupted one.
+//! written under a temporary name, then renamed. Randomness depends only on the seed, the epoch and the batch's number, so a
+//! resumed run continues with the numbers of an uninterrupted one.
 
 pub mod bench;
 pub mod checkpoint;
@@ -35,7 +35,7 @@ use rand::{seq::SliceRandom, Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// All that decides what a run computes; stored in the run folder.
+/// Everything that determines what a run computes; stored in the run folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -43,13 +43,13 @@ pub struct Config {
     pub preset: String,
     /// Path of the data.
     pub data: String,
-    /// Leave out rows with a missing keypoint.
+    /// Whether to leave out rows with a missing keypoint.
     pub complete_rows: bool,
-    /// Leave out rows that are wrong.
+    /// Whether to leave out bad rows.
     pub skip_bad_rows: bool,
-    /// Keep the 68 points of `.pts` files.
+    /// Whether to keep the 68 points of `.pts` files.
     pub all_68: bool,
-    /// Keypoints that trade places in a mirror image, as `LEFT=RIGHT`, in place of those that the file or the names pair.
+    /// Keypoints that trade places in a mirror image, as `LEFT=RIGHT`, instead of the pairs from the file or the names.
     pub pairs: Vec<String>,
     /// The keypoints of a specialist, trained on all rows that have them; empty for all keypoints.
     pub keypoints: Vec<String>,
@@ -57,24 +57,24 @@ pub struct Config {
     pub init: String,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
-    /// Passes over the data, at most. 0, for specialists only: 10^7 divided by the faces, the tutorial's rule.
+    /// Maximal number of passes over the data. 0, for specialists only: 10^7 divided by the number of faces, the tutorial's rule.
     pub epochs: usize,
-    /// Epochs without a better one after which the run ends; 0 for never.
+    /// Epochs without improvement after which the run ends; 0 for never.
     pub patience: usize,
-    /// Seconds after which no further epoch begins; 0 for no limit.
+    /// Seconds after which no further epoch starts; 0 for no limit.
     #[serde(deserialize_with = "number")]
     pub seconds: f64,
     /// Where the steps are computed, see [`Device`].
     pub device: String,
-    /// Samples of a step.
+    /// Samples per step.
     pub batch: usize,
-    /// How often an epoch shows each face.
+    /// How many times an epoch shows each face.
     pub repeats: usize,
-    /// How many times as often as that it shows the faces of a source, a folder of the data by its name; 1 for those not named.
+    /// Weight of each source, a folder of the data by its name: how many times as often its faces are shown; 1 for sources not named.
     pub weights: std::collections::BTreeMap<String, f32>,
-    /// What is minimised.
+    /// The loss of the keypoints.
     pub loss: Loss,
-    /// How grey values become input.
+    /// How grey values are normalised.
     pub normalisation: Normalisation,
     /// Decay of the running average of the weights that is validated and exported; 0 for the weights themselves.
     pub average: f32,
@@ -84,9 +84,9 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// The augmentation.
     pub augment: Augment,
-    /// Specialists: the keypoints of each, by its name. Empty for one net.
+    /// The keypoints of each specialist, by its name. Empty for a single net.
     pub groups: std::collections::BTreeMap<String, Vec<String>>,
-    /// What the data was when the run began.
+    /// What the data contained when the run began.
     pub content: Content,
 }
 
@@ -127,12 +127,12 @@ impl Config {
             return Ok(base);
         }
         if name == "finder" {
-            // Scenes have their own geometry; small faces need every pixel, so they are blurred less often.
+            // Scenes have their own geometry; small faces need every pixel, so scenes are blurred less often.
             let augment = Augment { edge: 0., occlusion: 0.05, blur: 0.05, ..base.augment };
             let optimizer = Optimizer::AdamW { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 };
             return Ok(Self { epochs: 150, loss: Loss::SmoothL1, average: 0.995, optimizer, augment, ..base });
         }
-        // The tutorial's table: epochs, whether the rate and the momentum move, whether half of a batch is mirrored.
+        // The tutorial's table: epochs, whether rate and momentum change, whether half of a batch is mirrored.
         let (epochs, moves, flip) = match name {
             "net1" => (400, false, false),
             "net2" => (1000, false, false),
@@ -159,7 +159,7 @@ impl Config {
         })
     }
 
-    /// How the data is read.
+    /// How to read the data.
     ///
     /// # Errors
     /// A pair that is not `LEFT=RIGHT`.
@@ -169,7 +169,7 @@ impl Config {
             both.ok_or_else(|| Error::Config(format!("pairs: expected LEFT=RIGHT, found '{pair}'")))
         };
         Ok(crate::data::Options {
-            // A specialist's rows need its own keypoints only.
+            // A specialist's rows need only its own keypoints.
             complete_rows: self.complete_rows && self.keypoints.is_empty(),
             skip_bad_rows: self.skip_bad_rows,
             all_68: self.all_68,
@@ -178,20 +178,20 @@ impl Config {
         })
     }
 
-    /// Changes batch and repeats so that an epoch of few faces has eight steps; true where that is a change. With one step an
-    /// epoch the usual number of epochs ends long before a net has learned anything.
+    /// Changes batch and repeats so that an epoch of few faces has `LEAST_STEPS` steps; returns whether they changed. With one step per
+    /// epoch, the usual number of epochs ends long before a net has learned anything.
     pub fn suit(&mut self, faces: usize) -> bool {
-        // The tutorial's nets have its batches and its thousands of epochs.
+        // The tutorial's nets keep its batches and its thousands of epochs.
         if faces == 0 || faces >= LEAST_STEPS * self.batch || matches!(self.optimizer, Optimizer::Nesterov { .. }) {
             return false;
         }
         self.repeats = (LEAST_STEPS * LEAST_BATCH).div_ceil(faces);
-        // Batches of one size: the last is not left with a face or two.
+        // Batches of equal size, so that the last is not left with a face or two.
         self.batch = (self.repeats * faces).div_ceil(LEAST_STEPS);
         true
     }
 
-    /// Why a run with these epochs behind it is over; nothing where it goes on.
+    /// The reason why a run with these epochs is over; `None` if it goes on.
     pub fn end(&self, history: &[Epoch]) -> Option<End> {
         let last = history.last()?;
         let best = best_epoch(history, self.loss).map_or(0, |e| e.epoch);
@@ -207,13 +207,13 @@ impl Config {
     }
 }
 
-/// Steps that an epoch of few faces is given, and the smallest batch for that: batch norms need some faces. Of 40 drawn faces, 60
-/// epochs of one step leave an error of 14 % of the eye distance, of eight steps 4 % (`docs/experiments.md`).
+/// Steps per epoch with few faces, and the smallest batch then: batch norms need some faces. On 40 drawn faces, 60
+/// epochs of one step leave an error of 14 % of the eye distance, epochs of eight steps 4 % (`docs/experiments.md`).
 const LEAST_STEPS: usize = 8;
 const LEAST_BATCH: usize = 16;
 
-/// The tutorial's rule for specialists: 10^7 divided by the faces they train and validate on, because groups with few faces
-/// take more epochs.
+/// The tutorial's rule for specialists: 10^7 divided by the number of faces they train and validate on, because groups with few
+/// faces need more epochs.
 pub fn specialist_epochs(faces: usize) -> usize {
     (10_000_000 / faces.max(1)).max(1)
 }
@@ -223,27 +223,27 @@ pub fn specialist_epochs(faces: usize) -> usize {
 pub enum End {
     /// All epochs are done.
     Epochs,
-    /// No better epoch for [`Config::patience`] epochs.
+    /// No improvement for [`Config::patience`] epochs.
     Patience,
-    /// [`Config::seconds`] are over.
+    /// [`Config::seconds`] have passed.
     Time,
 }
 
-/// The epoch with the lowest error, the first of equals; its weights are what a run gives. The error is the one that the loss
-/// stands for: the RMSE, or the NME, which a few faces that are far off (a finder's, above all) do not decide.
+/// The epoch with the lowest error, the first of equals; a run exports its weights. The error is the one that the loss
+/// stands for: the RMSE, or the NME, which is not decided by a few faces that are far off (a finder's, above all).
 pub fn best_epoch(history: &[Epoch], loss: Loss) -> Option<&Epoch> {
     let error = |e: &Epoch| if loss == Loss::Mse { e.valid_rmse_px } else { e.valid_nme_pct };
     history.iter().min_by(|a, b| error(a).total_cmp(&error(b)))
 }
 
-/// The generator of one batch, or of an epoch's order: a stream of its own for each.
+/// The generator of one batch, or of an epoch's order: each has a stream of its own.
 fn rng(seed: u64, epoch: usize, batch: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(((epoch as u64 + 1) << 32) | batch as u64);
     rng
 }
 
-/// Which faces an epoch shows, in order: each as often as its weight and the run's weights and repeats say on average.
+/// The faces of an epoch, in order: each appears as often as its weight and the run's weights and repeats say, on average.
 fn epoch_order(config: &Config, data: &Dataset, train: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize> {
     let of_source = |face: &crate::data::Face| config.weights.get(&face.source).copied().unwrap_or(1.);
     let wanted = |i: usize| data.faces[i].weight * of_source(&data.faces[i]) * config.repeats as f32;
@@ -258,29 +258,29 @@ fn epoch_order(config: &Config, data: &Dataset, train: &[usize], rng: &mut ChaCh
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
-    /// Mean of the batches' losses.
+    /// Mean loss of the batches.
     #[serde(deserialize_with = "number")]
     pub train_loss: f64,
-    /// On the validation people: RMSE a coordinate in pixels of the crop.
+    /// RMSE of a coordinate on the validation people, in pixels of the crop.
     #[serde(deserialize_with = "number")]
     pub valid_rmse_px: f64,
-    /// On the validation people: mean error by the distance of the outer eye corners, percent.
+    /// NME on the validation people: mean error by the distance of the outer eye corners, percent.
     #[serde(deserialize_with = "number")]
     pub valid_nme_pct: f64,
-    /// At the epoch's end.
+    /// Learning rate at the epoch's end.
     pub learning_rate: f32,
-    /// Training alone.
+    /// Rate of training alone.
     #[serde(deserialize_with = "number")]
     pub samples_per_second: f64,
-    /// Since the run began, without pauses.
+    /// Time since the run began, without pauses.
     #[serde(deserialize_with = "number")]
     pub seconds: f64,
-    /// The share of the training's time in which the step waited for its batch; 0 in runs of older versions.
+    /// Share of the training time in which the step waited for its batch; 0 in runs of older versions.
     #[serde(default, deserialize_with = "number")]
     pub waiting: f64,
 }
 
-/// What a run's speed is bound by: see [`Epoch::waiting`]. Waiting for the first batch of an epoch is in it, so a little is none.
+/// What limits a run's speed: see [`Epoch::waiting`]. That includes the wait for an epoch's first batch, so a small share is ignored.
 pub fn bound(waiting: f64) -> &'static str {
     if waiting > 0.1 {
         "making batches"
@@ -289,26 +289,26 @@ pub fn bound(waiting: f64) -> &'static str {
     }
 }
 
-/// JSON writes what is not a number as null; nothing that was computed may become unreadable for it.
+/// JSON writes NaN and infinity as null; such a value must not make a file unreadable.
 fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// What the run tells while it goes on.
+/// Receives the progress of a run.
 pub trait Progress: Sync {
-    /// A step is done: epoch from 0, steps done of all; of this epoch so far the loss, samples a second and the share of time in which
-    /// steps waited for their batches.
+    /// A step is done: epoch from 0, steps done of all; then, for the epoch so far, the loss, samples a second and the share of time in
+    /// which steps waited for their batches.
     fn step(&self, epoch: usize, done: usize, of: usize, loss: f64, rate: f64, waiting: f64);
     /// An epoch is done.
     fn epoch(&self, epoch: &Epoch, best: bool);
-    /// True where the run shall stop after the epoch's last saved state.
+    /// Whether the run shall stop after the epoch's last saved state.
     fn stopped(&self) -> bool {
         false
     }
 }
 
-/// One step: forward, loss, backward, update, `at` a place in the run from 0 to 1. Returns the loss; where that is not
-/// finite, the weights are left as they were.
+/// One step: forward, loss, backward, update; `at` is the progress of the run from 0 to 1. Returns the loss; if it is not
+/// finite, the weights stay unchanged.
 fn step(
     device: &Device,
     config: &Config,
@@ -336,7 +336,7 @@ fn update(config: &Config, state: &mut State, gradients: &[Option<Tensor>], at: 
     Ok(())
 }
 
-/// How a run's batches are made: scenes for the finder, crops for the others.
+/// The function that makes a run's batches: scenes for the finder, crops for the others.
 fn batch_maker(config: &Config) -> fn(&Dataset, &[usize], &Augment, &mut ChaCha8Rng) -> Batch {
     if config.net.finds() {
         Batch::scenes
@@ -345,13 +345,13 @@ fn batch_maker(config: &Config) -> fn(&Dataset, &[usize], &Augment, &mut ChaCha8
     }
 }
 
-/// Most samples that batch norms are settled on, where a run starts from a weights file.
+/// Maximal number of samples on which batch norms settle when a run starts from a weights file.
 const SETTLE: usize = 512;
 
 /// The faces to train on and those to validate on.
 ///
 /// # Errors
-/// A side without a picture or without a labelled keypoint, and what to do.
+/// A split without a picture or without a labelled keypoint, and what to do about it.
 pub fn splits(config: &Config, data: &Dataset) -> Result<[Vec<usize>; 2]> {
     let bad = |what: String| Err(Error::Data(format!("{}: {what}", config.data)));
     let sides = [(Split::Train, "train", "train on"), (Split::Val, "val", "validate")];
@@ -376,7 +376,7 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<[Vec<usize>; 2]> {
 }
 
 /// Trains from `state` on (a fresh one or a loaded checkpoint) and calls `save` after each epoch with its score and whether it
-/// is the best so far. Returns false if it was stopped.
+/// is the best so far. Returns false if the run was stopped.
 ///
 /// # Errors
 /// An empty split, a loss that is not finite, and those of `save`.
@@ -404,7 +404,7 @@ pub fn run(
         let (offset, start) = (config.net.unit_offset(), std::time::Instant::now());
         let mut total = 0f64;
         let (mut seen, mut waited) = (0, 0f64);
-        // Batches are made beside the step, at most two ahead.
+        // Batches are made in parallel with the steps, at most two ahead.
         let (send, receive) = std::sync::mpsc::sync_channel(2);
         let finished = std::thread::scope(|scope| -> Result<bool> {
             let batches = &batches;
@@ -418,7 +418,7 @@ pub fn run(
                     }
                 }
             });
-            // Taken here, so that it is dropped with an error and the thread above ends.
+            // Moved into this closure, so that an error drops it and the thread above ends.
             let receive = receive;
             for i in 0..steps {
                 let asked = std::time::Instant::now();
@@ -426,7 +426,7 @@ pub fn run(
                 waited += asked.elapsed().as_secs_f64();
                 let batch = Tensors::new(batch, keypoints, config.normalisation, offset)?;
                 let at = (epoch as f32 + i as f32 / steps as f32) / config.epochs as f32;
-                // The tutorial moves its schedules once an epoch, from the first value to the last.
+                // The tutorial updates its schedules once an epoch, from the first value to the last.
                 let at = match config.optimizer {
                     Optimizer::Nesterov { .. } => epoch as f32 / (config.epochs.max(2) - 1) as f32,
                     Optimizer::AdamW { .. } | Optimizer::Muon { .. } => at,
@@ -475,7 +475,7 @@ pub fn run(
 /// The error of a net on the faces at `indices`, without augmentation.
 ///
 /// # Errors
-/// Only from the tensor library.
+/// Only errors of candle itself.
 pub fn validate(net: &Net, config: &Config, data: &Dataset, indices: &[usize]) -> Result<Score> {
     let faces: Vec<_> = indices.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
     let mut predicted = Vec::new();
@@ -488,7 +488,7 @@ pub fn validate(net: &Net, config: &Config, data: &Dataset, indices: &[usize]) -
 /// The keypoints of a batch of faces, in pixels of the crop.
 ///
 /// # Errors
-/// Only from the tensor library.
+/// Only errors of candle itself.
 pub fn predict(net: &Net, config: &Config, faces: &[&crate::data::Face]) -> Result<Vec<Vec<[f32; 2]>>> {
     use rayon::prelude::*;
     let crops: Vec<Vec<f32>> = faces
@@ -517,7 +517,7 @@ pub fn predict(net: &Net, config: &Config, faces: &[&crate::data::Face]) -> Resu
 /// The weights file of a run's averaged weights.
 ///
 /// # Errors
-/// Only from the tensor library.
+/// Only errors of candle itself.
 pub fn export(
     config: &Config,
     data: &str,
@@ -613,7 +613,7 @@ mod tests {
         assert_eq!(config.end(&history(&[3., 2., 2., 2.5])), None);
         assert_eq!(config.end(&history(&[5., 4., 3., 2., 1.])), Some(End::Epochs));
         config.patience = 2;
-        // Epoch 2 is the best (the first of equals), so epoch 4 is the second without a better one.
+        // Epoch 2 is the best (the first of equals), so epoch 4 is the second one without improvement.
         assert_eq!(config.end(&history(&[3., 2., 2.])), None);
         assert_eq!(config.end(&history(&[3., 2., 2., 2.5])), Some(End::Patience));
         (config.patience, config.seconds) = (0, 20.);

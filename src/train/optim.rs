@@ -1,4 +1,4 @@
-//! Optimizers with state that is saved: SGD with Nesterov momentum, AdamW, and Muon.
+//! Optimizers whose state is saved: SGD with Nesterov momentum, AdamW, and Muon.
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Optimizer {
-    /// As the tutorial: learning rate and momentum go linearly from the first to the second value.
+    /// As in the tutorial: learning rate and momentum change linearly from the first to the second value.
     Nesterov {
         /// Learning rate, first and last.
         lr: [f32; 2],
@@ -24,18 +24,18 @@ pub enum Optimizer {
         lr: f32,
         /// Weight decay, on weights of two or more dimensions only.
         weight_decay: f32,
-        /// Part of the run in which the rate rises.
+        /// Share of the run in which the rate rises.
         warmup: f32,
     },
     /// Jordan 2024, as Liu et al. 2025 scale it, so that rate and decay are those of AdamW: the step of a layer's weights is
-    /// their momentum with all singular values made equal. Biases, batch norms and the first layer go by AdamW. The schedule is
+    /// their momentum with all singular values made equal. Biases, batch norms and the first layer use AdamW. The schedule is
     /// that of AdamW.
     Muon {
         /// Highest learning rate.
         lr: f32,
         /// Weight decay, on weights of two or more dimensions only.
         weight_decay: f32,
-        /// Part of the run in which the rate rises.
+        /// Share of the run in which the rate rises.
         warmup: f32,
     },
 }
@@ -55,7 +55,7 @@ impl Optimizer {
         }
     }
 
-    /// How many values it keeps for each weight.
+    /// Number of values stored for each weight.
     pub fn moments(&self) -> usize {
         match self {
             Self::Nesterov { .. } => 1,
@@ -78,7 +78,7 @@ enum Rule {
     AdamW { lr: f32, decay: f32, correct1: f32, correct2: f32 },
 }
 
-/// Weights that a thread takes at a time.
+/// Weights that a thread processes at a time.
 const PART: usize = 16 * 1024;
 
 const OTHER_STATE: &str = "the optimizer's state belongs to another optimizer";
@@ -102,7 +102,7 @@ impl InplaceOp2 for Update<'_> {
             (Rule::Nesterov { lr, momentum }, [v]) => {
                 w.par_chunks_mut(PART).zip(g.par_chunks(PART)).zip(v.par_chunks_mut(PART)).for_each(|((w, g), v)| {
                     for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-                        // As Lasagne writes it: the step looks ahead along the new velocity.
+                        // As in Lasagne: the step looks ahead along the new velocity.
                         *v = momentum * *v - lr * g;
                         *w += momentum * *v - lr * g;
                     }
@@ -161,22 +161,22 @@ impl Optimizer {
 /// Momentum of [`Optimizer::Muon`].
 const MUON_MOMENTUM: f32 = 0.95;
 
-/// Columns from which on a layer's weights go by Muon: those of the first layer, nine a row, go by AdamW.
+/// Number of columns from which on Muon updates a layer's weights: those of the first layer, nine a row, use AdamW.
 const MUON_COLUMNS: usize = 32;
 
-/// Steps of Newton and Schulz, and their polynomial's coefficients (Jordan 2024): five bring singular values of 0.01 to 1 to 0.7 to 1.2.
+/// Newton-Schulz iterations, and the coefficients of their polynomial (Jordan 2024): five bring singular values of 0.01 to 1 to 0.7 to 1.2.
 const NEWTON_SCHULZ_STEPS: usize = 5;
 const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.775, 2.0315];
 
-/// A step's root mean square beside the rate, which is that of AdamW's steps (Liu et al. 2025).
+/// Root mean square of a step relative to the rate, as in AdamW's steps (Liu et al. 2025).
 const MUON_RMS: f64 = 0.2;
 
-/// The matrix (rows, columns) with the same singular vectors whose singular values are all near 1.
+/// The matrix (rows, columns) with the same singular vectors and with all singular values near 1.
 fn orthogonal(x: &Tensor) -> Result<Tensor> {
     let (rows, columns) = x.dims2()?;
     let norm = x.sqr()?.sum_all()?.to_scalar::<f32>()?;
     let x = (x / f64::from(norm.sqrt().max(f32::MIN_POSITIVE)))?;
-    // The products are as large as the shorter side.
+    // Transposed where needed, so that the products have the size of the shorter side.
     let mut x = if rows > columns { x.t()?.contiguous()? } else { x };
     let [a, b, c] = NEWTON_SCHULZ;
     for _ in 0..NEWTON_SCHULZ_STEPS {
@@ -187,11 +187,11 @@ fn orthogonal(x: &Tensor) -> Result<Tensor> {
     Ok(if rows > columns { x.t()?.contiguous()? } else { x })
 }
 
-/// The step of [`Optimizer::Muon`] for weights of `shape` (outputs, all else).
+/// The step of [`Optimizer::Muon`] for weights of `shape` (outputs, everything else).
 fn muon(var: &Var, gradient: &Tensor, moments: &mut Moments, shape: (usize, usize), lr: f32, decay: f32) -> Result<()> {
     let [momentum, _] = moments.as_mut_slice() else { return Err(Error::Config(OTHER_STATE.into())) };
     let gradient: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
-    // As Nesterov: a look ahead along the new momentum.
+    // As in Nesterov's method: a look ahead along the new momentum.
     let ahead = momentum.iter_mut().zip(gradient).map(|(m, g)| {
         *m += (1. - MUON_MOMENTUM) * (g - *m);
         g + MUON_MOMENTUM * (*m - g)
@@ -229,13 +229,13 @@ mod tests {
     #[test]
     fn adamw_by_hand() {
         let optimizer = Optimizer::AdamW { lr: 0.1, weight_decay: 0.01, warmup: 0.5 };
-        // At half of the run, the end of the warm-up: w = 1 - .1 * (1 + .01).
+        // Halfway through the run, at the end of the warm-up: w = 1 - .1 * (1 + .01).
         assert!((step(optimizer, 1) - 0.899).abs() < 1e-5);
     }
 
     #[test]
     fn muon_makes_singular_values_alike_and_keeps_their_vectors() {
-        // Singular values 3 and 0.1 along a turned pair of axes, wide and tall.
+        // Singular values 3 and 0.1 along a rotated pair of axes, wide and tall.
         let (sin, cos) = 0.6f32.sin_cos();
         let rows = [[3. * cos, -3. * sin, 0.], [0.1 * sin, 0.1 * cos, 0.]];
         for tall in [false, true] {
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn muon_steps_by_the_rate_and_leaves_vectors_to_adamw() {
         let optimizer = Optimizer::Muon { lr: 0.1, weight_decay: 0.01, warmup: 0.5 };
-        // At half of the run, the end of the warm-up. One row of 64 equal values has one singular value: each becomes about 1/8, times 0.2
-        // times the root of 64 that is 0.2.
+        // Halfway through the run, at the end of the warm-up. One row of 64 equal values has one singular value: each becomes
+        // about 1/8, times 0.2 times the root of 64, which is 0.2.
         let var = Var::ones((1, 64), candle_core::DType::F32, &Device::Cpu).unwrap();
         let mut moments = vec![vec![0f32; 64]; optimizer.moments()];
         optimizer.update(&var, &(var.as_tensor() * 5.).unwrap(), &mut moments, 1, 0.5).unwrap();

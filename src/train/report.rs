@@ -20,7 +20,7 @@ fn plot_error<E: std::fmt::Display>(e: E) -> Error {
 /// A line of a chart: its name, colour and points.
 type ChartLine<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
-/// What a chart shows: its title, the names of its axes, and their ranges.
+/// A chart's title, the names of its axes, and their ranges.
 struct ChartAxes<'a> {
     title: &'a str,
     names: [&'a str; 2],
@@ -28,7 +28,7 @@ struct ChartAxes<'a> {
     y: (f64, f64),
 }
 
-/// Charts of lines, one below the other.
+/// Line charts, one below the other.
 fn charts(charts: &[(ChartAxes, Vec<ChartLine>)]) -> Result<String> {
     let mut svg = String::new();
     {
@@ -55,12 +55,12 @@ fn draw(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, axes: &ChartAxes
     chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw().map_err(plot_error)?;
     for (name, colour, points) in lines {
         let colour = *colour;
-        // A value that is no number has no place.
+        // NaN and infinity cannot be drawn.
         let points = points.iter().copied().filter(|p| p.1.is_finite());
         let drawn = chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).map_err(plot_error)?;
         drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    // Where the lines do not end.
+    // The legend goes to a corner where no line ends.
     let high = lines.iter().filter_map(|l| l.2.last()).all(|(_, end)| *end > bottom + 0.4 * (top - bottom));
     let corner = if high { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
     let mut labels = chart.configure_series_labels();
@@ -71,7 +71,7 @@ fn chart(title: &str, x: &str, y: &str, range: (f64, f64), top: f64, lines: Vec<
     charts(&[(ChartAxes { title, names: [x, y], x: range, y: (0., top) }, lines)])
 }
 
-/// `metrics.csv`: a line an epoch. The last three columns are the machine's speed, the others are the same on every run.
+/// `metrics.csv`: one line per epoch. The last three columns are the machine's speed; the others are the same in every run.
 pub fn metrics_csv(history: &[Epoch]) -> String {
     let mut csv =
         String::from("epoch,train_loss,valid_rmse_px,valid_nme_pct,learning_rate,samples_per_second,seconds,waiting\n");
@@ -82,7 +82,7 @@ pub fn metrics_csv(history: &[Epoch]) -> String {
     csv
 }
 
-/// The error of each keypoint and of all, as lines of text.
+/// The error of each keypoint and of all together, as lines of text.
 pub fn table(names: &[&String], score: &Score) -> String {
     let mut text = format!("{:28} {:>7}\n", "keypoint", "NME %");
     for name in names {
@@ -91,14 +91,14 @@ pub fn table(names: &[&String], score: &Score) -> String {
     text + &format!("{}\n100 % is {}\n", summary(score), score.unit)
 }
 
-/// The error of all keypoints in a line.
+/// The error of all keypoints, in one line.
 pub fn summary(score: &Score) -> String {
     let Score { n, rmse_px, nme_pct, failure_pct, .. } = score;
     let faces = if *n == 1 { "face" } else { "faces" };
     format!("{n} {faces}: RMSE {rmse_px:.3} px, NME {nme_pct:.2} %, failures {failure_pct:.2} %")
 }
 
-/// The highest value to show: the first epochs of a long run are far off, so it is scaled to what most of the run shows.
+/// The highest value to show: the first epochs of a long run are far off, so the scale follows most of the run.
 fn top(lines: &[ChartLine]) -> f64 {
     let mut heights: Vec<f64> =
         lines.iter().flat_map(|(_, _, l)| l.iter().map(|p| p.1)).filter(|h| h.is_finite()).collect();
@@ -106,11 +106,11 @@ fn top(lines: &[ChartLine]) -> f64 {
     heights.get(heights.len() * 9 / 10).copied().unwrap_or(1.).max(0.1) * 1.5
 }
 
-/// Validation RMSE and NME by epoch, and the training beside them: its error where the loss is one in pixels, otherwise the loss
-/// itself in a chart below, because it has another unit.
+/// Validation RMSE and NME by epoch, with the training beside them: its error if the loss is one in pixels, otherwise the loss
+/// itself in a chart below, because its unit differs.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     let line = |f: &dyn Fn(&Epoch) -> f64| history.iter().map(|e| (e.epoch as f64, f(e))).collect::<Vec<_>>();
     let epochs = (1., history.len().max(2) as f64);
@@ -125,7 +125,7 @@ pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     let mut all = vec![(axes, lines)];
     if loss != Loss::Mse {
         let training = line(&|e| e.train_loss);
-        // A likelihood may be below 0; the first epochs of a long run would leave no height for the others.
+        // A likelihood may be below 0; the first epochs of a long run would squeeze all others flat.
         let mut heights: Vec<f64> = training.iter().map(|p| p.1).filter(|h| h.is_finite()).collect();
         heights.sort_by(f64::total_cmp);
         let at = |share: usize| heights.get((heights.len() * share / 100).min(heights.len().saturating_sub(1)));
@@ -137,10 +137,10 @@ pub fn curves(history: &[Epoch], loss: Loss) -> Result<String> {
     charts(&all)
 }
 
-/// Validation RMSE of several runs by the minutes they trained.
+/// Validation RMSE of several runs over the minutes of training.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
     let colour = |i: usize| {
         let (r, g, b) = Palette99::pick(i).to_rgba().rgb();
@@ -157,17 +157,17 @@ pub fn comparison(runs: &[(String, Vec<Epoch>)]) -> Result<String> {
 /// The share of faces whose NME is below each value up to 15 %.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn cumulative_error(each: &[f64]) -> Result<String> {
     let share = |e: f64| 100. * each.iter().filter(|v| **v <= e).count() as f64 / each.len().max(1) as f64;
     let points = (0..=150).map(|i| (f64::from(i) / 10., share(f64::from(i) / 10.))).collect();
     chart("Cumulative error", "NME, %", "faces, %", (0., 15.), 100., vec![("faces within", BLUE, points)])
 }
 
-/// A face of a sheet: picture, labels and predictions in its pixels.
+/// A face of a sheet: the picture, and labels and predictions in its pixels.
 pub type Cell = (Gray, Vec<[f32; 2]>, Vec<[f32; 2]>);
 
-/// A sheet of faces at `zoom` times their size with labels (green, where there are any) and predictions (red), and a legend below.
+/// A sheet of faces at `zoom` times their size with labels (green, if there are any) and predictions (red), and a legend below.
 pub fn sheet(faces: &[Cell], columns: usize, zoom: usize) -> RgbImage {
     let side = faces.first().map_or(1, |f| f.0.width.max(f.0.height)) * zoom;
     let columns = columns.min(faces.len()).max(1);
@@ -200,7 +200,7 @@ const FOUND: [u8; 3] = [255, 60, 60];
 const LEGEND_HEIGHT: usize = 20;
 const LEGEND_WIDTH: usize = 168;
 
-/// The letters of the legend, 5 x 9 pixels, a bit a pixel; a font would be larger than the program's nets.
+/// The letters of the legend, 5 x 9 pixels, one bit per pixel; a font would be larger than the program's nets.
 const LETTERS: [(char, [u8; 9]); 12] = [
     ('a', [0, 0, 14, 1, 15, 17, 15, 0, 0]),
     ('b', [16, 16, 30, 17, 17, 17, 30, 0, 0]),
@@ -230,7 +230,7 @@ fn write_letter(picture: &mut RgbImage, x0: u32, y0: u32, letter: char) {
 /// A picture at `zoom` times its size with labels (green) and predictions (red).
 pub fn annotate(picture: &Gray, zoom: usize, labels: &[[f32; 2]], found: &[[f32; 2]]) -> RgbImage {
     let z = zoom as f32;
-    // Pixel centres: the middle of a zoomed pixel is at (zoom - 1) / 2.
+    // Pixel centres: the centre of a zoomed pixel is at (zoom - 1) / 2.
     let to_zoomed = Affine::similarity(z, 0.).then(Affine::translation((z - 1.) / 2., (z - 1.) / 2.));
     let mut out = RgbImage::from_fn((picture.width * zoom) as u32, (picture.height * zoom) as u32, |x, y| {
         let v = picture.sample((x as f32 + 0.5) / z - 0.5, (y as f32 + 0.5) / z - 0.5) as u8;
@@ -261,7 +261,7 @@ fn dot(picture: &mut RgbImage, [cx, cy]: [f32; 2], radius: f32, colour: [u8; 3])
     }
 }
 
-/// Writes a picture in the format that the file's name says (PNG unless it ends in .jpg or .jpeg), whole or not at all.
+/// Writes a picture in the format of the file's extension (PNG unless it is .jpg or .jpeg), completely or not at all.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
@@ -279,8 +279,8 @@ pub fn write_picture(path: &Path, picture: &RgbImage) -> Result<()> {
     super::checkpoint::write_atomically(path, bytes.get_ref())
 }
 
-/// The scale and shift of the logits that make confidences probabilities (Platt 1999), from what a net said before calibration
-/// and whether it was right; by Newton's method. Nothing where there is nothing to fit.
+/// The scale and shift of the logits that turn confidences into probabilities (Platt 1999), fitted by Newton's method to uncalibrated
+/// confidences and whether each keypoint was right. `None` if there is nothing to fit.
 pub fn calibrate(said: &[(f32, bool)]) -> Option<Calibration> {
     if said.iter().all(|(_, right)| *right) || said.iter().all(|(_, right)| !*right) {
         return None;
@@ -303,7 +303,7 @@ pub fn calibrate(said: &[(f32, bool)]) -> Option<Calibration> {
     (scale.is_finite() && shift.is_finite()).then_some(Calibration { scale: scale as f32, shift: shift as f32 })
 }
 
-/// Mean confidence, keypoints and how many of them are right, in each tenth of the confidence that has any.
+/// For each tenth of the confidence that is not empty: mean confidence, number of keypoints, and how many of them are right.
 fn by_confidence(said: &[(f32, bool)]) -> Vec<(f32, usize, usize)> {
     let of = |step: usize| {
         let inside = said.iter().filter(|(c, _)| ((c * 10.) as usize).min(9) == step);
@@ -314,13 +314,13 @@ fn by_confidence(said: &[(f32, bool)]) -> Vec<(f32, usize, usize)> {
     (0..10).filter_map(of).collect()
 }
 
-/// How far confidences are from the shares of right keypoints, on average over the keypoints, in tenths of the confidence.
+/// The gap between confidence and share of right keypoints, in tenths of the confidence, averaged over the keypoints.
 pub fn confidence_gap(said: &[(f32, bool)]) -> f64 {
     let gap = |(mean, n, right): (f32, usize, usize)| n as f64 * (f64::from(mean) - right as f64 / n as f64).abs();
     by_confidence(said).into_iter().map(gap).sum::<f64>() / said.len().max(1) as f64
 }
 
-/// How often keypoints are right at the confidence they are given with, in ten steps; empty where none is given.
+/// How often keypoints are right by their confidence, in ten steps; empty if there are no confidences.
 pub fn reliability(said: &[(f32, bool)]) -> String {
     let line = |(mean, n, right)| {
         let share = 100. * right as f64 / n as f64;
@@ -336,7 +336,7 @@ pub fn reliability(said: &[(f32, bool)]) -> String {
 /// A reliability diagram of the same figures: the diagonal is perfect calibration.
 ///
 /// # Errors
-/// Only from the plotting library.
+/// Only errors of the plotting library.
 pub fn reliability_curve(said: &[(f32, bool)]) -> Result<String> {
     let share = |(mean, n, right)| (f64::from(mean), 100. * right as f64 / n as f64);
     let measured = by_confidence(said).into_iter().map(share).collect();
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_confidence_gap_by_hand() {
-        // Said 0.9 twice, right once: 0.4 off; said 0.3 twice, never right: 0.3 off.
+        // 0.9 twice, right once: 0.4 off; 0.3 twice, never right: 0.3 off.
         let said = [(0.9, true), (0.9, false), (0.3, false), (0.3, false)];
         assert!((confidence_gap(&said) - 0.35).abs() < 1e-6);
         assert_eq!(confidence_gap(&[]), 0.);
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn calibrated_confidences_are_shares_of_right_keypoints() {
-        // Said 0.9, right 7 times in 10; said 0.5, right 3 times in 10.
+        // 0.9, right 7 times in 10; 0.5, right 3 times in 10.
         let said: Vec<_> = (0..1000).flat_map(|i| [(0.9f32, i % 10 < 7), (0.5, i % 10 < 3)]).collect();
         let c = calibrate(&said).unwrap();
         assert!((c.confidence((0.9f32 / 0.1).ln()) - 0.7).abs() < 1e-3 && (c.confidence(0.) - 0.3).abs() < 1e-3);

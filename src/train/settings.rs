@@ -1,4 +1,4 @@
-//! A run's settings: those of a preset, changed by a TOML file, then by `KEY=VALUE` pairs. The file has the keys of a run folder's
+//! A run's settings: those of a preset, changed by a TOML file, then by `KEY=VALUE` pairs. The file has the same keys as a run folder's
 //! `config.toml` and may leave out any of them.
 
 use super::{Config, Loss};
@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use toml::{Table, Value};
 
 impl Config {
-    /// Joins the parts; the preset is the given one, else the file's, else `compact`. For specialists (also where the file has
-    /// groups) the preset's epochs and patience give way to those of the tutorial's specialists.
+    /// Combines the parts; the preset is the given one, else the file's, else `compact`. For specialists (also if the file has
+    /// groups) the epochs and patience of the tutorial's specialists replace the preset's.
     ///
     /// # Errors
     /// An unknown preset or key, a value of the wrong kind, or text that is not TOML.
@@ -49,7 +49,7 @@ impl Config {
         Ok(config)
     }
 
-    /// As a run folder keeps it.
+    /// The text of `config.toml` in a run folder.
     ///
     /// # Errors
     /// Only if it cannot be written as TOML.
@@ -79,10 +79,10 @@ impl Config {
     }
 }
 
-/// Epochs without a better one after which a specialist's training ends, by the tutorial.
+/// Epochs without improvement after which a specialist's training ends, as in the tutorial.
 const SPECIALISTS_PATIENCE: usize = 200;
 
-/// Lays a table over another, key by key; a table of another `kind` takes the place of the old one whole.
+/// Lays one table over another, key by key; a table of another `kind` replaces the old one as a whole.
 fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -98,7 +98,7 @@ fn merge(base: &mut Table, over: Table) {
     }
 }
 
-/// Sets one value by its dotted key. What is not a number, a truth value, a list or a table is text.
+/// Sets one value by its dotted key. Anything that is not a number, a truth value, a list or a table is text.
 fn set(all: &mut Table, key: &str, value: &str) -> std::result::Result<(), String> {
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
     let value = parsed.unwrap_or_else(|| Value::String(value.into()));

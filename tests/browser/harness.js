@@ -1,4 +1,4 @@
-// What the browser tests share: the program as the server, the browser, and the data at hand.
+// Shared by the browser tests: the program as the server, the browser, and the available data.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -24,7 +24,7 @@ export const executables = {
 };
 const executable = executables[engine];
 
-/** What Firefox, or the way in which the tests drive it, lacks, with the reason that a skipped test gives. */
+/** What Firefox, or its driver, lacks, with the reason that a skipped test gives. */
 const LACKS = {
   workers: 'puppeteer runs nothing in the workers of Firefox, and sees none of them end',
   camera: 'the camera that the tests draw has no lasting name, and stands still in a page behind another window',
@@ -37,8 +37,8 @@ const LACKS = {
 };
 
 /**
- * A test that may need something that only playwright's Chromium has: then it is skipped, and counted, in other browsers; and so are all
- * where the browser is missing.
+ * A test that may need something that only playwright's Chromium has: in other browsers it is then skipped, and counted. All tests are
+ * skipped if the browser is missing.
  * @param {string} name
  * @param {{ needs?: keyof typeof LACKS } & import('node:test').TestOptions | import('node:test').TestFn} options
  * @param {import('node:test').TestFn} [body]
@@ -86,7 +86,7 @@ const TYPES = {
 };
 
 /**
- * Serves a folder as any plain host does.
+ * Serves a folder like any plain host.
  * @param {{ after: (f: () => void) => void }} t
  * @param {string} folder
  * @param {Record<string, string>} [headers] sent with every file
@@ -139,9 +139,9 @@ export async function launch(t, { clip, engine: own = engine } = {}) {
 /**
  * A server and a browser for all tests of a file, which end with it.
  * @param {object} [options]
- * @param {(studio: import('playwright-core').Page, path: string) => Promise<unknown>} [options.clip] writes the one that plays as the
+ * @param {(studio: import('playwright-core').Page, path: string) => Promise<unknown>} [options.clip] writes the clip that plays as the
  *   camera, in a page of another browser
- * @param {(t: { after: (f: () => unknown) => void }) => Promise<void>} [options.ready] done before the first test, when both are there
+ * @param {(t: { after: (f: () => unknown) => void }) => Promise<void>} [options.ready] runs before the first test, with server and browser started
  * @returns {{ url: string, browser: import('playwright-core').Browser }} filled in before the first test
  */
 export function suite({ clip, ready } = {}) {
@@ -164,7 +164,7 @@ export function suite({ clip, ready } = {}) {
 }
 
 /**
- * Has a clip made in a browser of its own.
+ * Makes a clip in a browser of its own.
  * @param {{ after: (f: () => unknown) => void }} t
  * @param {string} url the server's
  * @param {string} path of the clip
@@ -233,7 +233,7 @@ export function fewerKeypoints(count, renamed) {
   for (const [name, tensor] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     let part = bytes.subarray(...tensor.data_offsets.map((offset) => 8 + length + offset));
-    // What has a row a keypoint, and perhaps one before them.
+    // A tensor that has one row per keypoint, and perhaps one before them.
     const rows = tensor.shape[0];
     const kept =
       /^(heatmaps|presence)\./.test(name) && rows >= keypoints.length ? rows - keypoints.length + count : rows;

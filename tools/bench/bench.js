@@ -1,6 +1,6 @@
 // make bench: face96 beside other runtimes on this machine, interleaved in one go. Prints a table, writes the figures to
 // target/bench/browser.json and training.json ({ net: { runtime: { median, p95 } } }, milliseconds and samples a second),
-// the limits to limits.json, our nets in turns with each other to ratio.json, and a picture of it all to bench.svg.
+// the limits to limits.json, our nets in turns with each other to ratio.json, and a picture of everything to bench.svg.
 //
 //   node tools/bench/bench.js [--quick] [browser] [ratio] [training]
 import { execFile } from 'node:child_process';
@@ -59,8 +59,8 @@ function serve() {
 }
 
 /**
- * What `measure` makes of a page in Chromium and of our builds: `face96`, the one that a page on this browser would load, and
- * perhaps the other one.
+ * Runs `measure` on a page in Chromium with our builds: `face96`, the one that a page in this browser would load, and
+ * possibly the other one.
  * @template T @param {(page: import('playwright-core').Page, builds: Record<string, { glue: string, wasm: string }>) => Promise<T>} measure
  */
 async function inChromium(measure) {
@@ -129,7 +129,7 @@ const browserPart = () =>
     return { figures, limits };
   });
 
-/** Our nets in turns with each other: in the browser part one follows the other, and a machine's speed can change meanwhile. */
+/** Our nets in turns with each other: in the browser part they run one after the other, and a machine's speed can change meanwhile. */
 const ratioPart = () =>
   inChromium(async (page, { face96 }) => {
     const times = await page.evaluate(
@@ -160,7 +160,7 @@ async function trainingPart() {
     const losses = {};
     for (let round = 0; round < (quick ? 1 : 5); round++) {
       for (const [name, start] of Object.entries(contestants)) {
-        // candle takes seconds for a step: three steps are enough to see it.
+        // candle takes seconds for a step, so three steps are enough.
         const seconds = quick || name === 'candle' ? '0' : '3';
         if (name === 'candle' && round > 1) continue;
         const result = JSON.parse((await start(net, seconds)).stdout);
@@ -168,7 +168,7 @@ async function trainingPart() {
         losses[name] = result.losses;
       }
     }
-    // candle 0.11 divides the gradient of its max_pool2d by the square of its size: with pools only the first loss agrees.
+    // candle 0.11 divides the gradient of its max_pool2d by the square of its size, so with pools only the first loss agrees.
     for (const [name, found] of Object.entries(losses)) {
       const steps = name === 'candle' && net === 'net2' ? 1 : 3;
       if (found.slice(0, steps).some((v, i) => !(Math.abs(v - losses.face96[i]) <= 1e-3 * Math.abs(v)))) {
@@ -182,7 +182,7 @@ async function trainingPart() {
   return figures;
 }
 
-/** Columns of text; the first to the left, the others to the right. @param {string[][]} rows */
+/** Columns of text; the first one left-aligned, the others right-aligned. @param {string[][]} rows */
 function table(rows) {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   return rows
@@ -190,7 +190,7 @@ function table(rows) {
     .join('\n');
 }
 
-// Weights, ONNX, steps and training task of each net, as it begins to train.
+// Weights, ONNX, steps and training task of each net, as it begins training.
 mkdirSync(folder, { recursive: true });
 await run(program, ['bench', '--nets', nets.join(','), '--files', folder]);
 const charts = [];

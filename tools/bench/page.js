@@ -1,5 +1,5 @@
-// In the page: every runtime with the same net, the same weights and the same picture, behind one interface.
-// A runtime is a function that runs one frame and gives its keypoints, [x0, y0, x1, y1, ...] in pixels of the crop.
+// In the page: every runtime with the same net, weights and picture, behind one interface.
+// A runtime is a function that runs one frame and returns its keypoints, [x0, y0, x1, y1, ...] in pixels of the crop.
 
 const SIDE = 96;
 const fetchBytes = async (url) => {
@@ -25,7 +25,7 @@ function readSafetensors(bytes) {
   return { metadata, tensors };
 }
 
-/** As src/picture.rs: RGBA to grey in whole levels, then the net's input. */
+/** As in src/picture.rs: RGBA to grey in whole levels, then the net's input. */
 function normalised(rgba, how) {
   const grey = Float32Array.from({ length: SIDE * SIDE }, (_, i) =>
     Math.floor(0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2] + 0.5),
@@ -112,13 +112,13 @@ async function tfjs(graph, tensors, input) {
         else if (steps[node.op]) done.push(steps[node.op](node, ...node.inputs.map((i) => done[i])));
         else throw new Error(`step '${node.name}': no '${node.op}' in page.js`);
       }
-      // Both outputs are computed, as by the others.
+      // Both outputs are computed, as in the other runtimes.
       if (graph.presence !== null) done[graph.presence].dataSync();
       return done[graph.keypoints].dataSync().map((v) => v * half + offset);
     });
 }
 
-/** The glue of a face96 wasm, as a module of its own for each file: it holds one instance. */
+/** The glue of a face96 wasm, as a separate module for each file, because a module holds one instance. */
 async function face96(glue, wasm) {
   const module = await import(glue);
   await module.default({ module_or_path: await fetchBytes(wasm) });
@@ -133,7 +133,7 @@ function drawnFace(module) {
   return rgba;
 }
 
-/** Runtimes by the name of the net, all of them ours. */
+/** Runtimes by the name of the net, all ours. */
 export async function loadOurs(nets, { glue, wasm }) {
   const module = await face96(glue, wasm);
   const rgba = drawnFace(module);
@@ -146,7 +146,7 @@ export async function loadOurs(nets, { glue, wasm }) {
 }
 
 /**
- * Loads a net into every runtime; throws where one of them disagrees.
+ * Loads a net into every runtime; throws if one of them disagrees.
  * @param {string} net
  * @param {Record<string, { glue: string, wasm: string }>} builds of face96: `face96`, the one that a page would choose,
  *   others, and `candle`
@@ -171,7 +171,7 @@ export async function load(net, builds) {
       runtimes[name] = () => model.run(input.values);
     } else {
       const detector = new module.Detector(bytes);
-      // From RGBA on, as a page calls it: grey and normalisation are in our time and in no other's.
+      // From RGBA on, as a page calls it: grey conversion and normalisation are in our time and in no other's.
       runtimes[name] = () => detector.detect(input.rgba);
       limits[name] = (steps) => module.multiplyAdds(steps);
     }
@@ -186,7 +186,7 @@ export async function load(net, builds) {
     let found = await run();
     if (name.startsWith('face96')) found = expected.map((_, i) => found[1 + 3 * (i >> 1) + (i % 2)]);
     const apart = Math.max(...expected.map((v, i) => Math.abs(v - found[i])));
-    // 1e-3 of half the crop's side, the net's unit.
+    // 1e-3 of half the crop's side, which is the net's unit.
     if (!(apart < 1e-3 * (SIDE / 2)) || found.length !== expected.length) {
       throw new Error(
         `${net}: ${name} is ${apart} px from face96; its first keypoint is ${found.slice(0, 2)}, ours ${expected.slice(0, 2)}`,
@@ -198,7 +198,7 @@ export async function load(net, builds) {
 }
 
 /**
- * Milliseconds of each frame by runtime, taken in turns, and multiply-adds a second of the registers alone.
+ * Milliseconds of each frame by runtime, taken in turns, and multiply-adds a second on registers alone.
  * @param {Pick<Awaited<ReturnType<typeof load>>, 'runtimes'> & { limits?: Record<string, (steps: number) => void> }} net
  */
 export async function time({ runtimes, limits = {} }, rounds, frames) {
@@ -207,7 +207,7 @@ export async function time({ runtimes, limits = {} }, rounds, frames) {
   const rates = Object.fromEntries(Object.keys(limits).map((name) => [name, []]));
   for (const name of names) for (let i = 0; i < 10; i++) await runtimes[name]();
   for (let round = 0; round < rounds; round++) {
-    // Each round begins with another one, so that nobody always follows the same.
+    // Each round begins with another runtime, so that none always follows the same one.
     for (let k = 0; k < names.length; k++) {
       const name = names[(round + k) % names.length];
       for (let i = 0; i < frames; i++) {
@@ -222,7 +222,7 @@ export async function time({ runtimes, limits = {} }, rounds, frames) {
       run(steps);
       rates[name].push((48 * steps) / ((performance.now() - start) / 1000));
     }
-    // A breath for the browser's own work.
+    // A pause for the browser's own work.
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   return { times, rates };

@@ -1,4 +1,4 @@
-// The figures as a picture: one group of bars a net and task.
+// The figures as a picture: one group of bars per net and task.
 
 const WIDTH = 760;
 const LABEL = 170;

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs and builds what make bench compares with, after `make web` and `make native`: the npm packages of
-# tools/bench/package.json, Debian's PyTorch, and candle's own ops as wasm. Quick when there is nothing to do.
+# Installs and builds everything that make bench compares with, after `make web` and `make native`: the npm packages of
+# tools/bench/package.json, Debian's PyTorch, and candle's own ops as wasm. Quick if nothing is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export RUSTUP_AUTO_INSTALL=0 DEBIAN_FRONTEND=noninteractive
@@ -26,7 +26,7 @@ if ! "${PYTHON:-/usr/bin/python3}" -c 'import torch, numpy' 2>/dev/null; then
   $as_root apt-get install -y -q --no-install-recommends python3-torch python3-numpy libopenblas0-pthread >&2
 fi
 
-# A profile between the two that the package's wasm is built with: fat link-time optimisation of candle takes minutes and
+# A profile between the two with which the package's wasm is built: fat link-time optimisation of candle takes minutes and
 # makes it no faster.
 (
   eval "$(tools/wasm-toolchain.sh)"

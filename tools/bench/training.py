@@ -72,7 +72,7 @@ def forward(graph, weights, pictures):
         done.append(F.relu(y) if node.get("relu") else y)
     keypoints = done[graph["keypoints"]]
     logits = None if graph["presence"] is None else done[graph["presence"]].flatten(1)
-    # Heatmaps give a variance beside x and y.
+    # Heatmaps also give a variance beside x and y.
     return keypoints if keypoints.ndim == 3 else keypoints.reshape(len(pictures), -1, 2), logits
 
 
@@ -106,7 +106,7 @@ def load(path, channels_last):
     for node in graph["nodes"]:
         name = f"{node['name']}.weight"
         if node["op"] == "dense":
-            # From our (H, W, C) order to PyTorch's (C, H, W), once: as if the net had been written for PyTorch.
+            # From our (H, W, C) order to PyTorch's (C, H, W), once, as if the net had been written for PyTorch.
             h, w, c = graph["nodes"][node["inputs"][0]]["shape"]
             weights[name] = weights[name].view(-1, h, w, c).permute(0, 3, 1, 2).flatten(1).contiguous()
         elif node["op"] == "conv" and channels_last:

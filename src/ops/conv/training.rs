@@ -1,4 +1,4 @@
-//! The convolution that is trained: forward, and the gradients of input, weights and bias.
+//! The convolution in training: forward, and the gradients of input, weights and bias.
 
 use super::*;
 use crate::ops::product::{panels, tiles};
@@ -6,12 +6,12 @@ use crate::ops::{read, tensor, through_relu};
 use candle_core::CustomOp3;
 use rayon::prelude::*;
 
-/// Floats of pictures that the gradient of the weights works on at a time: 24 KiB, three quarters of a first-level cache.
+/// Floats of pictures that the gradient of the weights processes at a time: 24 KiB, three quarters of a first-level cache.
 const BAND: usize = 6 * 1024;
 
 impl ConvShape {
-    /// The convolution that takes the outputs' gradients to the inputs', with the kernel turned by 180 degrees and its
-    /// inputs and outputs swapped: of a stride of 1.
+    /// The convolution that maps the outputs' gradients to the inputs', with the kernel turned by 180 degrees and its inputs and
+    /// outputs swapped; only for a stride of 1.
     fn turned(&self) -> Option<Self> {
         let (height, width) = self.out_size();
         let padding = (self.kernel - 1).checked_sub(self.padding).filter(|_| self.stride == 1)?;
@@ -28,7 +28,7 @@ impl ConvShape {
         ((side + self.stride - 1 - remainder) / self.stride, first, taps)
     }
 
-    /// The output's gradient with the border that the products of [`Self::phase`] reach, its channels filled up to
+    /// The layout of the output's gradient with the border that the products of [`Self::phase`] reach, its channels filled up to
     /// whole vectors.
     fn gradient_border(&self, lanes: usize) -> Border {
         let (oh, ow) = self.out_size();
@@ -60,7 +60,7 @@ impl Pass {
         }
         let border = shape.gradient_border(lanes);
         let filled = border.stride;
-        // The products that give the gradient, one for each pair of remainders by the stride.
+        // The products that make up the gradient, one for each pair of remainders by the stride.
         let mut products: Vec<(Runs, Panels)> = Vec::new();
         for (ry, rx) in (0..s.min(height)).flat_map(|ry| (0..s.min(width)).map(move |rx| (ry, rx))) {
             let ((h, first_y, taps_y), (w, first_x, taps_x)) = (shape.phase(ry, height), shape.phase(rx, width));
@@ -96,7 +96,7 @@ impl Pass {
         Self { shape, vectors, bias, way: Way::Plain(border, products) }
     }
 
-    /// Whether it writes every place of the gradient of an input of this shape.
+    /// Whether the pass writes every place of the gradient of an input of this shape.
     fn is_whole(&self, shape: &ConvShape) -> bool {
         let phases = shape.stride.min(shape.height) * shape.stride.min(shape.width);
         matches!(&self.way, Way::Winograd(..))
@@ -104,7 +104,7 @@ impl Pass {
     }
 }
 
-/// `x` (B, H, W, C), `weight` (outputs, C, kernel, kernel) and perhaps `bias` (outputs) -> (B, OH, OW, outputs), with
+/// `x` (B, H, W, C), `weight` (outputs, C, kernel, kernel) and optionally `bias` (outputs) -> (B, OH, OW, outputs), with
 /// `max(., 0)` if `relu`.
 pub struct ConvOp {
     /// Step between outputs.
@@ -113,7 +113,7 @@ pub struct ConvOp {
     pub padding: usize,
     /// `max(., 0)` follows.
     pub relu: bool,
-    /// Whether anyone wants the gradient of the input.
+    /// Whether the gradient of the input is needed.
     pub input_gradient: bool,
 }
 
@@ -123,12 +123,12 @@ impl ConvOp {
         let pass = Pass::forward(Vectors::here(), shape, w, b);
         let out = shape.out_shape(false);
         let then = Then::relu(self.relu);
-        // SAFETY: every place of the output has a tile or a square that writes it.
+        // SAFETY: every place of the output lies in a tile or a square, which writes it.
         let y = unsafe { buffer::written(out.0 * out.1 * out.2 * out.3, |y| pass.run_batch(x, &then, y)) };
         made(y, out)
     }
 
-    /// ConvGradients of the input, if anyone wants it, of the weights and of the bias.
+    /// Gradients of the input, if it is needed, of the weights and of the bias.
     fn gradients(&self, x: &Tensor, w: &Tensor, y: &Tensor, dy: &Tensor, bias: bool) -> Result<[Option<Tensor>; 3]> {
         let shape = ConvShape::new(x.shape(), w.dims(), self.stride, self.padding)?;
         let dy = through_relu(self.relu, y, dy)?;
@@ -188,15 +188,15 @@ impl CustomOp3 for ConvOp {
     }
 }
 
-/// ConvGradients of a convolution: of the input, (kernel, kernel, C, outputs) of the weights, and of the bias.
+/// Gradients of a convolution: of the input, (kernel, kernel, C, outputs) of the weights, and of the bias.
 struct ConvGradients {
     input: Option<Vec<f32>>,
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
-/// ConvGradients from `dy`, already zero where a fused ReLU cut off; that of the bias is zero if nobody wants it.
-/// `wanted`: those of the input and of the bias.
+/// Gradients from `dy`, already zeroed where a fused ReLU cut off; the gradient of the bias is zero if it is not needed.
+/// `wanted`: whether those of the input and of the bias are needed.
 fn conv_backward(
     vectors: Vectors,
     shape: ConvShape,
@@ -259,10 +259,10 @@ fn conv_backward(
     ConvGradients { input: want_x.then_some(dx), weight, bias }
 }
 
-/// `M` weights of a run by `N` vectors of outputs: adds the sum over `h` x `w` places.
+/// For `M` weights of a run and `N` vectors of outputs: adds the sum over `h` x `w` places.
 ///
 /// # Safety
-/// As [`weights`] has checked.
+/// The bounds that [`weights`] has checked.
 #[inline(always)]
 unsafe fn weights_tile<V: Vector, const M: usize, const N: usize>(
     (h, w): (usize, usize),
@@ -301,9 +301,9 @@ pub(crate) unsafe fn weights<V: Vector>(g: &Runs, x: &[f32], border: &Border, dy
     let filled = border.stride;
     assert!(g.end() <= x.len() && border.at(g.h - 1, g.w - 1) + filled <= dy.len());
     assert!(filled.is_multiple_of(V::LANES) && dw.len() >= g.taps * g.run * filled);
-    // Rows whose input and gradient stay in the first-level cache while all tiles pass over them.
+    // Rows whose input and gradient stay in the first-level cache while all tiles go over them.
     let band = (BAND / (g.next_row + border.line())).clamp(1, g.h);
-    // SAFETY (of the tiles): the ends of what is read were just checked, and so was the length of `dw`.
+    // SAFETY (of the tiles): the ends of all reads were just checked, and so was the length of `dw`.
     for from in (0..g.h).step_by(band) {
         let size = (band.min(g.h - from), g.w);
         for (row, (column, vectors)) in (0..g.taps * g.run)
@@ -329,7 +329,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    /// Forward, gradient of the input and of the weights (kernel, kernel, C, outputs), by the definition.
+    /// Forward pass, gradient of the input and of the weights (kernel, kernel, C, outputs), by the definition.
     fn by_definition(s: &ConvShape, x: &[f32], w: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
         let (oh, ow) = s.out_size();
         let (c, o) = (s.inputs, s.outputs);
@@ -374,7 +374,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let (mut squares, mut plain) = ([0; 7], 0);
         for case in 0..90 {
-            // Two of three cases may be Winograd's: odd sizes and channels, one picture, one row of squares.
+            // In two of three cases Winograd's algorithm may apply: odd sizes and channels, one picture, one row of squares.
             let wide = case % 3 != 0;
             let kernel = if wide { rng.random_range(2..4) } else { rng.random_range(1..5) };
             let shape = ConvShape {
