@@ -315,7 +315,7 @@ fn quantised(row: &[f32], scale: f32, kernel: usize, steps: f32) -> Vec<f32> {
     let mut whole: Vec<f32> = row.iter().map(|v| (v / scale).round()).collect();
     let error = |whole: &[f32], i: usize| whole[i] - row[i] / scale;
     let sum = |whole: &[f32], places: &[usize]| places.iter().map(|&i| error(whole, i)).sum::<f32>();
-    // Rounds `count` of the places the other way, whose errors have the sign and are the largest.
+    // Rounds the other way at `count` places: those with the largest errors of this sign.
     let flip = |whole: &mut [f32], places: &[usize], sign: f32, count: usize| {
         let mut order: Vec<usize> = places.to_vec();
         order.retain(|&i| error(whole, i) * sign > 0. && (whole[i] - sign).abs() <= steps);
@@ -329,7 +329,7 @@ fn quantised(row: &[f32], scale: f32, kernel: usize, steps: f32) -> Vec<f32> {
         let sum = sum(&whole, places);
         flip(&mut whole, places, sum.signum(), sum.abs().round() as usize);
     }
-    // One weight a kernel at most, of those whose sums can take it best.
+    // At most one weight per kernel, starting with the kernels whose sums are furthest off in that direction.
     let total: f32 = kernels.iter().map(|places| sum(&whole, places)).sum();
     let mut order: Vec<&Vec<usize>> = kernels.iter().collect();
     order.sort_by(|a, b| (sum(&whole, b) * total.signum()).total_cmp(&(sum(&whole, a) * total.signum())));
