@@ -58,9 +58,9 @@ WEIGHTS = --set weights='{helen_afw=4,utk=0.8,ytf_p1=0.7}'
 
 model: native
 	$(call run,runs/compact,--data '$(FACES)' --preset compact $(WEIGHTS))
-	target/release/face96 export --run runs/compact --precision int8 --calibrate '$(FACES)' --out pkg/weights/compact.safetensors
+	target/release/face96 export --run runs/compact --precision int6 --calibrate '$(FACES)' --out pkg/weights/compact.safetensors
 	$(call run,runs/compact68,--data '$(FACES)' --all-68 --preset compact $(WEIGHTS) --epochs 34 --init pkg/weights/compact.safetensors)
-	target/release/face96 export --run runs/compact68 --precision int8 --calibrate '$(FACES)' --out pkg/weights/compact68.safetensors
+	target/release/face96 export --run runs/compact68 --precision int6 --calibrate '$(FACES)' --out pkg/weights/compact68.safetensors
 	$(call run,runs/finder,--data '$(FACES)' --preset finder)
 	target/release/face96 export --run runs/finder --precision int8 --out pkg/weights/finder.safetensors
 
@@ -131,4 +131,4 @@ bench: web native
 	node tools/bench/bench.js $(BENCH)
 
 clean:
-	rm -rf pkg/dist pkg/inline/embedded.* www/offline-files.js www/net-list.js target/wasm target/wasm-relaxed target/wasm-candle target/bench target/release target/debug
+	rm -rf pkg/dist pkg/inline/embedded* www/offline-files.js www/net-list.js target/wasm target/wasm-relaxed target/wasm-candle target/bench target/release target/debug

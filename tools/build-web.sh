@@ -51,9 +51,11 @@ else
     rm -rf "$out"
     # Without a worker to replace, a trap requests another instance: pkg/wasm.js.
     target/tools/bin/wasm-bindgen "$(raw "$1")" --target web --out-dir "$out" --out-name face96 --experimental-reset-state-function
-    # The glue asks for text coders when it is imported, where a DOM for tests does not have them, but needs them only later.
+    # The glue asks for text coders when it is imported, where a DOM for tests does not have them, but needs them only later. The package
+    # always says where the wasm is; bundlers would look for the default.
     sed -i -E -e 's/^(let cachedTextDecoder = new )(TextDecoder)/\1(globalThis.\2 ?? Object)/; s/^(const cachedTextEncoder = new )(TextEncoder)/\1(globalThis.\2 ?? Object)/' \
-      -e 's/^cachedTextDecoder\.decode\(\)/cachedTextDecoder.decode?.()/' "$out/face96.js"
+      -e 's/^cachedTextDecoder\.decode\(\)/cachedTextDecoder.decode?.()/' \
+      -e "s/new URL\('face96_bg\.wasm', import\.meta\.url\)/''/" "$out/face96.js"
     # Node 20 supports relaxed-simd behind a flag, later versions without one.
     node $(node --v8-options | grep -o -- '--experimental-wasm-relaxed-simd' | head -1) \
       -e 'if (!WebAssembly.validate(require("fs").readFileSync(process.argv[1]))) throw Error("invalid wasm")' \

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { PROBE } from '../pkg/simd.js';
 
 /** The two builds, without relaxed-simd and with it; a browser loads one of them. */
-export const WASM = ['pkg/dist/face96_bg.wasm', 'pkg/dist/face96_relaxed_bg.wasm'];
+export const WASM = ['pkg/dist/plain.js', 'pkg/dist/face96_relaxed_bg.wasm'];
 
 /** The nets with which the page starts; the others are loaded, and kept, when a visitor chooses them. */
 const FIRST = ['pkg/weights/compact.safetensors', 'pkg/weights/finder.safetensors'];

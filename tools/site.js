@@ -16,7 +16,7 @@ const NAMED = ['./', 'manifest.webmanifest'];
 /** The places where a file names another file of the page. */
 const REFERENCES = {
   '.js':
-    /(?<=^(?:import|export)\b[^'\n]* from ')[^']+(?=')|(?<=^import ')[^']+(?=')|(?<=new URL\(')[^']+(?=', import\.meta\.url\))/gm,
+    /(?<=^(?:import|export)\b[^'\n]* from ')[^']+(?=')|(?<=^import ')[^']+(?=')|(?<=^ *import\(')[^']+(?='\)\.then)|(?<=new URL\(')[^']+(?=', import\.meta\.url\))/gm,
   '.html': /(?<=(?:href|src)=")[^"#:]+(?=")/g,
   '.webmanifest': /(?<="src": ")[^"]+(?=")/g,
 };

@@ -185,7 +185,7 @@ mod tests {
         far.reach_to(&[2., 1.]);
         let wide = loss(&output, &batch, Loss::Laplace, &far).unwrap().to_scalar::<f32>().unwrap();
         near(wide, (2.4 / 0.6 - 2. * 0.510826) / 2. + 0.126928 + 0.4 * 0.313262);
-        // A label of less weight counts less beside others, not by itself.
+        // A label of less weight counts less.
         batch.mask = (batch.mask * 0.3).unwrap();
         near(value(&batch, Loss::Mse), 0.3 * 0.05 * 0.05);
     }

@@ -29,7 +29,7 @@ test('the tarball holds what the package needs and nothing else', () => {
     'index.js',
     'define.js',
     'worker.js',
-    'dist/face96_bg.wasm',
+    'dist/plain.js',
     'dist/types/index.d.ts',
     'weights/compact.safetensors',
     'README.md',
@@ -39,7 +39,7 @@ test('the tarball holds what the package needs and nothing else', () => {
   }
   const odd = names.filter(
     (name) =>
-      !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|inline\.js|[\w-]+\.json)|dist\/types\/[\w/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(
+      !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|(inline|plain)\.js|[\w-]+\.json)|dist\/types\/[\w/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(
         name,
       ),
   );
@@ -61,7 +61,6 @@ test('publint and arethetypeswrong find nothing', () => {
     '--profile',
     'esm-only',
     '--exclude-entrypoints',
-    './dist/face96_bg.wasm',
     './dist/face96_relaxed_bg.wasm',
     './weights/*',
     './custom-elements.json',

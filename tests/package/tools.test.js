@@ -164,7 +164,8 @@ for (const [policy, kind] of [
 ]) {
   test(`the package in one file under worker-src ${policy}`, async (t) => {
     const folder = target(`policy-${policy.replace(/\W/g, '')}`);
-    cpSync(join(app, 'node_modules/face96/dist/inline.js'), join(folder, 'face96.js'));
+    for (const name of ['inline.js', 'plain.js'])
+      cpSync(join(app, 'node_modules/face96/dist', name), join(folder, name.replace('inline', 'face96')));
     writeFileSync(
       join(folder, 'main.js'),
       readFileSync(join(app, 'inline.js'), 'utf8').replaceAll("'face96/inline'", "'./face96.js'"),
