@@ -12,8 +12,10 @@ FEATURES = wasm,bench-candle
 # The tests that other browsers than Chromium run: what every engine must do, with a reason for each thing that one lacks.
 IN_FIREFOX = $(addprefix tests/browser/,$(addsuffix .test.js,engine package faults tracking element))
 IN_WEBKIT = $(addprefix tests/browser/,$(addsuffix .test.js,tracking))
-CHECKED = --config 'profile.release.package.face96.debug-assertions=true' \
-  --config 'profile.release.package.face96.overflow-checks=true'
+# Tests that measure time run by themselves; all others two at a time.
+TIMED = $(addprefix tests/browser/,$(addsuffix .test.js,element long-run page-speed tracking))
+UNTIMED = $(filter-out $(TIMED),$(wildcard tests/browser/*.test.js tests/package/*.test.js))
+CHECKED = --profile checked --locked --features $(FEATURES)
 
 help:
 	@echo 'make demo    install what is missing, build everything, open the page (PORT=$(PORT))'
@@ -100,21 +102,21 @@ sbom:
 test:
 	@tools/setup.sh test
 	@tools/check.sh
-	# The kernels' unit tests with every debug assertion and overflow check in our own code, because of their index arithmetic.
-	cargo test --release --locked --features $(FEATURES) --lib $(CHECKED)
-	cargo test --release --locked --features $(FEATURES) --bins --test '*'
-	cargo test --release --locked --features $(FEATURES) --doc
-	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --release --locked --no-deps --features $(FEATURES)
-	# Each fails if its figure is not the expected one.
-	cargo run --release --locked --features $(FEATURES) --example detect_picture
-	cargo run --release --locked --features $(FEATURES) --example train_synthetic
+	# One build of everything, with every debug assertion and overflow check of our own code.
+	cargo test $(CHECKED) --tests
+	cargo test $(CHECKED) --doc
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps $(CHECKED)
+	# Each exits with an error if its figure is not the expected one.
+	cargo run $(CHECKED) --example detect_picture
+	cargo run $(CHECKED) --example train_synthetic
 	# The server alone, as make demo builds it.
-	cargo build --release --locked --no-default-features --features serve --bin face96-serve
+	cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
 	@tools/build-web.sh
 	npm run --silent types
-	node --test tests/browser/*.test.js tests/package/*.test.js
-	ENGINE=firefox node --test $(IN_FIREFOX)
-	ENGINE=webkit node --test $(IN_WEBKIT)
+	FACE96=$(CURDIR)/target/checked/face96 node --test --test-concurrency=2 $(UNTIMED)
+	FACE96=$(CURDIR)/target/checked/face96 node --test $(TIMED)
+	FACE96=$(CURDIR)/target/checked/face96 ENGINE=firefox node --test --test-concurrency=2 $(IN_FIREFOX)
+	FACE96=$(CURDIR)/target/checked/face96 ENGINE=webkit node --test $(IN_WEBKIT)
 
 firefox: web native
 	@tools/setup.sh test

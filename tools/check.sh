@@ -25,9 +25,9 @@ fi
 say 'format of Rust'
 cargo fmt --check
 say 'lints of Rust: the program, its server alone, the browser boundary alone'
-cargo clippy --quiet --release --locked --all-targets --features wasm,bench-candle -- -D warnings
-cargo clippy --quiet --release --locked --no-default-features --features serve --bin face96-serve -- -D warnings
-cargo clippy --quiet --release --locked --no-default-features --features wasm --lib -- -D warnings
+cargo clippy --quiet --profile checked --locked --all-targets --features wasm,bench-candle -- -D warnings
+cargo clippy --quiet --profile checked --locked --no-default-features --features serve --bin face96-serve -- -D warnings
+cargo clippy --quiet --profile checked --locked --no-default-features --features wasm --lib -- -D warnings
 say 'format and lints of JavaScript and CSS, exports that nothing uses'
 npx biome ci --error-on-warnings .
 npx knip --no-config-hints

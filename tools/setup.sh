@@ -14,27 +14,8 @@ done
 
 tools/wasm-toolchain.sh >/dev/null
 
-# The version must equal that of the wasm-bindgen crate in Cargo.lock. Not --locked: the lock file shipped with the
-# tool names a crate version that has been withdrawn.
-bindgen=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
-if [ "$(target/tools/bin/wasm-bindgen --version 2>/dev/null)" != "wasm-bindgen $bindgen" ]; then
-  say "building wasm-bindgen $bindgen, once (about 2 minutes)"
-  step=$SECONDS
-  cargo install wasm-bindgen-cli --version "$bindgen" --no-default-features --root target/tools --quiet
-  say "wasm-bindgen ready after $((SECONDS - step)) s"
-fi
-
-if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  say "installing the npm development tools (about 10 s)"
-  npm ci --silent
-  touch node_modules/.package-lock.json
-fi
-
-# onnxruntime, which tests the ONNX export.
-if [ "${1:-}" = test ]; then tools/bench/setup.sh npm; fi
-
-# Chromium is required; Firefox and WebKit are tested if they are installed, or can be.
-if [ "${1:-}" = test ]; then
+# Chromium is required; Firefox and WebKit are tested if they are installed, or can be. This runs while the tools are built.
+browsers() {
   needed=()
   wanted=()
   if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then needed+=(chromium); fi
@@ -60,5 +41,30 @@ if [ "${1:-}" = test ]; then
       done
     fi
   fi
+}
+if [ "${1:-}" = test ]; then
+  browsers &
+  browsers=$!
 fi
+
+# The version must equal that of the wasm-bindgen crate in Cargo.lock. Not --locked: the lock file shipped with the
+# tool names a crate version that has been withdrawn.
+bindgen=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
+if [ "$(target/tools/bin/wasm-bindgen --version 2>/dev/null)" != "wasm-bindgen $bindgen" ]; then
+  say "building wasm-bindgen $bindgen, once (about 2 minutes)"
+  step=$SECONDS
+  cargo install wasm-bindgen-cli --version "$bindgen" --no-default-features --root target/tools --quiet
+  say "wasm-bindgen ready after $((SECONDS - step)) s"
+fi
+
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  say "installing the npm development tools (about 10 s)"
+  npm ci --silent
+  touch node_modules/.package-lock.json
+fi
+
+# onnxruntime, which tests the ONNX export.
+if [ "${1:-}" = test ]; then tools/bench/setup.sh npm; fi
+
+if [ "${1:-}" = test ]; then wait $browsers; fi
 say "tools are in place ($((SECONDS - start)) s)"

@@ -8,9 +8,18 @@ use std::mem::MaybeUninit;
 thread_local! {
     /// Vectors returned by [`give`], by their length.
     #[cfg(feature = "native")]
-    static POOL: RefCell<HashMap<usize, Vec<Vec<f32>>>> = RefCell::new(HashMap::new());
+    static POOL: RefCell<HashMap<usize, Pool>> = RefCell::new(HashMap::new());
     /// Scratch of a convolution: points of squares, their products, pictures with their borders, and sums.
     static SCRATCH: RefCell<[Lines; 5]> = const { RefCell::new([Lines::EMPTY; 5]) };
+}
+
+/// Vectors of one length.
+#[cfg(feature = "native")]
+#[derive(Default)]
+struct Pool {
+    vectors: Vec<Vec<f32>>,
+    /// How many were asked for since the last [`trim`].
+    asked: usize,
 }
 
 /// Runs `f` on the thread's scratch.
@@ -24,7 +33,7 @@ pub(super) fn with_scratch<R>(f: impl FnOnce(&mut [Lines; 5]) -> R) -> R {
 pub(super) fn give(values: Vec<f32>) {
     if !values.is_empty() {
         // At the thread's end the pool may already be gone.
-        let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().push(values));
+        let _ = POOL.try_with(|pool| pool.borrow_mut().entry(values.len()).or_default().vectors.push(values));
     }
 }
 
@@ -37,7 +46,23 @@ pub(super) fn take(len: usize) -> Vec<f32> {
 /// Memory in the pool.
 #[cfg(feature = "native")]
 fn kept(len: usize) -> Option<Vec<f32>> {
-    POOL.with_borrow_mut(|pool| pool.get_mut(&len).and_then(Vec::pop))
+    POOL.with_borrow_mut(|pool| {
+        let pool = pool.entry(len).or_default();
+        pool.asked += 1;
+        pool.vectors.pop()
+    })
+}
+
+/// Frees what is beyond the needs of a pass like the one since the last call. Without it the pool grows with each step, because gradients
+/// that candle made are given to it too.
+#[cfg(feature = "native")]
+pub(super) fn trim() {
+    POOL.with_borrow_mut(|pool| {
+        pool.retain(|_, pool| {
+            pool.vectors.truncate(pool.asked);
+            std::mem::take(&mut pool.asked) > 0
+        });
+    });
 }
 
 /// Values that are to be written before anyone reads them.
@@ -170,5 +195,27 @@ impl std::ops::DerefMut for Lines {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as for `deref`.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+#[cfg(all(test, feature = "native"))]
+mod tests {
+    use super::*;
+
+    fn pooled() -> usize {
+        POOL.with_borrow(|pool| pool.values().map(|pool| pool.vectors.len()).sum())
+    }
+
+    #[test]
+    fn the_pool_holds_no_more_than_a_pass_asks_for() {
+        for _pass in 0..5 {
+            let taken: Vec<_> = (0..3).map(|_| take(8)).collect();
+            taken.into_iter().for_each(give);
+            // Memory that was not taken from the pool.
+            (0..4).for_each(|_| give(vec![1.; 8]));
+            give(vec![1.; 9]);
+            trim();
+            assert_eq!(pooled(), 3);
+        }
     }
 }

@@ -117,6 +117,7 @@ impl Recorder {
             drop(op);
             reuse(&y)?;
         }
+        buffer::trim();
         Ok(gradients.into_iter().map(|(id, gradient)| (id, Rc::unwrap_or_clone(gradient))).collect())
     }
 }

@@ -1,5 +1,5 @@
 // What a camera frame of 640x480 costs the page beyond its nets, in Chromium without a GPU, the slowest way there is to draw.
-//   node tests/browser/page-speed.js [--seconds 20] [--rounds 1] [FOLDER that holds www and pkg ...]
+//   node tests/browser/page-speed.js [--seconds 20] [--rounds 1] [--net compact68] [FOLDER that holds www and pkg ...]
 // prints milliseconds a frame; several folders are measured in turns, which is how two versions are compared.
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { writeMovingClip } from './clip.js';
 import { launch, makeClip, root, serve } from './harness.js';
-import { open, running } from './visitor.js';
+import { chooseNet, open, running } from './visitor.js';
 
 /** A reading is taken this often, in ms. */
 const INTERVAL = 1000;
@@ -31,14 +31,15 @@ const ENOUGH = 24;
 /**
  * Lets the page follow a drawn face at 640x480 from the camera, with the settings that a visitor meets.
  * @param {{ after: (f: () => unknown) => void }} t ends browser and server
- * @param {{ clip: string, seconds: number, folder?: string }} options clip: see {@link writeMovingClip}; seconds: that count, for
- *   which it goes on four times as long at most
+ * @param {{ clip: string, seconds: number, folder?: string, net?: string }} options clip: see {@link writeMovingClip}; seconds: that
+ *   count, for which it goes on four times as long at most; net: a choice of the page, of which compact68 also reads expressions
  * @returns {Promise<Cost>}
  */
-export async function pageCost(t, { clip, seconds, folder = root }) {
+export async function pageCost(t, { clip, seconds, folder = root, net = 'compact' }) {
   const url = await serve(t, folder);
   const browser = await launch(t, { clip });
   const { page, context } = await open(t, browser, url);
+  if (net !== 'compact') await chooseNet(page, net);
   await page.evaluate(async () => {
     const { FaceDetector } = await import('/pkg/index.js');
     const { detect } = FaceDetector.prototype;
@@ -113,7 +114,11 @@ const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values, positionals } = parseArgs({
-    options: { seconds: { type: 'string', default: '20' }, rounds: { type: 'string', default: '1' } },
+    options: {
+      seconds: { type: 'string', default: '20' },
+      rounds: { type: 'string', default: '1' },
+      net: { type: 'string', default: 'compact' },
+    },
     allowPositionals: true,
   });
   const folders = positionals.length ? positionals : [root];
@@ -131,7 +136,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const ms = (value, width) => `${value.toFixed(2)}`.padStart(width);
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const folder of folders) {
-        const c = await pageCost(t, { clip, folder, seconds: Number(values.seconds) });
+        const c = await pageCost(t, { clip, folder, seconds: Number(values.seconds), net: values.net });
         if (!c.frames) console.log(`  the machine was too busy   ${folder}`);
         else
           console.log(

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { writeSyntheticClip } from './clip.js';
 import { host, root, suite, temporaryFolder } from './harness.js';
-import { countRequests, open, playSample, running } from './visitor.js';
+import { chooseNet, countRequests, open, playSample, running } from './visitor.js';
 
 const shared = suite({ clip: writeSyntheticClip });
 
@@ -42,12 +42,7 @@ test('the site works as plain files under a path, with camera, offline and every
   for (const net of await page.evaluate(() =>
     [...document.querySelectorAll('#net-choice option')].map(({ value }) => value),
   )) {
-    await page.evaluate((net) => {
-      const picker = document.querySelector('#net-choice');
-      picker.value = net;
-      picker.dispatchEvent(new Event('change'));
-    }, net);
-    await page.waitForFunction(() => document.querySelector('#status').textContent.includes('is loaded'));
+    await chooseNet(page, net);
     await playSample(page);
     await page.click('#stop');
   }

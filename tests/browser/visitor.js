@@ -37,6 +37,16 @@ export const status = (page, text) =>
 export const running = (page) =>
   page.waitForFunction(() => Number(document.querySelector('#fps').textContent) > 0, null, { timeout: 20_000 });
 
+/** Chooses one of the page's nets, and waits until it is loaded. @param {import('playwright-core').Page} page @param {string} net */
+export async function chooseNet(page, net) {
+  await page.evaluate((net) => {
+    const picker = document.querySelector('#net-choice');
+    picker.value = net;
+    picker.dispatchEvent(new Event('change'));
+  }, net);
+  await page.waitForFunction(() => document.querySelector('#status').textContent.includes('is loaded'));
+}
+
 /** Plays the sample until its face was found. */
 export async function playSample(page) {
   await page.click('#play');
