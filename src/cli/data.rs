@@ -10,7 +10,7 @@ use face96::schema::usual_place;
 use face96::train::{report, Config};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct DataCommand {
@@ -70,6 +70,7 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
         return convert(&data::labels(&args.path, &options)?, format, &args.out);
     }
     let data = data::load(&args.path, options)?;
+    guard(&args.draw, &data.files)?;
     let summary = Summary::new(&data, config.seed);
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
@@ -77,11 +78,6 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
         print!("{}", summary.text());
     }
     if let Some(path) = &args.draw {
-        // The sheet must not replace one of the data's photos.
-        let folder = Path::new(&args.path);
-        let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
-        let photos: Vec<PathBuf> = data.faces.iter().map(|f| folder.join(&f.name)).collect();
-        guard([path.as_path()], &photos.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
         let step = faces.len().div_ceil(args.count.max(1)).max(1);
         let cells: Vec<_> = faces.iter().step_by(step).map(|f| (grey(&f.crop()), f.points.clone(), vec![])).collect();
@@ -95,6 +91,15 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
 
 fn convert(labels: &data::labels::Labels, format: Format, out: &Path) -> Result<()> {
     let files = formats::write(labels, format)?;
+    // Files beside pictures outside of the folder would not be found there again, and not be expected elsewhere.
+    let inside = |name: &Path| name.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if let Some((name, _)) = files.iter().find(|(name, _)| !inside(name)) {
+        bail!(
+            "expected pictures below the folder of the labels, found one whose labels would go to {}, outside of --out; write one of \
+             the formats of one file, such as coco",
+            name.display()
+        );
+    }
     if let Some((name, _)) = files.iter().find(|(name, _)| out.join(name).exists()) {
         bail!("{} is there already: choose another folder for --out", out.join(name).display());
     }

@@ -139,6 +139,8 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     let mut from = args.data.clone();
     from.all_68 |= nets.schema.is_ibug();
     let data = from.load_for(if nets.finder().is_some() { "finder" } else { "compact" })?;
+    let outputs = [&args.curve, &args.reliability, &args.worst];
+    super::guard(outputs.into_iter().flatten(), data.files.iter().chain(&nets.files))?;
     let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
     if let Some(finder) = nets.finder() {
         let keypoints = args.keypoints.map(|path| Nets::load(&[path])).transpose()?;

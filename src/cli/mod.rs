@@ -4,6 +4,7 @@ mod bench;
 mod data;
 mod draw;
 mod eval;
+mod files;
 mod nets;
 mod outputs;
 mod plot;
@@ -18,8 +19,9 @@ use anyhow::{bail, Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use face96::data::{Dataset, Face, Options, Split};
 use face96::schema::Schema;
-use face96::train::{checkpoint::write_atomically, report, Config};
+use face96::train::{report, Config};
 use face96::weights::{Calibration, Precision, Weights};
+use files::{guard, write_output};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -218,29 +220,9 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Fails if an output would replace an input of the same command.
-fn guard<'a>(outputs: impl IntoIterator<Item = &'a Path>, inputs: &[&Path]) -> Result<()> {
-    for output in outputs.into_iter().filter(|p| p.is_file()) {
-        let same = |input: &&Path| matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if inputs.iter().any(same) {
-            bail!("{}: is read by this very command: choose another file to write", output.display());
-        }
-    }
-    Ok(())
-}
-
-/// Writes a command's output: `-` is standard output, any other path goes through [`write_atomically`].
-fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
-    if path == Path::new("-") {
-        return Ok(std::io::stdout().lock().write_all(bytes)?);
-    }
-    Ok(write_atomically(path, bytes)?)
-}
-
 fn export(args: ExportArgs) -> Result<()> {
-    let outputs = [&args.out, &args.onnx].into_iter().flatten().map(PathBuf::as_path);
-    let inputs = [&args.weights, &args.run.as_ref().map(|run| run.join("best.safetensors"))];
-    guard(outputs, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let outputs = [&args.out, &args.onnx].into_iter().flatten();
+    guard(outputs.clone(), args.run.iter().flat_map(|run| files::of_run(run)).chain(args.weights.clone()))?;
     let mut weights = match (&args.weights, &args.run) {
         (Some(path), _) => Weights::read(path)?,
         (None, Some(run)) => train::best_weights(run)?,
@@ -249,6 +231,7 @@ fn export(args: ExportArgs) -> Result<()> {
     if let Some(path) = &args.calibrate {
         let all_68 = weights.meta.schema.is_ibug();
         let data = face96::data::load(path, Options { all_68, ..Default::default() })?;
+        guard(outputs, &data.files)?;
         let seed = weights.meta.training["seed"].as_u64().unwrap_or(42);
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
         weights.meta.calibration = Some(calibration(&mut weights, &data.schema, faces)?);

@@ -1,6 +1,7 @@
 //! The outputs of `predict`: rows, COCO JSON, drawings.
 
 use super::draw::Folder;
+use super::files::guard_foreign;
 use super::nets::Seen;
 use super::predict::PredictArgs;
 use super::write_output;
@@ -89,12 +90,27 @@ impl<'a> Outputs<'a> {
     }
 }
 
+/// Fails if the files to write are there and not written by an earlier call: see [`guard_foreign`].
+pub(super) fn guard_foreign_files(args: &PredictArgs) -> Result<()> {
+    let (csv, json) = (args.csv.iter(), args.json.iter());
+    let columns = FACE_COLUMNS.join(",");
+    csv.into_iter()
+        .try_for_each(|path| guard_foreign(path, |text| text.lines().next().unwrap_or("").contains(&columns)))?;
+    // Without a face, only the compact form tells.
+    let scored =
+        |text: &str| text.contains("\"keypoint_scores\":") || text.contains("],\"annotations\":[],\"categories\":[");
+    json.into_iter().try_for_each(|path| guard_foreign(path, scored))
+}
+
+/// The columns of a face, by which its CSV is also known again.
+const FACE_COLUMNS: [&str; 6] = ["face", "score", "box_cx", "box_cy", "box_size", "box_roll"];
+
 /// The columns: points first, so that `train` can read the file back.
 fn header(schema: &Schema) -> Vec<String> {
     let names = &schema.keypoints;
     let mut header = vec!["file".to_string()];
     header.extend(names.iter().flat_map(|n| [format!("{n}_x"), format!("{n}_y")]));
-    header.extend(["face", "score", "box_cx", "box_cy", "box_size", "box_roll"].map(String::from));
+    header.extend(FACE_COLUMNS.map(String::from));
     header.extend(names.iter().map(|n| format!("{n}_confidence")));
     header
 }

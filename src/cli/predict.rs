@@ -7,7 +7,7 @@
 use super::draw::{self, Folder};
 use super::nets::{Nets, Page, Seen};
 use super::outputs::{Outputs, PictureResult};
-use super::{count, guard};
+use super::{count, guard, outputs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::photo::{self, GreyReader, Kind, Photo};
@@ -84,8 +84,7 @@ pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
     let data = Path::new(&args.data);
     match plain_pictures(data)? {
         Some(files) => {
-            let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-            keep_inputs(&args, &inputs)?;
+            keep_inputs(&args, &nets, &files)?;
             pictures(&args, &nets, &files)
         }
         None if args.stream.is_some() => {
@@ -96,7 +95,6 @@ pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
             if empty {
                 bail!("{}: expected pictures or labelled faces, found an empty folder", args.data);
             }
-            keep_inputs(&args, &[data, &data.join("labels.csv")])?;
             labelled(&args, &nets)
         }
     }
@@ -159,16 +157,16 @@ fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
     (parts, path.to_path_buf())
 }
 
-/// Fails if an output would replace an input.
-fn keep_inputs(args: &PredictArgs, inputs: &[&Path]) -> Result<()> {
-    let weights = args.weights.iter().map(PathBuf::as_path);
-    let inputs: Vec<&Path> = inputs.iter().copied().chain(weights).collect();
-    guard([&args.csv, &args.json].into_iter().flatten().map(PathBuf::as_path), &inputs)
+/// Fails if an output would replace an input, or anything else that is not an earlier output.
+fn keep_inputs(args: &PredictArgs, nets: &Nets, inputs: &[PathBuf]) -> Result<()> {
+    guard([&args.csv, &args.json].into_iter().flatten(), inputs.iter().chain(&nets.files).chain(&args.finder))?;
+    outputs::guard_foreign_files(args)
 }
 
 /// Labelled data: one look through each face's own crop.
 fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
     let data = data::load(&args.data, Options::default())?;
+    keep_inputs(args, nets, &data.files)?;
     data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
     // Several faces may be in one picture, and rows have no file name.

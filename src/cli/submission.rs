@@ -29,9 +29,8 @@ pub(super) struct SubmissionArgs {
 }
 
 pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
-    let inputs = args.weights.iter().chain([&args.test, &args.lookup]);
-    guard([args.out.as_path()], &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let nets = Nets::load(&args.weights)?;
+    guard([&args.out], nets.files.iter().chain([&args.test, &args.lookup]))?;
     let (ids, crops): (Vec<String>, Vec<Vec<f32>>) = kaggle::load_test(&args.test)?.into_iter().unzip();
     let images: HashMap<&str, usize> = ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
     let names = nets.schema.keypoints.iter().enumerate();

@@ -22,7 +22,7 @@ pub(super) struct SettingArgs {
     preset: Option<String>,
     /// TOML file with any of the settings in a run's config.toml
     #[arg(long)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Change one setting: augment.flip=0, optimizer.momentum=[0.9,0.99], ...; the keys are those of a run's config.toml
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -207,17 +207,41 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     }
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let _lock = lock(&args.out)?;
-    if let Some(part) = parts.iter().find(|part| part.run.join("last.ckpt").exists()) {
-        let differs = load_config(&part.run).ok().and_then(|old| part.config.difference(&old));
-        let how = differs.map_or(String::new(), |(key, new, old)| format!(" with {key} = {old}, not {new}"));
-        bail!(
-            "{} already holds a run{how}: go on with it by 'face96 resume', or choose another --out",
-            part.run.display()
-        );
-    }
+    parts.iter().try_for_each(|part| keep_files(&part.run, &part.config))?;
+    keep_settings(&args.out, &config, args.settings.config.as_deref())?;
     write_atomically(&args.out.join("config.toml"), config.to_toml()?.as_bytes())?;
     catch_interrupt()?;
     go_all(&args.out, &parts, &data, tell)
+}
+
+/// Fails if a folder holds a run, or files that a run would replace.
+fn keep_files(run: &Path, config: &Config) -> Result<()> {
+    // Links to what is not there count too; a folder in the way of a file is told when that is written.
+    let there = |name: &str| run.join(name).symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+    if ["last.ckpt", "best.ckpt", "best.safetensors", "metrics.csv"].into_iter().any(there) {
+        let differs = load_config(run).ok().and_then(|old| config.difference(&old));
+        let how = differs.map_or(String::new(), |(key, new, old)| format!(" with {key} = {old}, not {new}"));
+        bail!("{} already holds a run{how}: go on with it by 'face96 resume', or choose another --out", run.display());
+    }
+    // Without the files above, no run has made these.
+    match ["samples.png", "curves.svg", "errors.svg"].into_iter().find(|name| there(name)) {
+        Some(name) => bail!("{} is there and was not made by a run: choose another --out", run.join(name).display()),
+        None => Ok(()),
+    }
+}
+
+/// Fails if a folder's `config.toml` is more than what a run left that was killed before its first epoch.
+fn keep_settings(run: &Path, config: &Config, read: Option<&Path>) -> Result<()> {
+    let path = run.join("config.toml");
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    if text == config.to_toml()? {
+        return Ok(());
+    }
+    super::guard([&path], read)?;
+    if load_config(run).ok().and_then(|old| old.to_toml().ok()).is_none_or(|own| own != text) {
+        bail!("{} is there and was not written by a run: choose another --out", path.display());
+    }
+    Ok(())
 }
 
 /// The path made absolute, so that it means the same from every folder.
@@ -351,11 +375,13 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<Exit
 /// Starts or continues a run; false if it was stopped before its end.
 pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> Result<bool> {
     let last = run.join("last.ckpt");
-    let state = if last.exists() {
+    // A link to what is not there is an error, too.
+    let state = if last.is_symlink() || last.exists() {
         let state = State::load(&last, config, data.schema.len())?;
         tell.say(&format!("going on after epoch {} of {}", state.history.len(), config.epochs));
         state
     } else {
+        keep_best(run)?;
         State::new(config, data.schema.len())?
     };
     std::fs::create_dir_all(run).with_context(|| run.display().to_string())?;
@@ -363,10 +389,33 @@ pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> 
     go(run, config, data, state, tell)
 }
 
+/// Fails if a run that lacks its last checkpoint would begin anew over the weights of more than one epoch. Those of the first epoch alone
+/// are what a run leaves that was killed while it wrote them, its last checkpoint last; it makes them again.
+fn keep_best(run: &Path) -> Result<()> {
+    let best = run.join("best.ckpt");
+    let epochs = if best.is_file() { State::history(&best)?.len() } else { 0 };
+    let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap_or_default();
+    let rows = metrics.lines().count().saturating_sub(1);
+    let weights = run.join("best.safetensors").is_file();
+    if epochs.max(rows) <= 1 && (epochs == 1 || !weights) {
+        return Ok(());
+    }
+    bail!(
+        "{}: expected the last checkpoint of the run, whose {} epochs would be lost, found none; put it back, or copy best.ckpt to that \
+         name to go on after the best epoch",
+        run.join("last.ckpt").display(),
+        epochs.max(rows)
+    )
+}
+
 /// Locks a run folder for the lifetime of the returned file.
 pub(super) fn lock(run: &Path) -> Result<std::fs::File> {
     let path = run.join("lock");
-    let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.with_context(|| path.display().to_string())?;
+    if file.metadata().is_ok_and(|meta| meta.len() > 0) {
+        bail!("{} is there and is no run's: choose another folder", path.display());
+    }
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(_) => bail!("{} is in use by another face96", run.display()),

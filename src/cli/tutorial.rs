@@ -82,6 +82,8 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
     }
     let Some(first) = configs.first() else { bail!("no net to train") };
     let data = train::load_data(first)?;
+    let chart = args.doc.with_extension("svg");
+    super::guard([&args.doc, &chart], &data.files)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let _lock = train::lock(&args.out)?;
     catch_interrupt()?;
@@ -98,7 +100,6 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
         }
         runs.push((config.preset.clone(), State::history(&run.join("last.ckpt"))?));
     }
-    let chart = args.doc.with_extension("svg");
     if let Some(folder) = args.doc.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }

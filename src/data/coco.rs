@@ -179,7 +179,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
     let category = with_points.max_by_key(|c| coco.annotations.iter().filter(|a| a.category_id == c.id).count());
     let category = category.ok_or_else(|| bad("expected a category with keypoints, found none".into()))?;
     let schema = schema(category).map_err(|e| bad(format!("category '{}': {e}", category.name)))?;
-    let mut labels = Labels { format: "COCO keypoints", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("COCO keypoints", schema);
     let others = coco.annotations.iter().filter(|a| a.category_id != category.id).count();
     if others > 0 {
         labels

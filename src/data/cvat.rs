@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
             Err(why) => warnings.push(format!("{shown}: line {}: the skeleton's lines are left out: {why}", svg.line)),
         }
     }
-    let mut labels = Labels { format: "CVAT XML", schema, pictures: vec![], skipped: vec![], warnings };
+    let mut labels = Labels { warnings, ..Labels::new("CVAT XML", schema) };
     let folder = path.parent().unwrap_or(Path::new(""));
     for image in root.all("image") {
         let read = || -> std::result::Result<Labelled, String> {

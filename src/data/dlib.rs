@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         names.sort_by_key(|n| (n.parse::<u64>().ok(), *n));
     }
     let schema = named_points(&names).map_err(|e| Error::Data(format!("{shown}: {e}")))?;
-    let mut labels = Labels { format: "dlib XML", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("dlib XML", schema);
     let folder = path.parent().unwrap_or(Path::new(""));
     for image in images.all("image") {
         let read = || -> std::result::Result<Labelled, String> {

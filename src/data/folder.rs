@@ -74,6 +74,7 @@ fn with_all_68(labels: &mut Labels, csv: &Path, options: &Options) -> Result<()>
     }
     labels.schema = Schema::ibug();
     labels.skipped.extend(skipped);
+    labels.files.push(csv.to_path_buf());
     Ok(())
 }
 
@@ -108,6 +109,7 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
                 all.faces.extend(data.faces);
                 all.skipped.extend(data.skipped);
                 all.warnings.extend(data.warnings);
+                all.files.extend(data.files);
             }
             Some(all) => {
                 return Err(Error::Data(format!(
@@ -127,6 +129,7 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
         all.faces.extend(negatives.faces);
         all.skipped.extend(negatives.skipped);
         all.warnings.extend(negatives.warnings);
+        all.files.extend(negatives.files);
     }
     Ok(all)
 }
@@ -240,7 +243,8 @@ fn read(csv: &Path, faces: Option<(Schema, Vec<[usize; 2]>)>, options: &Options)
     let (pictures, skipped) = rows(table, options, |row| row.picture(folder, columns))?;
     // Pictures without a face have no keypoints; when they are added to faces, the schema of the faces holds.
     let schema = faces.map_or_else(Schema::kaggle, |(schema, _)| schema);
-    Ok(Labels { format: "CSV of pictures and points", schema, pictures, skipped, warnings: vec![] })
+    let files = vec![csv.to_path_buf()];
+    Ok(Labels { pictures, skipped, files, ..Labels::new("CSV of pictures and points", schema) })
 }
 
 /// Reads a CSV of pictures and points.

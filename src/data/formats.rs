@@ -4,6 +4,7 @@ use super::labels::Labels;
 use super::photo::{self, Kind};
 use super::{coco, cvat, dlib, label_studio, labelme, text, wflw, yolo, Options};
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A label tool's format.
@@ -232,6 +233,19 @@ pub(super) fn read(path: &Path, format: Format, files: &[PathBuf], options: &Opt
 /// # Errors
 /// Labels that the format cannot express; a picture whose size cannot be read.
 pub fn write(labels: &Labels, format: Format) -> Result<Vec<(PathBuf, String)>> {
+    let labels = &labels.clone().joined();
+    let files = files_of(labels, format)?;
+    let mut names = BTreeSet::new();
+    if let Some((twice, _)) = files.iter().find(|(name, _)| !names.insert(name)) {
+        let pictures = labels.pictures.iter().map(|p| p.name.as_str());
+        let of: Vec<&str> = pictures.filter(|p| Path::new(p).with_extension("") == twice.with_extension("")).collect();
+        let what = format!("expected one picture for {}, found {}; rename them", twice.display(), of.join(", "));
+        return Err(Error::Data(what));
+    }
+    Ok(files)
+}
+
+fn files_of(labels: &Labels, format: Format) -> Result<Vec<(PathBuf, String)>> {
     let sizes = labels.pictures.iter().map(|p| photo::size(&p.file)).collect::<Result<Vec<_>>>()?;
     let one = |name: &str, text: String| vec![(PathBuf::from(name), text)];
     Ok(match format {
@@ -300,7 +314,7 @@ mod tests {
                 *p = [2., 3.];
             }
             let schema = Schema::from_names(&names).unwrap();
-            Labels { format: "", schema, pictures, skipped: vec![], warnings: vec![] }
+            Labels { pictures, ..Labels::new("", schema) }
         })
     }
 
@@ -338,6 +352,37 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    #[test]
+    fn rows_of_one_picture_are_written_together_and_no_picture_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let face = |x: f32| LabelledFace { points: vec![[x, 3.]], square: Square::Around(None) };
+        let row = |name: &str, x: f32| {
+            let file = dir.path().join(name);
+            image::RgbImage::new(64, 48).save(&file).unwrap();
+            let (name, text) = (name.to_string(), String::new);
+            Labelled {
+                file,
+                name,
+                at: text(),
+                source: text(),
+                subject: None,
+                split: None,
+                by_model: false,
+                faces: vec![face(x)],
+            }
+        };
+        let labels = |pictures| Labels { pictures, ..Labels::new("", Schema::from_names(&["nose"]).unwrap()) };
+        let two = labels(vec![row("a.png", 9.), row("b.png", 7.), row("a.png", 20.)]);
+        for (format, of, faces) in [(Format::LabelMe, "a.json", "\"point\""), (Format::Yolo, "a.txt", "\n")] {
+            let files = write(&two, format).unwrap();
+            let texts: Vec<_> = files.iter().filter(|(name, _)| name == Path::new(of)).collect();
+            assert_eq!((texts.len(), texts[0].1.matches(faces).count()), (1, 2), "{format:?}");
+            let same = labels(vec![row("a.png", 9.), row("a.jpg", 7.)]);
+            let error = write(&same, format).unwrap_err().to_string();
+            assert_eq!(error, format!("expected one picture for {of}, found a.png, a.jpg; rename them"));
+        }
     }
 
     fn names() -> Vec<String> {

@@ -16,7 +16,7 @@ pub(super) fn load(path: &Path, options: &Options) -> Result<Dataset> {
     let bad = |e: Error| Error::Data(format!("{}: line 1: {e}", path.display()));
     let (schema, columns) = Schema::from_header(table.header.iter().map(String::as_str)).map_err(bad)?;
     let image = table.column("Image").ok_or_else(|| no_column(path, "Image"))?;
-    let mut data = Dataset { schema, faces: vec![], skipped: vec![], warnings: vec![], format: "Kaggle's CSV" };
+    let mut data = Dataset { files: vec![path.to_path_buf()], ..Dataset::new("Kaggle's CSV", schema) };
     let mut doubts = Doubts::default();
     let mut number = 0;
     while let Some(row) = table.next()? {
@@ -64,6 +64,7 @@ fn read(
         picture: Gray { width: SIDE, height: SIDE, pixels },
         to_picture: Affine::IDENTITY,
         to_file: Affine::IDENTITY,
+        size: [SIDE; 2],
         points,
     })
 }

@@ -27,8 +27,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         }
     }
     let schema = named_points(&names).map_err(|e| bad(e.to_string()))?;
-    let mut labels =
-        Labels { format: "Label Studio JSON", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("Label Studio JSON", schema);
     let folder = path.parent().unwrap_or(Path::new(""));
     for (i, task) in tasks.iter().enumerate() {
         let at = format!("{shown}: task {}", task["id"].as_u64().unwrap_or(i as u64 + 1));

@@ -62,7 +62,7 @@ pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Resul
         }
     }
     let schema = named_points(&names).map_err(|e| Error::Data(format!("{}: {e}", folder.display())))?;
-    let mut labels = Labels { format: "LabelMe JSON", schema, pictures: vec![], skipped, warnings: vec![] };
+    let mut labels = Labels { skipped, ..Labels::new("LabelMe JSON", schema) };
     for (path, file) in &files {
         let picture = picture(path, file, &names, folder).map_err(|why| format!("{}: {why}", path.display()));
         labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);

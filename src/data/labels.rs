@@ -25,6 +25,8 @@ pub struct Labels {
     pub skipped: Vec<String>,
     /// Sentences about anything that may have been understood differently from what was meant.
     pub warnings: Vec<String>,
+    /// The files that hold the labels.
+    pub files: Vec<PathBuf>,
 }
 
 /// A picture and its faces.
@@ -187,6 +189,25 @@ fn span(points: &[[f32; 2]], share: f32) -> Option<CropBox> {
 }
 
 impl Labels {
+    /// No pictures yet.
+    pub(super) fn new(format: &'static str, schema: Schema) -> Self {
+        Self { format, schema, pictures: vec![], skipped: vec![], warnings: vec![], files: vec![] }
+    }
+
+    /// The same faces, those of one picture together, whose file has a row for each.
+    pub(super) fn joined(mut self) -> Self {
+        let (mut places, mut pictures) = (HashMap::new(), Vec::<Labelled>::new());
+        for picture in self.pictures {
+            let place = *places.entry(picture.file.clone()).or_insert(pictures.len());
+            match pictures.get_mut(place) {
+                Some(same) => same.faces.extend(picture.faces),
+                None => pictures.push(picture),
+            }
+        }
+        self.pictures = pictures;
+        self
+    }
+
     /// Whether all coordinates are shares of the pictures' sides: none above 1 and some between 0 and 1.
     fn are_shares(&self) -> bool {
         let mut some = false;
@@ -236,13 +257,10 @@ impl Labels {
             (faces.collect(), digest, doubts)
         };
         let read: Vec<One> = self.pictures.par_iter().map_init(GreyReader::default, one).collect();
-        let mut data = Dataset {
-            schema: self.schema,
-            faces: vec![],
-            skipped: self.skipped,
-            warnings: self.warnings,
-            format: self.format,
-        };
+        let photos = self.pictures.iter().map(|p| p.file.clone());
+        let files = photos.chain(self.files).collect();
+        let (skipped, warnings) = (self.skipped, self.warnings);
+        let mut data = Dataset { skipped, warnings, files, ..Dataset::new(self.format, self.schema) };
         let (mut doubts, mut subjects) = (Doubts::default(), HashMap::new());
         for (picture, (faces, digest, doubt)) in self.pictures.iter().zip(read) {
             doubts.join(doubt);
@@ -298,6 +316,7 @@ impl Labelled {
             picture: picture.clone(),
             to_picture,
             to_file: Affine::IDENTITY,
+            size: [picture.width, picture.height],
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         };
         Ok(face.cut())

@@ -32,7 +32,7 @@ use formats::Contents;
 use labels::Labels;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Face {
     pub to_picture: Affine,
     /// Maps the pixels of the picture to those of the file, which may be larger: only what augmentation can show is kept.
     pub to_file: Affine,
+    /// Width and height of the file's picture.
+    pub size: [usize; 2],
     /// Keypoints in the crop's pixels; NaN where missing; empty for a negative.
     pub points: Vec<[f32; 2]>,
 }
@@ -136,6 +138,8 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     /// The name of the format that it was read from, for messages.
     pub format: &'static str,
+    /// Every file that it was read from, labels and pictures: no output may replace one of them.
+    pub files: Vec<PathBuf>,
 }
 
 /// How to read the data.
@@ -225,7 +229,11 @@ fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
         Contents::Kaggle => None,
         Contents::Table => Some(folder::labels(path, options)?),
         Contents::Folder => folder::labels_of_folder(path, options)?,
-        Contents::Tool(format, files) => Some(formats::read(path, format, &files, options)?),
+        Contents::Tool(format, files) => {
+            let mut labels = formats::read(path, format, &files, options)?;
+            labels.files.extend(files);
+            Some(labels)
+        }
     })
 }
 
@@ -255,19 +263,19 @@ fn synthetic(count: usize) -> Dataset {
             picture,
             to_picture,
             to_file: Affine::IDENTITY,
+            size: [side; 2],
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         }
     });
-    Dataset {
-        schema: Schema::kaggle(),
-        faces: faces.collect(),
-        skipped: vec![],
-        warnings: vec![],
-        format: "faces drawn by this program",
-    }
+    Dataset { faces: faces.collect(), ..Dataset::new("faces drawn by this program", Schema::kaggle()) }
 }
 
 impl Dataset {
+    /// No faces yet.
+    pub(super) fn new(format: &'static str, schema: Schema) -> Self {
+        Self { schema, faces: vec![], skipped: vec![], warnings: vec![], format, files: vec![] }
+    }
+
     /// Indices of the faces of a split. If the file gives none, a fifth of the people, and at least one of two or more,
     /// are for validation, chosen by a hash of the subject with the seed. The validation split also stands in for a missing test
     /// split.

@@ -118,8 +118,7 @@ fn stem(file: &Path) -> String {
 /// Reads the faces of `.pts` files.
 pub(super) fn labels(folder: &Path, files: &[PathBuf], options: &Options) -> Result<Labels> {
     let schema = if options.all_68 { Schema::ibug() } else { Schema::kaggle() };
-    let mut labels =
-        Labels { format: "pictures with .pts files", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels { files: files.to_vec(), ..Labels::new("pictures with .pts files", schema) };
     let numbered = are_faces_numbered(&files.iter().map(|f| stem(f)).collect::<Vec<_>>());
     for file in files {
         let picture = read(file, folder, numbered, options).map_err(|why| format!("{}: {why}", file.display()));

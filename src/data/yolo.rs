@@ -29,20 +29,16 @@ struct DataYaml {
 pub(super) fn read(path: &Path, yaml: &str, options: &Options) -> Result<Labels> {
     let shown = path.display();
     let settings = settings(path, yaml).map_err(|why| Error::Data(format!("{shown}: {why}")))?;
-    let mut labels = Labels {
-        format: "Ultralytics pose",
-        schema: settings.schema,
-        pictures: vec![],
-        skipped: vec![],
-        warnings: vec![],
-    };
+    let mut labels = Labels::new("Ultralytics pose", settings.schema);
     let source = source_of(path.parent().unwrap_or(Path::new("")));
     for (split, places) in &settings.splits {
         for place in places {
+            labels.files.extend(place.is_file().then(|| place.clone()));
             let root = if place.is_dir() { place } else { place.parent().unwrap_or(place) };
             for file in pictures(place)? {
                 let label = label_of(&file);
                 let at = label.as_ref().unwrap_or(&file).display().to_string();
+                labels.files.extend(label.clone());
                 let read = || -> std::result::Result<Labelled, String> {
                     let faces = match &label {
                         None => vec![],

@@ -8,7 +8,7 @@ use crate::nets::vars::Parameter;
 use crate::weights::Weights;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything that changes during a run.
 pub struct State {
@@ -180,25 +180,28 @@ impl State {
     }
 }
 
-/// Writes a file completely or not at all. If it is a link, its target is written and the link stays. Devices and pipes are written
-/// directly, because nothing can replace them.
+/// Writes a file completely or not at all. If it is a link, its target is written, even one that is not there yet, and the link stays; a
+/// file that is replaced keeps its permissions. Devices and pipes are written directly, because nothing can replace them.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let shown = path;
-    let target = std::fs::canonicalize(path);
-    let path = target.as_deref().unwrap_or(path);
-    if path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+    let path = &target(path);
+    let meta = path.metadata().ok();
+    if meta.as_ref().is_some_and(|meta| !meta.is_file() && !meta.is_dir()) {
         let write = || std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
         return write().map_err(Error::io(shown));
     }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
+    name.push(TEMPORARY);
     let temporary = path.with_file_name(name);
     let write = || {
         let mut file = std::fs::File::create(&temporary)?;
+        if let Some(meta) = meta.filter(std::fs::Metadata::is_file) {
+            file.set_permissions(meta.permissions())?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -207,4 +210,44 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = std::fs::remove_file(&temporary);
         Error::io(shown)(e)
     })
+}
+
+/// Ends the name of a file that is being written: no name that anybody else gives, and always the same, so that what a killed program
+/// leaves is replaced.
+const TEMPORARY: &str = ".face96-tmp";
+
+/// Where a link leads, or the path itself.
+fn target(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(link) = path.read_link() else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(link);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn writing_keeps_links_permissions_and_the_files_beside() {
+        use std::os::unix::fs::{symlink, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("far")).unwrap();
+        symlink("far/later.json", path("link")).unwrap();
+        write_atomically(&path("link"), b"new").unwrap();
+        assert!(path("link").is_symlink());
+        assert_eq!(std::fs::read(path("far/later.json")).unwrap(), b"new");
+        std::fs::write(path("f.tmp"), "precious").unwrap();
+        std::fs::write(path("f"), "old").unwrap();
+        std::fs::set_permissions(path("f"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        write_atomically(&path("f"), b"new").unwrap();
+        assert_eq!(std::fs::read(path("f.tmp")).unwrap(), b"precious");
+        assert_eq!(std::fs::metadata(path("f")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
 }
