@@ -110,6 +110,10 @@ fn convert(labels: &data::labels::Labels, format: Format, out: &Path) -> Result<
         }
         write_output(&path, text.as_bytes())?;
     }
+    labels.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if let Some(first) = labels.skipped.first() {
+        eprintln!("left out {}; the first: {first}", count(labels.skipped.len(), "bad row"));
+    }
     println!("{}: {} of {}", out.display(), count(files.len(), "file"), count(labels.pictures.len(), "picture"));
     Ok(())
 }

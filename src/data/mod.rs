@@ -15,6 +15,7 @@ pub mod kaggle;
 mod label_studio;
 mod labelme;
 pub mod labels;
+mod meaning;
 pub mod photo;
 mod pts;
 pub mod scenes;
@@ -179,13 +180,15 @@ impl Options {
 /// # Errors
 /// [`Error::Data`] naming file, row and column.
 pub fn load(path: &str, options: Options) -> Result<Dataset> {
-    let mut data = match path.strip_prefix("synthetic") {
-        Some("") => synthetic(4000),
-        Some(rest) if rest.starts_with(':') => {
-            let n = rest[1..].parse().ok().filter(|n| *n > 0);
-            synthetic(n.ok_or_else(|| Error::Data(format!("'{path}': expected synthetic:COUNT")))?)
+    let mut data = match drawn(path) {
+        Some(count) => {
+            let mut data = synthetic(count?);
+            if Path::new(path).exists() {
+                data.warnings.push(format!("'{path}' stands for drawn faces; ./{path} is what is there by that name"));
+            }
+            data
         }
-        _ => {
+        None => {
             let path = Path::new(path);
             match labels_of(path, &options)? {
                 Some(labels) => labels.read(&options)?,
@@ -206,17 +209,34 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
     Ok(data)
 }
 
+/// The number of drawn faces that a path stands for: `synthetic` or `synthetic:COUNT`.
+fn drawn(path: &str) -> Option<Result<usize>> {
+    match path.strip_prefix("synthetic")?.strip_prefix(':') {
+        None => (path == "synthetic").then_some(Ok(4000)),
+        Some(count) => {
+            let count = count.parse().ok().filter(|n| *n > 0);
+            Some(count.ok_or_else(|| Error::Data(format!("'{path}': expected synthetic:COUNT"))))
+        }
+    }
+}
+
 /// The labels at a path, before any picture is read, for writing them in another format.
 ///
 /// # Errors
 /// The errors of [`load`]; data that contains pictures instead of naming them.
 pub fn labels(path: &str, options: &Options) -> Result<Labels> {
-    let labels = if path.starts_with("synthetic") { None } else { labels_of(Path::new(path), options)? };
-    let mut labels = labels.ok_or_else(|| {
+    let labels = if drawn(path).is_some() { None } else { labels_of(Path::new(path), options)? };
+    let labels = labels.ok_or_else(|| {
         Error::Data(format!(
             "{path}: expected pictures and their labels, found data that holds its pictures, or several folders"
         ))
     })?;
+    let mut labels = labels.understood();
+    for picture in std::mem::take(&mut labels.pictures) {
+        let read = photo::size(&picture.file).map_err(|why| format!("{}: {why}", picture.at));
+        let kept = options.keep(read.map(|_| picture), &mut labels.skipped)?;
+        labels.pictures.extend(kept);
+    }
     if !options.pairs.is_empty() {
         labels.schema = labels.schema.with_pairs(&options.pairs)?;
     }
