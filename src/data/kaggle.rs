@@ -88,7 +88,9 @@ fn pixels(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
         };
         let value = u8::try_from(value).map_err(|_| {
             let shown: String = String::from_utf8_lossy(word).chars().take(20).collect();
-            format!("pixel {}: expected 0 to 255, found '{shown}'", pixels.len() + 1)
+            let file =
+                if super::photo::is_called_picture(Path::new(&shown)) { "; call a column of files 'file'" } else { "" };
+            format!("pixel {}: expected 0 to 255, found '{shown}'{file}", pixels.len() + 1)
         })?;
         pixels.push(value);
     }

@@ -30,6 +30,7 @@ struct LabelMeFile {
 
 #[derive(Serialize, Deserialize)]
 struct LabelMeShape {
+    #[serde(deserialize_with = "trimmed")]
     label: String,
     points: Vec<[f32; 2]>,
     #[serde(default)]
@@ -38,6 +39,11 @@ struct LabelMeShape {
     shape_type: String,
     #[serde(skip_deserializing)]
     flags: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A space after a name makes no other keypoint.
+fn trimmed<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    Ok(String::deserialize(deserializer)?.trim().to_string())
 }
 
 fn point() -> String {
@@ -154,7 +160,7 @@ mod tests {
         image::GrayImage::new(64, 48).save(dir.path().join("a b.png")).unwrap();
         let text = r#"{"version": "6.3.1", "flags": null, "imagePath": "..\\photos\\a b.png", "imageData": null,
             "imageHeight": null, "imageWidth": null, "shapes": [
-            {"label": "nose", "points": [[10, 12.5]], "group_id": null, "shape_type": "point", "flags": null, "mask": null,
+            {"label": "nose ", "points": [[10, 12.5]], "group_id": null, "shape_type": "point", "flags": null, "mask": null,
              "description": ""}]}"#;
         let path = dir.path().join("a b.json");
         std::fs::write(&path, text).unwrap();

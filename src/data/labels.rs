@@ -236,8 +236,13 @@ pub(super) fn find_picture(folder: &Path, name: &str) -> std::result::Result<Pat
     let found = places.into_iter().find(|p| p.is_file());
     let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     found.ok_or_else(|| {
+        // No path is as long as the pixels of a picture.
+        let hint = if name.len() > 1 << 14 { "; Kaggle's pixels are in a column 'Image'" } else { "" };
         let name = short(&name);
-        format!("expected the picture '{name}' in {} or in 'images' there or beside it, found none", shown.display())
+        format!(
+            "expected the picture '{name}' in {} or in 'images' there or beside it, found none{hint}",
+            shown.display()
+        )
     })
 }
 
@@ -316,6 +321,15 @@ impl Grouped {
             _ => None,
         };
         self.0.retain(|g| !g.points.is_empty());
+        // Points without a group beside one group that lacks just these are of the same face, half of which was grouped.
+        if let [a, b] = &mut self.0[..] {
+            let apart = a.points.iter().all(|(k, _)| b.points.iter().all(|(other, _)| other != k));
+            if apart && (a.name.is_empty() || b.name.is_empty()) {
+                a.points.append(&mut b.points);
+                a.square = a.square.or(b.square);
+                self.0.truncate(1);
+            }
+        }
         let face = |group: Group| {
             let mut points = vec![[f32::NAN; 2]; keypoints];
             group.points.into_iter().for_each(|(k, p)| points[k] = p);
@@ -345,6 +359,17 @@ mod tests {
         };
         assert!((around(&schema, &some(2), None).unwrap().size - 288.).abs() < 1e-2);
         assert_eq!(around(&schema, &some(1), None), None);
+    }
+
+    #[test]
+    fn a_face_of_which_half_is_grouped_is_one() {
+        let faces = |points: &[(&str, usize)]| {
+            let mut grouped = Grouped::default();
+            points.iter().for_each(|(group, k)| grouped.point(group, *k, [1., 2.]).unwrap());
+            grouped.faces(3).len()
+        };
+        assert_eq!(faces(&[("1", 0), ("1", 1), ("", 2)]), 1);
+        assert_eq!((faces(&[("1", 0), ("", 0)]), faces(&[("1", 0), ("2", 1)])), (2, 2));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::photo;
 use crate::geometry::CropBox;
 use crate::schema::Schema;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 
 /// Implausible labels by kind: the first one and their number.
 #[derive(Default)]
@@ -191,6 +192,20 @@ impl Labels {
         Some(match 1 + without.count() {
             1 => format!("1 picture without a label is left out, such as {first}"),
             n => format!("{n} pictures without a label are left out, such as {first}"),
+        })
+    }
+
+    /// A sentence about the pictures that lie beside those of the labels and are not among them.
+    pub(super) fn without(&self, label: &str) -> Option<String> {
+        let known: HashSet<&Path> = self.pictures.iter().map(|p| p.file.as_path()).collect();
+        let folders: BTreeSet<&Path> = known.iter().filter_map(|file| file.parent()).collect();
+        let entries = folders.into_iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten();
+        let mut others: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+        others.retain(|p| photo::is_called_picture(p) && !photo::is_hidden(p) && !known.contains(p.as_path()));
+        let first = others.iter().min()?.display();
+        Some(match others.len() {
+            1 => format!("1 picture without {label} is left out, {first}"),
+            n => format!("{n} pictures without {label} are left out, such as {first}"),
         })
     }
 

@@ -28,11 +28,11 @@ use crate::error::{Error, Result};
 use crate::geometry::Affine;
 use crate::nets::SIDE;
 use crate::picture::Gray;
-use crate::schema::Schema;
+use crate::schema::{usual_place, Schema};
 use formats::Contents;
 use labels::Labels;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// A part of a data set.
@@ -203,6 +203,7 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
     if options.complete_rows {
         data.faces.retain(|f| f.points.iter().flatten().all(|v| v.is_finite()));
     }
+    data.warnings.extend(data.in_two_splits());
     if !data.faces.iter().any(Face::is_face) {
         return Err(Error::Data(format!("{path}: expected a labelled face, found none")));
     }
@@ -245,7 +246,9 @@ pub fn labels(path: &str, options: &Options) -> Result<Labels> {
 
 /// The labels at a path; `None` for Kaggle's CSV, scenes, and folders of folders.
 fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
-    Ok(match formats::detect(path)? {
+    let contents = formats::detect(path)?;
+    let other = formats::others(path, &contents);
+    let mut labels = match contents {
         Contents::Kaggle => None,
         Contents::Table => Some(folder::labels(path, options)?),
         Contents::Folder => folder::labels_of_folder(path, options)?,
@@ -254,7 +257,13 @@ fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
             labels.files.extend(files);
             Some(labels)
         }
-    })
+    };
+    if let (Some(labels), Some(other)) = (&mut labels, other) {
+        let what =
+            format!("{} is not read, because other labels are there: give the one that is meant", other.display());
+        labels.warnings.push(what);
+    }
+    Ok(labels)
 }
 
 /// `count` drawn faces, the last fifth of them for validation.
@@ -314,6 +323,20 @@ impl Dataset {
         (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
     }
 
+    /// A sentence about the people or photos that the file puts in two splits, which makes its figures better than they are.
+    fn in_two_splits(&self) -> Option<String> {
+        let (mut first, mut twice) = (HashMap::new(), BTreeSet::new());
+        for face in self.faces.iter().filter(|f| f.is_face() && f.split.is_some()) {
+            for who in [&face.subject, &face.name] {
+                let split = first.entry((&face.source, who)).or_insert(face.split);
+                twice.extend((*split != face.split).then_some(who));
+            }
+        }
+        let one = twice.first()?;
+        let more = if twice.len() > 1 { format!(", and {} more", twice.len() - 1) } else { String::new() };
+        Some(format!("'{one}' is in two splits{more}: figures on people that were trained on are too good"))
+    }
+
     /// The identity of this data by its content, independent of its path: see [`Content`].
     pub fn content(&self) -> Content {
         use rayon::prelude::*;
@@ -369,6 +392,9 @@ impl Dataset {
 const OUTSIDE: f32 = 0.02;
 /// Share of such a keypoint's labels that its heatmap does not reach: the mislabelled, and those seen from the side.
 const OUTERMOST: f32 = 0.005;
+/// How far from the crop's middle a keypoint lies, in its pixels, that cannot be its own mirror image: the inner corner of an eye lies
+/// farther.
+const BESIDE: f32 = 10.;
 /// How far augmentation moves a keypoint, in half sides: its shift of 4.5 pixels, and a tenth of scale.
 const MOVED: f32 = 0.15;
 
@@ -406,6 +432,25 @@ impl Dataset {
             ((outermost + MOVED) * 20.).ceil().min(80.) / 20.
         };
         (0..self.schema.len()).map(of).collect()
+    }
+
+    /// The reason why mirror images would teach wrong places, as a sentence: that of the names (see [`Schema::no_mirror`]), or a keypoint
+    /// without a partner that lies beside the middle of most faces.
+    pub fn no_mirror(&self) -> Option<String> {
+        let beside = |k: &usize| {
+            let mut x: Vec<f32> = self.faces.iter().filter_map(|f| f.points.get(*k)).map(|p| p[0]).collect();
+            x.retain(|x| x.is_finite());
+            x.sort_unstable_by(f32::total_cmp);
+            x.get(x.len() / 2).is_some_and(|x| (x - (SIDE as f32 - 1.) / 2.).abs() > BESIDE)
+        };
+        let alone = |k: &usize| self.schema.swap[*k] == *k && usual_place(&self.schema.keypoints[*k]).is_none();
+        self.schema.no_mirror().or_else(|| {
+            let k = (0..self.schema.len()).filter(alone).find(beside)?;
+            Some(format!(
+                "keypoint '{}' lies beside the middle of the face and has no partner",
+                self.schema.keypoints[k]
+            ))
+        })
     }
 
     /// The mean place of each keypoint in the crops of a split, in pixels of the crop; `None` if a keypoint has no label.

@@ -159,6 +159,7 @@ pub(super) fn labels(folder: &Path, files: &[PathBuf], options: &Options) -> Res
         labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
     }
     labels.warnings.extend(doubts.sentences());
+    labels.warnings.extend(labels.without("a .pts file"));
     labels.warnings.extend(told_numbers(&stems).filter(|_| numbered));
     Ok(labels)
 }
