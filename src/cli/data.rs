@@ -1,5 +1,6 @@
 //! `data`: reports what labelled data contains and which rows look wrong, draws a sheet of it, and writes it in another format.
 
+use super::files::{print, say};
 use super::{count, grey, guard, write_output};
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -73,9 +74,9 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
     guard(&args.draw, &data.files)?;
     let summary = Summary::new(&data, config.seed);
     if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        say(serde_json::to_string(&summary)?)?;
     } else {
-        print!("{}", summary.text());
+        print(summary.text())?;
     }
     if let Some(path) = &args.draw {
         let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
@@ -83,7 +84,7 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
         let cells: Vec<_> = faces.iter().step_by(step).map(|f| (grey(&f.crop()), f.points.clone(), vec![])).collect();
         report::write_picture(path, &report::sheet(&cells, 8, 2))?;
         if !args.json {
-            println!("{}: {} of {}", path.display(), count(cells.len(), "crop"), count(faces.len(), "face"));
+            say(format!("{}: {} of {}", path.display(), count(cells.len(), "crop"), count(faces.len(), "face")))?;
         }
     }
     Ok(())
@@ -114,7 +115,7 @@ fn convert(labels: &data::labels::Labels, format: Format, out: &Path) -> Result<
     if let Some(first) = labels.skipped.first() {
         eprintln!("left out {}; the first: {first}", count(labels.skipped.len(), "bad row"));
     }
-    println!("{}: {} of {}", out.display(), count(files.len(), "file"), count(labels.pictures.len(), "picture"));
+    say(format!("{}: {} of {}", out.display(), count(files.len(), "file"), count(labels.pictures.len(), "picture")))?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{bail, Context, Result};
 use face96::train::checkpoint::write_atomically;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,17 @@ pub(super) const KEPT: [&str; 5] = ["last.ckpt", "best.ckpt", "best.safetensors"
 /// The files of a run that no other command may replace.
 pub(super) fn of_run(run: &Path) -> impl Iterator<Item = PathBuf> + '_ {
     KEPT.into_iter().map(|name| run.join(name))
+}
+
+/// A line on standard output. Unlike `println!` it does not panic where that is full.
+pub(super) fn say(line: impl Display) -> Result<()> {
+    print(format_args!("{line}\n"))
+}
+
+/// Text on standard output.
+pub(super) fn print(text: impl Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_fmt(format_args!("{text}")).and_then(|()| out.flush()).context("standard output")
 }
 
 /// Writes a command's output: `-` is standard output, any other path goes through [`write_atomically`].

@@ -21,10 +21,9 @@ use face96::data::{Dataset, Face, Options, Split};
 use face96::schema::Schema;
 use face96::train::{report, Config};
 use face96::weights::{Calibration, Precision, Weights};
-use files::{guard, write_output};
+use files::{guard, print, say, write_output};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,7 +105,7 @@ enum Command {
 fn man(out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     clap_mangen::generate_to(Cli::command(), out).with_context(|| out.display().to_string())?;
-    println!("{}", out.display());
+    say(out.display())?;
     Ok(())
 }
 
@@ -114,7 +113,7 @@ fn completions(shell: clap_complete::Shell) -> Result<()> {
     // In memory first, so that a pipe that closes early does not panic.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "face96", &mut text);
-    Ok(std::io::stdout().lock().write_all(&text)?)
+    print(String::from_utf8_lossy(&text))
 }
 
 /// Where labelled faces come from.
@@ -253,9 +252,9 @@ fn export(args: ExportArgs) -> Result<()> {
     if args.json {
         let files: Vec<_> =
             files.iter().map(|(path, bytes)| serde_json::json!({ "path": path, "bytes": bytes.len() })).collect();
-        println!("{}", serde_json::json!({ "files": files, "calibration": weights.meta.calibration }));
+        say(serde_json::json!({ "files": files, "calibration": weights.meta.calibration }))?;
     } else {
-        files.iter().for_each(|(path, bytes)| println!("{}: {} bytes", path.display(), bytes.len()));
+        files.iter().try_for_each(|(path, bytes)| say(format!("{}: {} bytes", path.display(), bytes.len())))?;
     }
     Ok(())
 }
@@ -289,12 +288,12 @@ fn calibration(weights: &mut Weights, schema: &Schema, mut faces: Vec<&Face>) ->
         let Some(calibration) = report::calibrate(&others.collect::<Vec<_>>()) else { continue };
         unseen.extend(said.iter().map(|(c, right)| (calibration.of(*c), *right)));
     }
-    println!(
+    say(format!(
         "calibrated on {} of {}: said and right confidence differ by {:.3} on average, on people that it was not fitted on",
         count(folds.concat().len(), "keypoint"),
         count(faces.len(), "face"),
         report::confidence_gap(&unseen),
-    );
+    ))?;
     Ok(all)
 }
 

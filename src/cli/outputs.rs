@@ -23,7 +23,7 @@ pub(super) struct PictureResult {
 /// The outputs: rows as they arrive, JSON at the end, drawings by the thread that holds the picture.
 pub(super) struct Outputs<'a> {
     schema: &'a Schema,
-    csv: Option<csv::Writer<Box<dyn Write>>>,
+    csv: Option<(PathBuf, csv::Writer<Box<dyn Write>>)>,
     json: Option<(PathBuf, Coco)>,
     pub(super) drawn: Option<Folder>,
     /// Whether standard output is reserved for rows.
@@ -51,9 +51,9 @@ impl<'a> Outputs<'a> {
                     false => Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?),
                 };
                 let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(header(schema))?;
-                writer.flush()?;
-                Some(writer)
+                let begun = writer.write_record(header(schema)).and_then(|()| Ok(writer.flush()?));
+                begun.with_context(|| path.display().to_string())?;
+                Some((path.clone(), writer))
             }
         };
         let json = args.json.clone().map(|path| (path, Coco::new(schema)));
@@ -61,11 +61,10 @@ impl<'a> Outputs<'a> {
     }
 
     pub(super) fn add(&mut self, look: &PictureResult) -> Result<()> {
-        if let Some(writer) = &mut self.csv {
-            for row in rows(look, self.schema.len()) {
-                writer.write_record(row)?;
-            }
-            writer.flush()?;
+        if let Some((path, writer)) = &mut self.csv {
+            let mut rows = rows(look, self.schema.len()).into_iter();
+            let written = rows.try_for_each(|row| writer.write_record(row)).and_then(|()| Ok(writer.flush()?));
+            written.with_context(|| path.display().to_string())?;
         }
         if let Some((_, coco)) = &mut self.json {
             let image = coco.add_image(&look.name, look.size);

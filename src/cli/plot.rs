@@ -1,6 +1,6 @@
 //! `plot`: the learning curves of runs, and a sheet of augmented samples with the predictions of nets.
 
-use super::files::{guard, of_run};
+use super::files::{guard, of_run, say};
 use super::nets::Nets;
 use super::{grey, train, DataArgs};
 use anyhow::{bail, Result};
@@ -55,7 +55,7 @@ pub(super) fn plot(args: PlotArgs) -> Result<()> {
             super::write_output(&out, report::comparison(&runs)?.as_bytes())?;
         }
     }
-    println!("{}", out.display());
+    say(out.display())?;
     Ok(())
 }
 
@@ -69,7 +69,7 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
     args.data.apply_to(&mut config);
     let data = train::load_data(&config)?;
     guard([out], &data.files)?;
-    train::mirror(&mut config, &data.schema);
+    train::mirror(&mut config, &data);
     let faces = data.split(Split::Train, config.seed);
     if faces.is_empty() || args.count == 0 {
         bail!("{}: {} faces to train on, {} samples asked for", config.data, faces.len(), args.count);

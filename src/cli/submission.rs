@@ -1,5 +1,6 @@
 //! `submission`: from Kaggle's `test.csv` and `IdLookupTable.csv` to the competition's submission file.
 
+use super::files::say;
 use super::nets::Nets;
 use super::{count, guard};
 use anyhow::{bail, Context, Result};
@@ -65,10 +66,10 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
     match (args.json, to_stdout) {
         (_, true) => {}
         (true, false) => {
-            println!("{}", serde_json::json!({ "path": args.out, "rows": rows, "pictures": pictures }));
+            say(serde_json::json!({ "path": args.out, "rows": rows, "pictures": pictures }))?;
         }
         (false, false) => {
-            println!("{}: {} for {}", args.out.display(), count(rows, "row"), count(pictures, "picture"));
+            say(format!("{}: {} for {}", args.out.display(), count(rows, "row"), count(pictures, "picture")))?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `train` and `resume`: run folders and their progress.
 
+use super::files::{print, say};
 use super::run::{catch_interrupt, interrupted, Keeper, Tell, TrainingProgress};
 use super::DataArgs;
 use anyhow::{bail, Context, Result};
@@ -117,6 +118,7 @@ impl SettingArgs {
             let keypoints = keypoints.split(',').map(|k| k.trim().to_string()).filter(|k| !k.is_empty()).collect();
             config.groups.insert(name.trim().into(), keypoints);
         }
+        config.check_numbers()?;
         Ok(config)
     }
 }
@@ -180,7 +182,7 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     config.device.parse::<Device>()?;
     let data = load_data(&config)?;
     config.content = data.content();
-    mirror(&mut config, &data.schema);
+    mirror(&mut config, &data);
     let faces = data.split(Split::Train, config.seed).len();
     if !args.settings.chooses_batch()? && config.suit(faces) {
         let Config { batch, repeats, .. } = config;
@@ -254,8 +256,8 @@ fn absolute(data: &str) -> String {
 }
 
 /// Switches mirror images off if they would teach left for right, and says so.
-pub(super) fn mirror(config: &mut Config, schema: &Schema) {
-    if let Some(why) = schema.no_mirror().filter(|_| config.augment.flip > 0.) {
+pub(super) fn mirror(config: &mut Config, data: &Dataset) {
+    if let Some(why) = data.no_mirror().filter(|_| config.augment.flip > 0.) {
         eprintln!("no mirror images: {why}; {PAIRS}");
         config.augment.flip = 0.;
     }
@@ -365,8 +367,8 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<Exit
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
         let evaluation = super::eval::evaluate(&nets, &data.schema, &faces)?;
         match tell {
-            Tell::Sentences => print!("{}", evaluation.table()),
-            Tell::Json => println!("{}", serde_json::json!({ "run": run, "score": evaluation.score })),
+            Tell::Sentences => print(evaluation.table())?,
+            Tell::Json => say(serde_json::json!({ "run": run, "score": evaluation.score }))?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -431,6 +433,7 @@ pub(super) fn load_config(run: &Path) -> Result<Config> {
 pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     let mut config = load_config(&args.run)?;
     config.seconds = args.minutes.map_or(config.seconds, |m| 60. * m);
+    config.check_numbers()?;
     config.device = args.device.unwrap_or(config.device);
     config.device.parse::<Device>()?;
     let moved = args.data.is_some();
@@ -516,11 +519,11 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell)
     ));
     let score = train::validate(&best.averaged(config.average)?.inference()?, config, data, &valid)?;
     match tell {
-        Tell::Sentences => print!("{}", report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score)),
-        Tell::Json => println!(
+        Tell::Sentences => print(report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score))?,
+        Tell::Json => say(format!(
             "{}",
             serde_json::json!({ "run": run, "best_epoch": best.history.len(), "epochs": state.history.len(), "score": score })
-        ),
+        ))?,
     }
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! `tutorial`: trains the tutorial's nets one after the other, for the same time each, and writes the results beside the
 //! tutorial's figures. If interrupted, the same command continues.
 
+use super::files::say;
 use super::run::{catch_interrupt, interrupted, Tell};
 use super::{train, DataArgs};
 use anyhow::{bail, Context, Result};
@@ -92,10 +93,10 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
         let run = args.out.join(&config.preset);
         let epochs = epochs(&run, config, &data)?;
         let mut config = Config { epochs, ..config.clone() };
-        train::mirror(&mut config, &data.schema);
-        println!("{}: {epochs} epochs in {seconds:.0} s", config.preset);
+        train::mirror(&mut config, &data);
+        say(format!("{}: {epochs} epochs in {seconds:.0} s", config.preset))?;
         if !train::go_on(&run, &config, &data, Tell::Sentences)? {
-            println!("the same command goes on");
+            say("the same command goes on")?;
             return Ok(interrupted());
         }
         runs.push((config.preset.clone(), State::history(&run.join("last.ckpt"))?));
@@ -106,7 +107,7 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
     write_atomically(&chart, report::comparison(&runs)?.as_bytes())?;
     let page = page(&runs, first, &data, seconds, &chart);
     write_atomically(&args.doc, page.as_bytes())?;
-    println!("{}", args.doc.display());
+    say(args.doc.display())?;
     Ok(ExitCode::SUCCESS)
 }
 

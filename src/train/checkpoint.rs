@@ -132,8 +132,7 @@ impl State {
     pub fn history(path: &Path) -> Result<Vec<Epoch>> {
         let bad = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let meta = header.metadata().clone().unwrap_or_default();
+        let meta = metadata(&bytes).map_err(bad)?;
         let history = meta.get("history").ok_or_else(|| bad("not a checkpoint".into()))?;
         serde_json::from_str(history).map_err(|e| bad(format!("history: {e}")))
     }
@@ -145,8 +144,7 @@ impl State {
     pub fn load(path: &Path, config: &Config, keypoints: usize) -> Result<Self> {
         let bad = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let meta = header.metadata().clone().unwrap_or_default();
+        let meta = metadata(&bytes).map_err(bad)?;
         let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
         let saved =
             Config::resolve(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
@@ -178,6 +176,15 @@ impl State {
         });
         Ok(Self { moments: moments.collect::<Result<_>>()?, average, model, step, history })
     }
+}
+
+/// What a checkpoint says of itself, or why it is none.
+fn metadata(bytes: &[u8]) -> std::result::Result<HashMap<String, String>, String> {
+    let read =
+        safetensors::SafeTensors::deserialize(bytes).and_then(|_| safetensors::SafeTensors::read_metadata(bytes));
+    let (_, header) =
+        read.map_err(|e| format!("expected a whole checkpoint, found one that is cut off or damaged ({e})"))?;
+    Ok(header.metadata().clone().unwrap_or_default())
 }
 
 /// Writes a file completely or not at all. If it is a link, its target is written, even one that is not there yet, and the link stays; a
@@ -230,6 +237,19 @@ fn target(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_off_checkpoint_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last.ckpt");
+        let tensor = Tensor::zeros(9, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let bytes = safetensors::serialize([("a", &tensor)], None).unwrap();
+        for end in [4, 20, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..end]).unwrap();
+            let error = State::history(&path).unwrap_err().to_string();
+            assert!(error.contains("last.ckpt: expected a whole checkpoint, found one that is cut off"), "{error}");
+        }
+    }
 
     #[test]
     #[cfg(unix)]
