@@ -185,10 +185,9 @@ impl Schema {
         let mut swap: Vec<usize> = words.iter().enumerate().map(|(i, w)| index(&mirrored(w)).unwrap_or(i)).collect();
         // Names without the words left and right, such as `leye` and `reye`.
         for i in 0..swap.len() {
-            if let Some(j) = mirrored_letter(&words[i]).and_then(|other| index(&other)).filter(|j| swap[*j] == *j) {
-                if swap[i] == i {
-                    (swap[i], swap[j]) = (j, i);
-                }
+            let others = mirrored_letters(&words[i]).into_iter().filter_map(|other| index(&other));
+            if let Some(j) = others.filter(|j| swap[*j] == *j && *j != i).find(|_| swap[i] == i) {
+                (swap[i], swap[j]) = (j, i);
             }
         }
         // Two spellings of one name have no partner of their own.
@@ -247,25 +246,36 @@ impl Schema {
         self.len() == IBUG_KEYPOINTS && self.keypoints == ibug_names()
     }
 
-    /// Reads the names from the columns `NAME_x,NAME_y` of a header, in their order. Ignores other columns.
+    /// Reads the names from the columns `NAME_x,NAME_y` of a header (also `NAME.x` or `NAME_X`), in their order. Ignores other
+    /// columns, among them those of a box.
     ///
     /// # Errors
-    /// A `NAME_x` without its `NAME_y`, or no pair at all.
+    /// A `NAME_x` without its `NAME_y` or the reverse, or no pair at all.
     pub fn from_header<'a>(columns: impl IntoIterator<Item = &'a str>) -> Result<(Self, Vec<[usize; 2]>)> {
         let columns: Vec<&str> = columns.into_iter().map(str::trim).collect();
         let (mut names, mut at) = (Vec::new(), Vec::new());
         for (i, column) in columns.iter().enumerate() {
-            let Some(name) = column.strip_suffix("_x") else { continue };
-            let other = columns.iter().position(|c| c.strip_suffix("_y") == Some(name));
-            let other = other
-                .ok_or_else(|| Error::Schema(format!("expected a column '{name}_y' to '{column}', found none")))?;
-            names.push(name);
-            at.push([i, other]);
+            let Some((name, axis)) = coordinate_of(column).filter(|(name, _)| !is_box(name)) else { continue };
+            let partner = |c: &&str| coordinate_of(c).is_some_and(|(n, a)| n == name && a != axis);
+            let other = columns.iter().position(|c| partner(&c)).ok_or_else(|| {
+                let (end, other) = column.split_at(column.len() - 1);
+                let wanted = match other {
+                    "x" => "y",
+                    "y" => "x",
+                    "X" => "Y",
+                    _ => "X",
+                };
+                Error::Schema(format!("expected a column '{end}{wanted}' to '{column}', found none"))
+            })?;
+            if axis == 'x' {
+                names.push(name);
+                at.push([i, other]);
+            }
         }
         if names.is_empty() {
             let header: String = columns.join(",").chars().take(SHOWN).collect();
             return Err(Error::Schema(format!(
-                "expected columns 'NAME_x' and 'NAME_y', separated by commas, semicolons, tabs or bars, found '{}'",
+                "expected columns 'NAME_x' and 'NAME_y', with commas, semicolons, tabs or bars between columns, found '{}'",
                 header.escape_debug()
             )));
         }
@@ -359,6 +369,25 @@ impl Schema {
     }
 }
 
+/// The keypoint and the axis, x or y, in the name of a column: `nose_x`, `nose.X`.
+fn coordinate_of(column: &str) -> Option<(&str, char)> {
+    let axis = column.chars().next_back()?.to_ascii_lowercase();
+    let name = column[..column.len() - column.chars().next_back()?.len_utf8()].strip_suffix(['_', '.', ' ', '-'])?;
+    (matches!(axis, 'x' | 'y') && !name.is_empty()).then_some((name, axis))
+}
+
+/// Whether columns of this name hold the corner of a box, not a keypoint.
+fn is_box(name: &str) -> bool {
+    ["bbox", "box", "rect", "face_box", "face_bbox", "face_rect"].iter().any(|b| name.eq_ignore_ascii_case(b))
+}
+
+/// The columns of a header that look like coordinates and are none: `x_nose`, `bbox_x`.
+pub(crate) fn doubtful_columns<'a>(columns: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let begins = |c: &str| ["x_", "y_"].iter().any(|axis| c.get(..2).is_some_and(|s| s.eq_ignore_ascii_case(axis)));
+    let is = |c: &&str| coordinate_of(c).map_or(begins(c), |(name, _)| is_box(name));
+    columns.into_iter().map(str::trim).filter(is).collect()
+}
+
 /// Largest number of a header's letters that a message repeats.
 const SHOWN: usize = 80;
 
@@ -403,14 +432,40 @@ fn words(name: &str) -> Vec<String> {
             let first = part.strip_prefix(side).and_then(rest).map(|rest| [side.to_string(), rest]);
             first.or_else(|| part.strip_suffix(side).and_then(rest).map(|rest| [rest, side.to_string()]))
         });
-        match (joined, part.as_str()) {
+        // A number after a side counts points: `mouth_l1`.
+        let bare = part.trim_end_matches(|c: char| c.is_ascii_digit());
+        let inside = || {
+            SIDES.iter().find_map(|side| {
+                let (before, after) = part.split_once(side)?;
+                Some([before, side, after].map(String::from))
+            })
+        };
+        match (joined, side_called(bare)) {
+            (_, Some(side)) => {
+                words.push(side.into());
+                words.extend((bare.len() < part.len()).then(|| part[bare.len()..].to_string()));
+            }
             (Some(both), _) => words.extend(both),
-            (None, "l") => words.push("left".into()),
-            (None, "r") => words.push("right".into()),
-            (None, _) => words.push(part),
+            // `outerlefteye`.
+            (None, None) => match inside() {
+                Some(all) => words.extend(all),
+                None => words.push(part),
+            },
         }
     }
     words
+}
+
+/// Left or right, for the words that people write for them; in other languages too, because labels are written in them.
+fn side_called(word: &str) -> Option<&'static str> {
+    const LEFT: [&str; 9] = ["left", "l", "links", "linke", "linker", "linkes", "gauche", "izquierdo", "izquierda"];
+    const RIGHT: [&str; 10] =
+        ["right", "r", "rechts", "rechte", "rechter", "rechtes", "droite", "droit", "derecho", "derecha"];
+    match (LEFT.contains(&word), RIGHT.contains(&word)) {
+        (true, _) => Some("left"),
+        (_, true) => Some("right"),
+        _ => None,
+    }
 }
 
 /// The words of the keypoint on the other side; unchanged if they name no side.
@@ -423,15 +478,18 @@ fn mirrored(words: &[String]) -> Vec<String> {
     words.iter().map(other).collect()
 }
 
-/// The words with their first letter l and r exchanged; `None` if they begin with another letter.
-fn mirrored_letter(words: &[String]) -> Option<Vec<String>> {
-    let first = words.first()?;
-    let other = match (first.strip_prefix('l'), first.strip_prefix('r')) {
-        (Some(rest), _) => format!("r{rest}"),
-        (_, Some(rest)) => format!("l{rest}"),
-        _ => return None,
+/// The words with the first letter of one of them, l or r, exchanged: `reye` of `leye`, `mouth rcorner` of `mouth lcorner`.
+fn mirrored_letters(words: &[String]) -> Vec<Vec<String>> {
+    let other = |i: usize| {
+        let mut words = words.to_vec();
+        words[i] = match (words[i].strip_prefix('l'), words[i].strip_prefix('r')) {
+            (Some(rest), _) => format!("r{rest}"),
+            (_, Some(rest)) => format!("l{rest}"),
+            _ => return None,
+        };
+        Some(words)
     };
-    Some(std::iter::once(other).chain(words[1..].iter().cloned()).collect())
+    (0..words.len()).filter_map(other).collect()
 }
 
 /// Where keypoints of usual names lie in the crop of a usual face, in pixels: the means of the 2,140 complete rows of Kaggle's
@@ -543,8 +601,22 @@ mod tests {
     fn rejects_headers_without_pairs_and_names_the_column() {
         let err = |h: &str| Schema::from_header(h.split(',')).unwrap_err().to_string();
         assert!(err("file,nose_x,mouth_y").contains("expected a column 'nose_y' to 'nose_x', found none"));
+        assert!(
+            err("file,nose_x,nose_y,mouthx,mouth_y").contains("expected a column 'mouth_x' to 'mouth_y', found none")
+        );
         assert!(err("file,label").contains("expected columns 'NAME_x' and 'NAME_y'"));
         assert!(err("a_x,a_y,a_x,a_y").contains("'a' is named twice"));
+    }
+
+    #[test]
+    fn columns_are_coordinates_in_any_spelling_and_boxes_are_none() {
+        let header = "FILE,LEFT_EYE_X,LEFT_EYE_Y,nose.x,nose.y,chin_X,chin_y,bbox_x,bbox_y,x_lip,y_lip";
+        let (schema, at) = Schema::from_header(header.split(',')).unwrap();
+        assert_eq!(
+            (schema.keypoints, at),
+            (["LEFT_EYE", "nose", "chin"].map(String::from).to_vec(), vec![[1, 2], [3, 4], [5, 6]])
+        );
+        assert_eq!(doubtful_columns(header.split(',')), ["bbox_x", "bbox_y", "x_lip", "y_lip"]);
     }
 
     #[test]
@@ -584,6 +656,10 @@ mod tests {
             ("eye_left", "eye_right"),
             ("eyeleft", "eyeright"),
             ("leye", "reye"),
+            ("mouth_l1", "mouth_r1"),
+            ("outerlefteye", "outerrighteye"),
+            ("mouth_lcorner", "mouth_rcorner"),
+            ("mund_links", "mund_rechts"),
             ("Left eye (centre)", "Right eye (centre)"),
         ] {
             let schema = Schema::from_names(&[left, right, "nose"]).unwrap();

@@ -255,6 +255,52 @@ fn a_run_that_ends_while_it_saves_an_epoch_does_that_epoch_again() {
 }
 
 #[test]
+fn a_run_without_its_last_checkpoint_keeps_its_best_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let run = path("run");
+    ok(&small("synthetic:20", "3", &run));
+    let read = |name: &str| std::fs::read(path(&format!("run/{name}"))).unwrap();
+    let before = ["best.safetensors", "best.ckpt", "metrics.csv"].map(read);
+    std::fs::remove_file(path("run/last.ckpt")).unwrap();
+    fails(
+        &["resume", "--run", &run],
+        "last.ckpt: expected the last checkpoint of the run, whose 3 epochs would be lost",
+    );
+    fails(&small("synthetic:20", "3", &run), "already holds a run");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(path("elsewhere"), path("run/last.ckpt")).unwrap();
+        fails(&["resume", "--run", &run], "last.ckpt: No such file");
+        std::fs::remove_file(path("run/last.ckpt")).unwrap();
+    }
+    assert!(["best.safetensors", "best.ckpt", "metrics.csv"].map(read) == before);
+    // As the sentence says.
+    std::fs::copy(path("run/best.ckpt"), path("run/last.ckpt")).unwrap();
+    ok(&["resume", "--run", &run]);
+    assert_eq!(metrics(Path::new(&run)).len(), 4);
+}
+
+#[test]
+fn a_run_replaces_no_file_that_no_run_has_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    for (name, text) in [("samples.png", "mine"), ("lock", "mine"), ("config.toml", "# by hand\npreset = 'net1'\n")] {
+        let own = path(name).replace(name, &format!("own-{name}"));
+        std::fs::create_dir(&own).unwrap();
+        let file = format!("{own}/{name}");
+        std::fs::write(&file, text).unwrap();
+        let mut args = small("synthetic:20", "1", &own).to_vec();
+        fails(&args, &format!("{name} is there and "));
+        if name == "config.toml" {
+            args.extend(["--config", &file]);
+            fails(&args, "is read by this very command");
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn an_interrupted_run_keeps_every_epoch_that_is_done() {
     let dir = tempfile::tempdir().unwrap();
@@ -328,7 +374,7 @@ fn a_full_disk_is_told_and_the_run_goes_on_when_there_is_room() {
     );
     let told = text(&Command::new("sh").args(["-c", &script]).output().unwrap());
     assert!(told.contains("status 2\n") && told.contains(".ckpt: File too large"), "{told}");
-    assert!(!told.lines().any(|line| line.ends_with(".tmp")), "nothing is left half written: {told}");
+    assert!(!told.lines().any(|line| line.contains("face96-tmp")), "nothing is left half written: {told}");
     assert!(std::fs::read(path("full/last.ckpt")).unwrap() == checkpoint, "the checkpoint is as it was");
     let resumed = Command::new(env!("CARGO_BIN_EXE_face96")).args(["resume", "--run", &path("full")]).output().unwrap();
     let resumed = text(&resumed);

@@ -153,7 +153,8 @@ fn outputs_go_through_links_and_into_pipes_and_never_over_inputs() {
     picture(&scene(1, 200.)).save(path("a.png")).unwrap();
     let (weights, data) = (compact(), path("a.png"));
     let predict = |flag: &str, out: &str| face96(&["predict", "--weights", &weights, "--data", &data, flag, out]);
-    std::fs::write(path("real.csv"), "old").unwrap();
+    let old = "file,nose_x,nose_y,face,score,box_cx,box_cy,box_size,box_roll\nold\n";
+    std::fs::write(path("real.csv"), old).unwrap();
     std::os::unix::fs::symlink("real.csv", path("link.csv")).unwrap();
     assert!(predict("--csv", &path("link.csv")).status.success());
     assert!(std::fs::symlink_metadata(path("link.csv")).unwrap().is_symlink());
@@ -173,6 +174,74 @@ fn outputs_go_through_links_and_into_pipes_and_never_over_inputs() {
     }
     assert!(!Path::new("-").exists());
     fails(&["predict", "--weights", &weights, "--data", &data, "--csv", &data], "is read by this very command");
+}
+
+/// The fingerprint of every file of a folder, and of those below it.
+fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut all = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+        match entry.is_dir() {
+            true => all.extend(contents(&entry)),
+            false => drop(all.insert(entry.clone(), std::fs::read(&entry).unwrap())),
+        }
+    }
+    all
+}
+
+#[test]
+fn no_output_replaces_what_it_did_not_make() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    photos(&dir.path().join("my"), 0..6);
+    // A folder as label tools export it: pictures in `images`.
+    std::fs::create_dir_all(path("tool/images")).unwrap();
+    for i in 0..6 {
+        std::fs::copy(path(&format!("my/IMG_{i}.jpg")), path(&format!("tool/images/IMG_{i}.jpg"))).unwrap();
+    }
+    ok(&["data", &path("my"), "--to", "labelme", "--out", &path("tool")]);
+    ok(&["data", &path("my"), "--to", "coco", "--out", &path("my")]);
+    let (run, weights) = (path("run"), path("w.safetensors"));
+    ok(&small(&path("my/labels.csv"), "1", &run));
+    std::fs::copy(compact(), &weights).unwrap();
+    let finder = path("f.safetensors");
+    std::fs::copy(compact().replace("compact", "finder"), &finder).unwrap();
+    std::fs::hard_link(path("my/IMG_0.jpg"), path("hard.jpg")).unwrap();
+    std::fs::write(path("own.toml"), "preset = 'net1'").unwrap();
+    let before = contents(dir.path());
+    let predict = |data: &str, flag: &str, out: &str, part: &str| {
+        let args = ["predict", "--weights", &weights, "--finder", &finder, "--data", &path(data), flag, &path(out)];
+        fails(&args, part);
+    };
+    let (read, foreign) = ("is read by this very command", "is there and was not written by predict");
+    // Labels beside photos are no input, and still nobody's to replace.
+    predict("my", "--csv", "my/labels.csv", foreign);
+    predict("my", "--json", "my/coco.json", foreign);
+    predict("my", "--csv", "my/IMG_1.jpg", read);
+    predict("my", "--csv", "hard.jpg", read);
+    predict("my", "--csv", "f.safetensors", read);
+    predict("my/labels.csv", "--csv", "my/IMG_0.jpg", read);
+    predict("my/labels.csv", "--json", "my/labels.csv", read);
+    predict("tool", "--csv", "tool/images/IMG_1.jpg", read);
+    predict("tool", "--csv", "tool/IMG_0.json", read);
+    fails(&["predict", "--weights", &run, "--data", &path("my"), "--csv", &path("run/best.safetensors")], read);
+    let photo = path("tool/images/IMG_0.jpg");
+    fails(&["data", &path("tool"), "--draw", &photo], read);
+    fails(&["plot", "--augmented", "--data", &path("tool"), "--out", &photo], read);
+    fails(&["plot", "--run", &run, "--out", &path("run/last.ckpt")], read);
+    fails(&["plot", "--augmented", "--config", &path("own.toml"), "--out", &path("own.toml")], read);
+    fails(&["eval", "--weights", &run, "--data", &path("tool"), "--worst", &photo], read);
+    fails(&["eval", "--weights", &run, "--data", &path("tool"), "--curve", &path("run/best.ckpt")], read);
+    for kept in ["best.ckpt", "last.ckpt", "config.toml"] {
+        fails(&["export", "--run", &run, "--out", &path(&format!("run/{kept}"))], read);
+    }
+    assert!(contents(dir.path()) == before, "some file is another");
+    // Its own outputs it replaces, also beside the photos.
+    for _ in 0..2 {
+        let out = [("--csv", "my/found.csv"), ("--json", "my/found.json")];
+        for (flag, out) in out {
+            ok(&["predict", "--weights", &weights, "--data", &path("my/IMG_2.jpg"), flag, &path(out)]);
+        }
+    }
 }
 
 #[test]

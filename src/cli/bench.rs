@@ -1,6 +1,7 @@
 //! `bench`: speed on this machine, as a table for people, or as JSON and files for `make bench`, which compares it with
 //! other runtimes.
 
+use super::files::say;
 use anyhow::{Context, Result};
 use clap::Args;
 use face96::infer::Detector;
@@ -42,7 +43,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
     }
     if let Some(device) = &args.training {
         for net in &args.nets {
-            println!("{}", serde_json::to_string(&Task::new(net)?.run(device, args.seconds)?)?);
+            say(serde_json::to_string(&Task::new(net)?.run(device, args.seconds)?)?)?;
         }
         return Ok(());
     }
@@ -50,7 +51,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
         return args.nets.iter().try_for_each(|net| threads(net, &args));
     }
     if !args.json {
-        println!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)");
+        say(format!("{:10} {:>16} {:>22}", "net", "train samples/s", "forward ms (1 thread)"))?;
     }
     let mut figures = Vec::new();
     for net in &args.nets {
@@ -69,15 +70,15 @@ pub(super) fn bench(args: BenchArgs) -> Result<()> {
         }
         let (rate, forward) = (batch / median(&mut steps.seconds), median(&mut times));
         if !args.json {
-            println!("{net:10} {rate:16.1} {forward:22.2}");
+            say(format!("{net:10} {rate:16.1} {forward:22.2}"))?;
         }
         figures.push(json!({ "net": net, "train_samples_per_second": rate, "forward_ms": forward }));
     }
     let product = product_rate();
     if args.json {
-        println!("{}", json!({ "nets": figures, "multiply_adds_per_second": product }));
+        say(json!({ "nets": figures, "multiply_adds_per_second": product }))?;
     } else {
-        println!("one large matrix product: {:.0} billion multiply-adds a second", product / 1e9);
+        say(format!("one large matrix product: {:.0} billion multiply-adds a second", product / 1e9))?;
     }
     Ok(())
 }
@@ -103,23 +104,27 @@ fn threads(net: &str, args: &BenchArgs) -> Result<()> {
         let rates: Vec<_> =
             steps.iter().map(|(n, s)| json!({ "threads": n, "samples_per_second": batch / s })).collect();
         let law = law.map(|[serial, parallel]| json!({ "serial_ms": serial * 1e3, "parallel_ms": parallel * 1e3 }));
-        println!("{}", json!({ "net": net, "threads": rates, "model": law }));
+        say(json!({ "net": net, "threads": rates, "model": law }))?;
         return Ok(());
     }
     for (n, seconds) in &steps {
         let times = steps[0].1 / seconds;
-        println!("{net:10} {n:4} threads {:9.1} samples/s  {times:.2} times as with {}", batch / seconds, steps[0].0);
+        say(format!(
+            "{net:10} {n:4} threads {:9.1} samples/s  {times:.2} times as with {}",
+            batch / seconds,
+            steps[0].0
+        ))?;
     }
     if let Some([serial, parallel]) = law {
         let of = |n: f64| batch / (serial + parallel / n);
-        println!(
+        say(format!(
             "{net:10} a step is {:.1} ms + {:.1} ms / threads ({:.1} % of one thread's time is not shared); 16 threads by this: {:.0} samples/s, {:.1} times those of 2",
             serial * 1e3,
             parallel * 1e3,
             100. * serial / (serial + parallel),
             of(16.),
             of(16.) / of(2.)
-        );
+        ))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `data`: reports what labelled data contains and which rows look wrong, draws a sheet of it, and writes it in another format.
 
+use super::files::{print, say};
 use super::{count, grey, guard, write_output};
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -10,7 +11,7 @@ use face96::schema::usual_place;
 use face96::train::{report, Config};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct DataCommand {
@@ -70,24 +71,20 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
         return convert(&data::labels(&args.path, &options)?, format, &args.out);
     }
     let data = data::load(&args.path, options)?;
+    guard(&args.draw, &data.files)?;
     let summary = Summary::new(&data, config.seed);
     if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        say(serde_json::to_string(&summary)?)?;
     } else {
-        print!("{}", summary.text());
+        print(summary.text())?;
     }
     if let Some(path) = &args.draw {
-        // The sheet must not replace one of the data's photos.
-        let folder = Path::new(&args.path);
-        let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
-        let photos: Vec<PathBuf> = data.faces.iter().map(|f| folder.join(&f.name)).collect();
-        guard([path.as_path()], &photos.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
         let step = faces.len().div_ceil(args.count.max(1)).max(1);
         let cells: Vec<_> = faces.iter().step_by(step).map(|f| (grey(&f.crop()), f.points.clone(), vec![])).collect();
         report::write_picture(path, &report::sheet(&cells, 8, 2))?;
         if !args.json {
-            println!("{}: {} of {}", path.display(), count(cells.len(), "crop"), count(faces.len(), "face"));
+            say(format!("{}: {} of {}", path.display(), count(cells.len(), "crop"), count(faces.len(), "face")))?;
         }
     }
     Ok(())
@@ -95,6 +92,15 @@ pub(super) fn data(args: DataCommand) -> Result<()> {
 
 fn convert(labels: &data::labels::Labels, format: Format, out: &Path) -> Result<()> {
     let files = formats::write(labels, format)?;
+    // Files beside pictures outside of the folder would not be found there again, and not be expected elsewhere.
+    let inside = |name: &Path| name.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if let Some((name, _)) = files.iter().find(|(name, _)| !inside(name)) {
+        bail!(
+            "expected pictures below the folder of the labels, found one whose labels would go to {}, outside of --out; write one of \
+             the formats of one file, such as coco",
+            name.display()
+        );
+    }
     if let Some((name, _)) = files.iter().find(|(name, _)| out.join(name).exists()) {
         bail!("{} is there already: choose another folder for --out", out.join(name).display());
     }
@@ -105,7 +111,11 @@ fn convert(labels: &data::labels::Labels, format: Format, out: &Path) -> Result<
         }
         write_output(&path, text.as_bytes())?;
     }
-    println!("{}: {} of {}", out.display(), count(files.len(), "file"), count(labels.pictures.len(), "picture"));
+    labels.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if let Some(first) = labels.skipped.first() {
+        eprintln!("left out {}; the first: {first}", count(labels.skipped.len(), "bad row"));
+    }
+    say(format!("{}: {} of {}", out.display(), count(files.len(), "file"), count(labels.pictures.len(), "picture")))?;
     Ok(())
 }
 

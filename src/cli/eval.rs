@@ -1,5 +1,6 @@
 //! `eval`: the error of nets on labelled faces, given the box, given a rough box, or given the whole picture.
 
+use super::files::{print, say};
 use super::nets::{self, Nets, Page};
 use super::{grey, DataArgs};
 use anyhow::{bail, Context, Result};
@@ -139,6 +140,8 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
     let mut from = args.data.clone();
     from.all_68 |= nets.schema.is_ibug();
     let data = from.load_for(if nets.finder().is_some() { "finder" } else { "compact" })?;
+    let outputs = [&args.curve, &args.reliability, &args.worst];
+    super::guard(outputs.into_iter().flatten(), data.files.iter().chain(&nets.files))?;
     let faces: Vec<&Face> = data.split(args.split, nets.seed()).into_iter().map(|i| &data.faces[i]).collect();
     if let Some(finder) = nets.finder() {
         let keypoints = args.keypoints.map(|path| Nets::load(&[path])).transpose()?;
@@ -170,18 +173,18 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         super::write_output(path, report::reliability_curve(&said)?.as_bytes())?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&score)?);
+        say(serde_json::to_string(&score)?)?;
         return Ok(());
     }
-    print!("{}", evaluation.table());
+    print(evaluation.table())?;
     if nets.schema.is_ibug() {
-        println!("Kaggle's 15 keypoints of these 68: {}", report::summary(&evaluation.kaggle()));
+        say(format!("Kaggle's 15 keypoints of these 68: {}", report::summary(&evaluation.kaggle())))?;
     }
-    print!("{}", report::reliability(&said));
+    print(report::reliability(&said))?;
     if nets.weights().iter().all(|w| w.meta.config.has_heatmaps()) {
-        print!("{}", between_cells(&evaluation));
+        print(between_cells(&evaluation))?;
         if args.shifted {
-            print!("{}", shifted(&nets, &evaluation)?);
+            print(shifted(&nets, &evaluation)?)?;
         }
     }
     // Presence is only meaningful where the net was trained with confidences.
@@ -205,17 +208,17 @@ pub(super) fn eval(args: EvalArgs) -> Result<()> {
         let count = |found: &[nets::Prediction]| {
             format!("{} of {}", found.iter().filter(|f| f.presence >= least).count(), found.len())
         };
-        println!(
+        say(format!(
             "presence of {least} or more: {} faces, {} half or wholly covered or mostly outside, {} with one half behind another picture, \
              {} pictures without one",
             count(&evaluation.found),
             count(&nets.detect(&spoiled)?),
             count(&nets.detect(&hidden)?),
             count(&nets.detect(&others)?),
-        );
+        ))?;
     }
     if args.boxes_off {
-        print!("{}", boxes_off(&nets, &evaluation)?);
+        print(boxes_off(&nets, &evaluation)?)?;
     }
     Ok(())
 }
@@ -376,25 +379,25 @@ fn eval_finder(
             figures["with_keypoints"] =
                 serde_json::json!({ "found_pct": found, "false_pct": wrong, "second_pct": second });
         }
-        println!("{figures}");
+        say(figures)?;
         return Ok(());
     }
-    println!("{faces} faces: {found:.2} % found (IoU >= 0.5), mean IoU {iou:.3}");
-    println!("{others} pictures without a face: {wrong:.2} % with a false one");
+    say(format!("{faces} faces: {found:.2} % found (IoU >= 0.5), mean IoU {iou:.3}"))?;
+    say(format!("{others} pictures without a face: {wrong:.2} % with a false one"))?;
     for i in 1..SCORES.len() {
         let (found, wrong) = (pct(hits[i], faces), pct(false_alarms[i], others));
-        println!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]);
+        say(format!("at a score of {:.1}: {found:6.2} % found, {wrong:6.2} % false", SCORES[i]))?;
     }
-    print!("{views}{}", by_group(&mut finder, data)?);
+    print(format!("{views}{}", by_group(&mut finder, data)?))?;
     let [n, by_finder, by_both] = looks;
-    println!("{n} looks without a face, pieces of these pictures: {by_finder} with a false one");
+    say(format!("{n} looks without a face, pieces of these pictures: {by_finder} with a false one"))?;
     if keypoints.is_some() {
-        println!("the same with the keypoint net: {by_both} with a false one");
+        say(format!("the same with the keypoint net: {by_both} with a false one"))?;
     }
     if let Some([found, wrong, second]) = both {
-        println!(
+        say(format!(
             "with the keypoint net: {found:.2} % found, {wrong:.2} % false; another face in {second:.2} % of the pictures with one"
-        );
+        ))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod bench;
 mod data;
 mod draw;
 mod eval;
+mod files;
 mod nets;
 mod outputs;
 mod plot;
@@ -18,11 +19,11 @@ use anyhow::{bail, Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use face96::data::{Dataset, Face, Options, Split};
 use face96::schema::Schema;
-use face96::train::{checkpoint::write_atomically, report, Config};
+use face96::train::{report, Config};
 use face96::weights::{Calibration, Precision, Weights};
+use files::{guard, print, say, write_output};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -104,7 +105,7 @@ enum Command {
 fn man(out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     clap_mangen::generate_to(Cli::command(), out).with_context(|| out.display().to_string())?;
-    println!("{}", out.display());
+    say(out.display())?;
     Ok(())
 }
 
@@ -112,7 +113,7 @@ fn completions(shell: clap_complete::Shell) -> Result<()> {
     // In memory first, so that a pipe that closes early does not panic.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "face96", &mut text);
-    Ok(std::io::stdout().lock().write_all(&text)?)
+    print(String::from_utf8_lossy(&text))
 }
 
 /// Where labelled faces come from.
@@ -218,29 +219,9 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Fails if an output would replace an input of the same command.
-fn guard<'a>(outputs: impl IntoIterator<Item = &'a Path>, inputs: &[&Path]) -> Result<()> {
-    for output in outputs.into_iter().filter(|p| p.is_file()) {
-        let same = |input: &&Path| matches!((input.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if inputs.iter().any(same) {
-            bail!("{}: is read by this very command: choose another file to write", output.display());
-        }
-    }
-    Ok(())
-}
-
-/// Writes a command's output: `-` is standard output, any other path goes through [`write_atomically`].
-fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
-    if path == Path::new("-") {
-        return Ok(std::io::stdout().lock().write_all(bytes)?);
-    }
-    Ok(write_atomically(path, bytes)?)
-}
-
 fn export(args: ExportArgs) -> Result<()> {
-    let outputs = [&args.out, &args.onnx].into_iter().flatten().map(PathBuf::as_path);
-    let inputs = [&args.weights, &args.run.as_ref().map(|run| run.join("best.safetensors"))];
-    guard(outputs, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let outputs = [&args.out, &args.onnx].into_iter().flatten();
+    guard(outputs.clone(), args.run.iter().flat_map(|run| files::of_run(run)).chain(args.weights.clone()))?;
     let mut weights = match (&args.weights, &args.run) {
         (Some(path), _) => Weights::read(path)?,
         (None, Some(run)) => train::best_weights(run)?,
@@ -249,6 +230,7 @@ fn export(args: ExportArgs) -> Result<()> {
     if let Some(path) = &args.calibrate {
         let all_68 = weights.meta.schema.is_ibug();
         let data = face96::data::load(path, Options { all_68, ..Default::default() })?;
+        guard(outputs, &data.files)?;
         let seed = weights.meta.training["seed"].as_u64().unwrap_or(42);
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
         weights.meta.calibration = Some(calibration(&mut weights, &data.schema, faces)?);
@@ -270,9 +252,9 @@ fn export(args: ExportArgs) -> Result<()> {
     if args.json {
         let files: Vec<_> =
             files.iter().map(|(path, bytes)| serde_json::json!({ "path": path, "bytes": bytes.len() })).collect();
-        println!("{}", serde_json::json!({ "files": files, "calibration": weights.meta.calibration }));
+        say(serde_json::json!({ "files": files, "calibration": weights.meta.calibration }))?;
     } else {
-        files.iter().for_each(|(path, bytes)| println!("{}: {} bytes", path.display(), bytes.len()));
+        files.iter().try_for_each(|(path, bytes)| say(format!("{}: {} bytes", path.display(), bytes.len())))?;
     }
     Ok(())
 }
@@ -306,12 +288,12 @@ fn calibration(weights: &mut Weights, schema: &Schema, mut faces: Vec<&Face>) ->
         let Some(calibration) = report::calibrate(&others.collect::<Vec<_>>()) else { continue };
         unseen.extend(said.iter().map(|(c, right)| (calibration.of(*c), *right)));
     }
-    println!(
+    say(format!(
         "calibrated on {} of {}: said and right confidence differ by {:.3} on average, on people that it was not fitted on",
         count(folds.concat().len(), "keypoint"),
         count(faces.len(), "face"),
         report::confidence_gap(&unseen),
-    );
+    ))?;
     Ok(all)
 }
 

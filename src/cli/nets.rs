@@ -18,6 +18,8 @@ pub(super) struct Nets {
     nets: Vec<Weights>,
     /// Each net's keypoints, as indices in `schema`.
     places: Vec<Vec<usize>>,
+    /// The files that they were read from, and the others of their runs.
+    pub(super) files: Vec<PathBuf>,
     /// All keypoints: of one net in its order; of several in Kaggle's order if they are Kaggle's, otherwise in that of the files.
     pub(super) schema: Schema,
 }
@@ -36,13 +38,15 @@ pub(super) struct Prediction {
 impl Nets {
     /// Reads weights files; a folder stands for the best weights of its run or of its specialists.
     pub(super) fn load(paths: &[PathBuf]) -> Result<Self> {
-        let mut nets = Vec::new();
+        let (mut nets, mut inputs) = (Vec::new(), Vec::new());
         for path in paths {
             for file in files(path)? {
                 nets.push(Weights::read(&file)?);
+                inputs.extend(file.parent().filter(|_| path.is_dir()).into_iter().flat_map(super::files::of_run));
+                inputs.push(file);
             }
         }
-        Self::new(nets)
+        Ok(Self { files: inputs, ..Self::new(nets)? })
     }
 
     /// Combines these nets.
@@ -63,7 +67,7 @@ impl Nets {
             }
         };
         let places = nets.iter().map(|w| schema.find(&w.meta.schema.keypoints)).collect::<Result<_, _>>()?;
-        Ok(Self { nets, places, schema })
+        Ok(Self { nets, places, schema, files: vec![] })
     }
 
     /// The weights files.

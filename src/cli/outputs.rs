@@ -1,6 +1,7 @@
 //! The outputs of `predict`: rows, COCO JSON, drawings.
 
 use super::draw::Folder;
+use super::files::guard_foreign;
 use super::nets::Seen;
 use super::predict::PredictArgs;
 use super::write_output;
@@ -22,7 +23,7 @@ pub(super) struct PictureResult {
 /// The outputs: rows as they arrive, JSON at the end, drawings by the thread that holds the picture.
 pub(super) struct Outputs<'a> {
     schema: &'a Schema,
-    csv: Option<csv::Writer<Box<dyn Write>>>,
+    csv: Option<(PathBuf, csv::Writer<Box<dyn Write>>)>,
     json: Option<(PathBuf, Coco)>,
     pub(super) drawn: Option<Folder>,
     /// Whether standard output is reserved for rows.
@@ -50,9 +51,9 @@ impl<'a> Outputs<'a> {
                     false => Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?),
                 };
                 let mut writer = csv::Writer::from_writer(out);
-                writer.write_record(header(schema))?;
-                writer.flush()?;
-                Some(writer)
+                let begun = writer.write_record(header(schema)).and_then(|()| Ok(writer.flush()?));
+                begun.with_context(|| path.display().to_string())?;
+                Some((path.clone(), writer))
             }
         };
         let json = args.json.clone().map(|path| (path, Coco::new(schema)));
@@ -60,11 +61,10 @@ impl<'a> Outputs<'a> {
     }
 
     pub(super) fn add(&mut self, look: &PictureResult) -> Result<()> {
-        if let Some(writer) = &mut self.csv {
-            for row in rows(look, self.schema.len()) {
-                writer.write_record(row)?;
-            }
-            writer.flush()?;
+        if let Some((path, writer)) = &mut self.csv {
+            let mut rows = rows(look, self.schema.len()).into_iter();
+            let written = rows.try_for_each(|row| writer.write_record(row)).and_then(|()| Ok(writer.flush()?));
+            written.with_context(|| path.display().to_string())?;
         }
         if let Some((_, coco)) = &mut self.json {
             let image = coco.add_image(&look.name, look.size);
@@ -89,12 +89,27 @@ impl<'a> Outputs<'a> {
     }
 }
 
+/// Fails if the files to write are there and not written by an earlier call: see [`guard_foreign`].
+pub(super) fn guard_foreign_files(args: &PredictArgs) -> Result<()> {
+    let (csv, json) = (args.csv.iter(), args.json.iter());
+    let columns = FACE_COLUMNS.join(",");
+    csv.into_iter()
+        .try_for_each(|path| guard_foreign(path, |text| text.lines().next().unwrap_or("").contains(&columns)))?;
+    // Without a face, only the compact form tells.
+    let scored =
+        |text: &str| text.contains("\"keypoint_scores\":") || text.contains("],\"annotations\":[],\"categories\":[");
+    json.into_iter().try_for_each(|path| guard_foreign(path, scored))
+}
+
+/// The columns of a face, by which its CSV is also known again.
+const FACE_COLUMNS: [&str; 6] = ["face", "score", "box_cx", "box_cy", "box_size", "box_roll"];
+
 /// The columns: points first, so that `train` can read the file back.
 fn header(schema: &Schema) -> Vec<String> {
     let names = &schema.keypoints;
     let mut header = vec!["file".to_string()];
     header.extend(names.iter().flat_map(|n| [format!("{n}_x"), format!("{n}_y")]));
-    header.extend(["face", "score", "box_cx", "box_cy", "box_size", "box_roll"].map(String::from));
+    header.extend(FACE_COLUMNS.map(String::from));
     header.extend(names.iter().map(|n| format!("{n}_confidence")));
     header
 }

@@ -1,5 +1,6 @@
 //! `plot`: the learning curves of runs, and a sheet of augmented samples with the predictions of nets.
 
+use super::files::{guard, of_run, say};
 use super::nets::Nets;
 use super::{grey, train, DataArgs};
 use anyhow::{bail, Result};
@@ -37,6 +38,7 @@ pub(super) struct PlotArgs {
 
 pub(super) fn plot(args: PlotArgs) -> Result<()> {
     let out = args.out.clone().unwrap_or(if args.augmented { "augmented.png" } else { "curves.svg" }.into());
+    guard([&out], args.run.iter().flat_map(|run| of_run(run)).chain(args.settings.config.clone()))?;
     match (args.augmented, &args.run[..]) {
         (true, _) => augmented(&args, &out)?,
         (false, []) => bail!("nothing to draw: give --run FOLDER or --augmented"),
@@ -53,7 +55,7 @@ pub(super) fn plot(args: PlotArgs) -> Result<()> {
             super::write_output(&out, report::comparison(&runs)?.as_bytes())?;
         }
     }
-    println!("{}", out.display());
+    say(out.display())?;
     Ok(())
 }
 
@@ -66,7 +68,8 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
     let mut config = args.settings.resolve()?;
     args.data.apply_to(&mut config);
     let data = train::load_data(&config)?;
-    train::mirror(&mut config, &data.schema);
+    guard([out], &data.files)?;
+    train::mirror(&mut config, &data);
     let faces = data.split(Split::Train, config.seed);
     if faces.is_empty() || args.count == 0 {
         bail!("{}: {} faces to train on, {} samples asked for", config.data, faces.len(), args.count);
@@ -84,6 +87,7 @@ fn augmented(args: &PlotArgs, out: &Path) -> Result<()> {
         .collect();
     if !args.weights.is_empty() {
         let nets = Nets::load(&args.weights)?;
+        guard([out], &nets.files)?;
         let places = data.schema.find(&nets.schema.keypoints)?;
         for (cell, found) in cells.iter_mut().zip(nets.detect(&pixels)?) {
             cell.2 = found.points;

@@ -5,9 +5,10 @@
 //! read by many threads, tracked by one.
 
 use super::draw::{self, Folder};
+use super::files::say;
 use super::nets::{Nets, Page, Seen};
 use super::outputs::{Outputs, PictureResult};
-use super::{count, guard};
+use super::{count, guard, outputs};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use face96::data::photo::{self, GreyReader, Kind, Photo};
@@ -84,8 +85,7 @@ pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
     let data = Path::new(&args.data);
     match plain_pictures(data)? {
         Some(files) => {
-            let inputs: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-            keep_inputs(&args, &inputs)?;
+            keep_inputs(&args, &nets, &files)?;
             pictures(&args, &nets, &files)
         }
         None if args.stream.is_some() => {
@@ -96,7 +96,6 @@ pub(super) fn predict(args: PredictArgs) -> Result<ExitCode> {
             if empty {
                 bail!("{}: expected pictures or labelled faces, found an empty folder", args.data);
             }
-            keep_inputs(&args, &[data, &data.join("labels.csv")])?;
             labelled(&args, &nets)
         }
     }
@@ -114,19 +113,17 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     if !path.is_dir() {
         return Ok(None);
     }
-    let (mut files, mut others) = (Vec::new(), Vec::new());
+    let (mut files, mut others, mut folders) = (Vec::new(), Vec::new(), Vec::new());
     for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
         let file = entry.with_context(|| path.display().to_string())?.path();
         if photo::is_hidden(&file) || !file.is_file() {
+            folders.extend(has_pictures(&file).then_some(file));
             continue;
         }
         // A file with a picture's extension is a picture, or a bad one, which is reported.
-        let kind = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-        let called = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
-            .contains(&kind.as_str());
         match photo::kind_of_file(&file) {
             Some(Kind::Picture(_) | Kind::Foreign(_)) => files.push(file),
-            _ if called => files.push(file),
+            _ if photo::is_called_picture(&file) => files.push(file),
             _ => others.push(file),
         }
     }
@@ -134,6 +131,15 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
         return Ok(None);
     }
     files.sort_by_key(|file| natural(file));
+    if let Some(first) = folders.iter().min() {
+        let name = first.file_name().unwrap_or_default().to_string_lossy();
+        let pass = if folders.len() == 1 { "is" } else { "are" };
+        eprintln!(
+            "{}: {} of pictures in it {pass} passed over, such as {name}: give each on its own",
+            path.display(),
+            count(folders.len(), "folder")
+        );
+    }
     if let Some(first) = others.first() {
         let name = first.file_name().unwrap_or_default().to_string_lossy();
         eprintln!(
@@ -144,6 +150,12 @@ fn plain_pictures(path: &Path) -> Result<Option<Vec<PathBuf>>> {
         );
     }
     Ok(Some(files))
+}
+
+/// Whether a path is a folder, not hidden, that directly holds a picture.
+fn has_pictures(path: &Path) -> bool {
+    let entries = std::fs::read_dir(path).ok().filter(|_| !photo::is_hidden(path));
+    entries.into_iter().flatten().flatten().any(|e| photo::is_called_picture(&e.path()))
 }
 
 /// A name split into words and numbers, so that frame 2 sorts before frame 10.
@@ -159,16 +171,22 @@ fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
     (parts, path.to_path_buf())
 }
 
-/// Fails if an output would replace an input.
-fn keep_inputs(args: &PredictArgs, inputs: &[&Path]) -> Result<()> {
-    let weights = args.weights.iter().map(PathBuf::as_path);
-    let inputs: Vec<&Path> = inputs.iter().copied().chain(weights).collect();
-    guard([&args.csv, &args.json].into_iter().flatten().map(PathBuf::as_path), &inputs)
+/// Fails if an output would replace an input, or anything else that is not an earlier output.
+fn keep_inputs(args: &PredictArgs, nets: &Nets, inputs: &[PathBuf]) -> Result<()> {
+    guard([&args.csv, &args.json].into_iter().flatten(), inputs.iter().chain(&nets.files).chain(&args.finder))?;
+    outputs::guard_foreign_files(args)
 }
 
 /// Labelled data: one look through each face's own crop.
 fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
-    let data = data::load(&args.data, Options::default())?;
+    let data = data::load(&args.data, Options::default()).map_err(|why| {
+        let entries = std::fs::read_dir(&args.data).into_iter().flatten().flatten().map(|e| e.path());
+        match entries.filter(|p| has_pictures(p)).min() {
+            Some(folder) => anyhow::anyhow!("{why}; there are pictures in {}: give that", folder.display()),
+            None => why.into(),
+        }
+    })?;
+    keep_inputs(args, nets, &data.files)?;
     data.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let faces: Vec<&Face> = data.faces.iter().filter(|f| f.is_face()).collect();
     // Several faces may be in one picture, and rows have no file name.
@@ -185,7 +203,7 @@ fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
         .collect();
     let mut outputs = Outputs::open(args, &nets.schema, names.iter().map(String::as_str))?;
     let chunk = faces.len().div_ceil(rayon::current_num_threads()).max(1);
-    let part = |(faces, names): (&[&Face], &[String])| -> Result<Vec<PictureResult>> {
+    let part = |(faces, names): (&[&Face], &[String])| -> Result<Vec<Seen>> {
         let mut page = Page::new(nets, 1)?;
         let mut looks = Vec::new();
         for (face, name) in faces.iter().zip(names) {
@@ -200,26 +218,35 @@ fn labelled(args: &PredictArgs, nets: &Nets) -> Result<ExitCode> {
             }
             let corners = seen.square.corners().map(|p| face.to_file.apply(p));
             seen.square = face96::geometry::CropBox::of_corners(&corners);
-            let size = [face.picture.width, face.picture.height];
-            looks.push(PictureResult { name: face.name.clone(), size, faces: vec![seen], refused: false });
+            looks.push(seen);
         }
         Ok(looks)
     };
     let parts = faces.par_chunks(chunk).zip(names.par_chunks(chunk)).map(part).collect::<Result<Vec<_>>>()?;
-    for look in parts.iter().flatten() {
-        outputs.add(look)?;
+    // The faces of one picture together, wherever its rows are.
+    let (mut places, mut pictures) = (BTreeMap::new(), Vec::<PictureResult>::new());
+    for (face, seen) in faces.iter().zip(parts.into_iter().flatten()) {
+        let place = *places.entry((&face.source, &face.name)).or_insert(pictures.len());
+        if place == pictures.len() {
+            pictures.push(PictureResult { name: face.name.clone(), size: face.size, faces: vec![], refused: false });
+        }
+        pictures[place].faces.push(seen);
     }
-    tell(&outputs, &count(faces.len(), "face"));
+    for picture in &pictures {
+        outputs.add(picture)?;
+    }
+    let quiet = outputs.quiet;
     outputs.finish()?;
+    tell(quiet, &count(faces.len(), "face"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(outputs: &Outputs, text: &str) {
-    if outputs.quiet {
+fn tell(quiet: bool, text: &str) -> Result<()> {
+    if quiet {
         eprintln!("{text}");
-    } else {
-        println!("{text}");
+        return Ok(());
     }
+    say(text)
 }
 
 /// Small pictures are drawn on at several times their size.
@@ -353,8 +380,9 @@ fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCo
     let threads = rayon::current_num_threads().min(files.len()).max(1);
     let mut shown = PredictionProgress::new(files.len());
     let mut totals = Totals::default();
-    let mut add = |look: Result<PictureResult>| -> Result<()> {
-        match look {
+    // The outer error ends everything: a full disk is no bad picture.
+    let mut add = |look: Result<Result<PictureResult>>| -> Result<()> {
+        match look? {
             Ok(look) => {
                 outputs.add(&look)?;
                 totals.add(&look);
@@ -373,8 +401,10 @@ fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCo
             |send| {
                 let (mut looker, mut reader) = (Looker::new(args, nets, &weights)?, GreyReader::default());
                 while let Some((i, room)) = rooms.next(files) {
-                    let look = read(&mut reader, i, room)
-                        .and_then(|opened| looker.look(opened, names[i].clone(), Frame::Still, drawn, &nets.schema));
+                    let look = match read(&mut reader, i, room) {
+                        Ok(opened) => looker.look(opened, names[i].clone(), Frame::Still, drawn, &nets.schema).map(Ok),
+                        Err(why) => Ok(Err(why)),
+                    };
                     if send(i, look).is_err() {
                         break;
                     }
@@ -398,14 +428,18 @@ fn pictures(args: &PredictArgs, nets: &Nets, files: &[PathBuf]) -> Result<ExitCo
                 },
                 |i, opened: Result<Opened>| {
                     let frame = Frame::Stream { seconds: i as f64 / rate };
-                    add(opened.and_then(|opened| looker.look(opened, names[i].clone(), frame, drawn, &nets.schema)))
+                    add(match opened {
+                        Ok(opened) => looker.look(opened, names[i].clone(), frame, drawn, &nets.schema).map(Ok),
+                        Err(why) => Ok(Err(why)),
+                    })
                 },
             )?;
         }
     }
     shown.bar.finish_and_clear();
-    totals.tell(&outputs, files.len());
+    let quiet = outputs.quiet;
     outputs.finish()?;
+    totals.tell(quiet, files.len())?;
     Ok(ExitCode::from(u8::from(totals.bad > 0)))
 }
 
@@ -493,7 +527,7 @@ impl Totals {
         self.refused += usize::from(look.refused);
     }
 
-    fn tell(&self, outputs: &Outputs, pictures: usize) {
+    fn tell(&self, quiet: bool, pictures: usize) -> Result<()> {
         if self.without > 0 {
             let refused = match self.refused {
                 0 => String::new(),
@@ -513,7 +547,7 @@ impl Totals {
                 if self.bad == 1 { "is" } else { "are" }
             );
         }
-        tell(outputs, &count(self.faces, "face"));
+        tell(quiet, &count(self.faces, "face"))
     }
 }
 

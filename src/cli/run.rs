@@ -1,5 +1,6 @@
 //! The display of a training run in progress, how it is stopped, and the files that it leaves behind.
 
+use super::files::say;
 use super::grey;
 use super::train::source_name;
 use anyhow::Result;
@@ -37,7 +38,8 @@ impl Tell {
 
     pub(super) fn say(self, sentence: &str) {
         match self {
-            Self::Sentences => println!("{sentence}"),
+            // A run goes on where nobody can be told; at its end the table is an error then.
+            Self::Sentences => drop(super::files::say(sentence)),
             Self::Json => eprintln!("{sentence}"),
         }
     }
@@ -103,8 +105,8 @@ impl Progress for TrainingProgress {
             if best { "  best" } else { "" }
         );
         match (self.tell, self.bar.is_hidden()) {
-            (Tell::Json, _) => println!("{}", serde_json::json!({ "epoch": e, "best": best })),
-            (Tell::Sentences, true) => println!("{line}"),
+            (Tell::Json, _) => drop(say(serde_json::json!({ "epoch": e, "best": best }))),
+            (Tell::Sentences, true) => drop(say(line)),
             (Tell::Sentences, false) => self.bar.println(line),
         }
     }

@@ -1,5 +1,6 @@
 //! `submission`: from Kaggle's `test.csv` and `IdLookupTable.csv` to the competition's submission file.
 
+use super::files::say;
 use super::nets::Nets;
 use super::{count, guard};
 use anyhow::{bail, Context, Result};
@@ -29,9 +30,8 @@ pub(super) struct SubmissionArgs {
 }
 
 pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
-    let inputs = args.weights.iter().chain([&args.test, &args.lookup]);
-    guard([args.out.as_path()], &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let nets = Nets::load(&args.weights)?;
+    guard([&args.out], nets.files.iter().chain([&args.test, &args.lookup]))?;
     let (ids, crops): (Vec<String>, Vec<Vec<f32>>) = kaggle::load_test(&args.test)?.into_iter().unzip();
     let images: HashMap<&str, usize> = ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
     let names = nets.schema.keypoints.iter().enumerate();
@@ -66,10 +66,10 @@ pub(super) fn submission(args: SubmissionArgs) -> Result<()> {
     match (args.json, to_stdout) {
         (_, true) => {}
         (true, false) => {
-            println!("{}", serde_json::json!({ "path": args.out, "rows": rows, "pictures": pictures }));
+            say(serde_json::json!({ "path": args.out, "rows": rows, "pictures": pictures }))?;
         }
         (false, false) => {
-            println!("{}: {} for {}", args.out.display(), count(rows, "row"), count(pictures, "picture"));
+            say(format!("{}: {} for {}", args.out.display(), count(rows, "row"), count(pictures, "picture")))?;
         }
     }
     Ok(())

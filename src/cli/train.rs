@@ -1,5 +1,6 @@
 //! `train` and `resume`: run folders and their progress.
 
+use super::files::{print, say};
 use super::run::{catch_interrupt, interrupted, Keeper, Tell, TrainingProgress};
 use super::DataArgs;
 use anyhow::{bail, Context, Result};
@@ -22,7 +23,7 @@ pub(super) struct SettingArgs {
     preset: Option<String>,
     /// TOML file with any of the settings in a run's config.toml
     #[arg(long)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Change one setting: augment.flip=0, optimizer.momentum=[0.9,0.99], ...; the keys are those of a run's config.toml
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -117,6 +118,7 @@ impl SettingArgs {
             let keypoints = keypoints.split(',').map(|k| k.trim().to_string()).filter(|k| !k.is_empty()).collect();
             config.groups.insert(name.trim().into(), keypoints);
         }
+        config.check_numbers()?;
         Ok(config)
     }
 }
@@ -180,7 +182,7 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     config.device.parse::<Device>()?;
     let data = load_data(&config)?;
     config.content = data.content();
-    mirror(&mut config, &data.schema);
+    mirror(&mut config, &data);
     let faces = data.split(Split::Train, config.seed).len();
     if !args.settings.chooses_batch()? && config.suit(faces) {
         let Config { batch, repeats, .. } = config;
@@ -207,17 +209,41 @@ pub(super) fn train(args: TrainArgs) -> Result<ExitCode> {
     }
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let _lock = lock(&args.out)?;
-    if let Some(part) = parts.iter().find(|part| part.run.join("last.ckpt").exists()) {
-        let differs = load_config(&part.run).ok().and_then(|old| part.config.difference(&old));
-        let how = differs.map_or(String::new(), |(key, new, old)| format!(" with {key} = {old}, not {new}"));
-        bail!(
-            "{} already holds a run{how}: go on with it by 'face96 resume', or choose another --out",
-            part.run.display()
-        );
-    }
+    parts.iter().try_for_each(|part| keep_files(&part.run, &part.config))?;
+    keep_settings(&args.out, &config, args.settings.config.as_deref())?;
     write_atomically(&args.out.join("config.toml"), config.to_toml()?.as_bytes())?;
     catch_interrupt()?;
     go_all(&args.out, &parts, &data, tell)
+}
+
+/// Fails if a folder holds a run, or files that a run would replace.
+fn keep_files(run: &Path, config: &Config) -> Result<()> {
+    // Links to what is not there count too; a folder in the way of a file is told when that is written.
+    let there = |name: &str| run.join(name).symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+    if ["last.ckpt", "best.ckpt", "best.safetensors", "metrics.csv"].into_iter().any(there) {
+        let differs = load_config(run).ok().and_then(|old| config.difference(&old));
+        let how = differs.map_or(String::new(), |(key, new, old)| format!(" with {key} = {old}, not {new}"));
+        bail!("{} already holds a run{how}: go on with it by 'face96 resume', or choose another --out", run.display());
+    }
+    // Without the files above, no run has made these.
+    match ["samples.png", "curves.svg", "errors.svg"].into_iter().find(|name| there(name)) {
+        Some(name) => bail!("{} is there and was not made by a run: choose another --out", run.join(name).display()),
+        None => Ok(()),
+    }
+}
+
+/// Fails if a folder's `config.toml` is more than what a run left that was killed before its first epoch.
+fn keep_settings(run: &Path, config: &Config, read: Option<&Path>) -> Result<()> {
+    let path = run.join("config.toml");
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    if text == config.to_toml()? {
+        return Ok(());
+    }
+    super::guard([&path], read)?;
+    if load_config(run).ok().and_then(|old| old.to_toml().ok()).is_none_or(|own| own != text) {
+        bail!("{} is there and was not written by a run: choose another --out", path.display());
+    }
+    Ok(())
 }
 
 /// The path made absolute, so that it means the same from every folder.
@@ -230,8 +256,8 @@ fn absolute(data: &str) -> String {
 }
 
 /// Switches mirror images off if they would teach left for right, and says so.
-pub(super) fn mirror(config: &mut Config, schema: &Schema) {
-    if let Some(why) = schema.no_mirror().filter(|_| config.augment.flip > 0.) {
+pub(super) fn mirror(config: &mut Config, data: &Dataset) {
+    if let Some(why) = data.no_mirror().filter(|_| config.augment.flip > 0.) {
         eprintln!("no mirror images: {why}; {PAIRS}");
         config.augment.flip = 0.;
     }
@@ -341,8 +367,8 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<Exit
         let faces: Vec<&Face> = data.split(Split::Val, seed).into_iter().map(|i| &data.faces[i]).collect();
         let evaluation = super::eval::evaluate(&nets, &data.schema, &faces)?;
         match tell {
-            Tell::Sentences => print!("{}", evaluation.table()),
-            Tell::Json => println!("{}", serde_json::json!({ "run": run, "score": evaluation.score })),
+            Tell::Sentences => print(evaluation.table())?,
+            Tell::Json => say(serde_json::json!({ "run": run, "score": evaluation.score }))?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -351,11 +377,13 @@ fn go_all(run: &Path, parts: &[Part], data: &Dataset, tell: Tell) -> Result<Exit
 /// Starts or continues a run; false if it was stopped before its end.
 pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> Result<bool> {
     let last = run.join("last.ckpt");
-    let state = if last.exists() {
+    // A link to what is not there is an error, too.
+    let state = if last.is_symlink() || last.exists() {
         let state = State::load(&last, config, data.schema.len())?;
         tell.say(&format!("going on after epoch {} of {}", state.history.len(), config.epochs));
         state
     } else {
+        keep_best(run)?;
         State::new(config, data.schema.len())?
     };
     std::fs::create_dir_all(run).with_context(|| run.display().to_string())?;
@@ -363,10 +391,33 @@ pub(super) fn go_on(run: &Path, config: &Config, data: &Dataset, tell: Tell) -> 
     go(run, config, data, state, tell)
 }
 
+/// Fails if a run that lacks its last checkpoint would begin anew over the weights of more than one epoch. Those of the first epoch alone
+/// are what a run leaves that was killed while it wrote them, its last checkpoint last; it makes them again.
+fn keep_best(run: &Path) -> Result<()> {
+    let best = run.join("best.ckpt");
+    let epochs = if best.is_file() { State::history(&best)?.len() } else { 0 };
+    let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap_or_default();
+    let rows = metrics.lines().count().saturating_sub(1);
+    let weights = run.join("best.safetensors").is_file();
+    if epochs.max(rows) <= 1 && (epochs == 1 || !weights) {
+        return Ok(());
+    }
+    bail!(
+        "{}: expected the last checkpoint of the run, whose {} epochs would be lost, found none; put it back, or copy best.ckpt to that \
+         name to go on after the best epoch",
+        run.join("last.ckpt").display(),
+        epochs.max(rows)
+    )
+}
+
 /// Locks a run folder for the lifetime of the returned file.
 pub(super) fn lock(run: &Path) -> Result<std::fs::File> {
     let path = run.join("lock");
-    let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.with_context(|| path.display().to_string())?;
+    if file.metadata().is_ok_and(|meta| meta.len() > 0) {
+        bail!("{} is there and is no run's: choose another folder", path.display());
+    }
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(_) => bail!("{} is in use by another face96", run.display()),
@@ -382,6 +433,7 @@ pub(super) fn load_config(run: &Path) -> Result<Config> {
 pub(super) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     let mut config = load_config(&args.run)?;
     config.seconds = args.minutes.map_or(config.seconds, |m| 60. * m);
+    config.check_numbers()?;
     config.device = args.device.unwrap_or(config.device);
     config.device.parse::<Device>()?;
     let moved = args.data.is_some();
@@ -467,11 +519,11 @@ fn go(run: &Path, config: &Config, data: &Dataset, mut state: State, tell: Tell)
     ));
     let score = train::validate(&best.averaged(config.average)?.inference()?, config, data, &valid)?;
     match tell {
-        Tell::Sentences => print!("{}", report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score)),
-        Tell::Json => println!(
+        Tell::Sentences => print(report::table(&data.schema.keypoints.iter().collect::<Vec<_>>(), &score))?,
+        Tell::Json => say(format!(
             "{}",
             serde_json::json!({ "run": run, "best_epoch": best.history.len(), "epochs": state.history.len(), "score": score })
-        ),
+        ))?,
     }
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! `tutorial`: trains the tutorial's nets one after the other, for the same time each, and writes the results beside the
 //! tutorial's figures. If interrupted, the same command continues.
 
+use super::files::say;
 use super::run::{catch_interrupt, interrupted, Tell};
 use super::{train, DataArgs};
 use anyhow::{bail, Context, Result};
@@ -82,6 +83,8 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
     }
     let Some(first) = configs.first() else { bail!("no net to train") };
     let data = train::load_data(first)?;
+    let chart = args.doc.with_extension("svg");
+    super::guard([&args.doc, &chart], &data.files)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let _lock = train::lock(&args.out)?;
     catch_interrupt()?;
@@ -90,22 +93,21 @@ pub(super) fn tutorial(args: TutorialArgs) -> Result<ExitCode> {
         let run = args.out.join(&config.preset);
         let epochs = epochs(&run, config, &data)?;
         let mut config = Config { epochs, ..config.clone() };
-        train::mirror(&mut config, &data.schema);
-        println!("{}: {epochs} epochs in {seconds:.0} s", config.preset);
+        train::mirror(&mut config, &data);
+        say(format!("{}: {epochs} epochs in {seconds:.0} s", config.preset))?;
         if !train::go_on(&run, &config, &data, Tell::Sentences)? {
-            println!("the same command goes on");
+            say("the same command goes on")?;
             return Ok(interrupted());
         }
         runs.push((config.preset.clone(), State::history(&run.join("last.ckpt"))?));
     }
-    let chart = args.doc.with_extension("svg");
     if let Some(folder) = args.doc.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     write_atomically(&chart, report::comparison(&runs)?.as_bytes())?;
     let page = page(&runs, first, &data, seconds, &chart);
     write_atomically(&args.doc, page.as_bytes())?;
-    println!("{}", args.doc.display());
+    say(args.doc.display())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -33,10 +33,10 @@ pub struct Image {
     /// Its file, relative to the folder of the pictures.
     pub file_name: String,
     /// In pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_read")]
     pub width: usize,
     /// In pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_read")]
     pub height: usize,
 }
 
@@ -55,16 +55,16 @@ pub struct Annotation {
     #[serde(default, deserialize_with = "or_none")]
     pub keypoints: Vec<f32>,
     /// Number of labelled keypoints.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_read")]
     pub num_keypoints: usize,
     /// `x, y, width, height`.
     #[serde(default, deserialize_with = "or_none")]
     pub bbox: Vec<f32>,
     /// Area of the box.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_read")]
     pub area: f32,
-    /// Always 0: a single face.
-    #[serde(default)]
+    /// 0 for a single face; a crowd is left out.
+    #[serde(default, deserialize_with = "yes_or_no")]
     pub iscrowd: u8,
     /// Predictions only: presence.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -78,8 +78,23 @@ pub struct Annotation {
 }
 
 /// Some tools write null for a missing value.
-fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<f32>, D::Error> {
-    Ok(Option::<Vec<f32>>::deserialize(deserializer)?.unwrap_or_default())
+fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<T>, D::Error> {
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A field that is written, but not read: any other value than expected is as good as none.
+fn not_read<'de, D: serde::Deserializer<'de>, T: Default + serde::de::DeserializeOwned>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(T::deserialize(serde_json::Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// 1 for 1 and true, otherwise 0.
+fn yes_or_no<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<u8, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(u8::from(value == true || value.as_f64() == Some(1.)))
 }
 
 fn one() -> u64 {
@@ -95,16 +110,16 @@ pub struct Category {
     #[serde(default)]
     pub name: String,
     /// The category above it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_read")]
     pub supercategory: String,
     /// Names of the keypoints.
     #[serde(default)]
     pub keypoints: Vec<String>,
     /// Lines, as 1-based keypoint numbers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub skeleton: Vec<[usize; 2]>,
     /// Mirror pairs, as 1-based keypoint numbers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Vec::is_empty")]
     pub flip_pairs: Vec<[usize; 2]>,
 }
 
@@ -179,7 +194,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
     let category = with_points.max_by_key(|c| coco.annotations.iter().filter(|a| a.category_id == c.id).count());
     let category = category.ok_or_else(|| bad("expected a category with keypoints, found none".into()))?;
     let schema = schema(category).map_err(|e| bad(format!("category '{}': {e}", category.name)))?;
-    let mut labels = Labels { format: "COCO keypoints", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("COCO keypoints", schema);
     let others = coco.annotations.iter().filter(|a| a.category_id != category.id).count();
     if others > 0 {
         labels
@@ -187,7 +202,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
             .push(format!("{shown}: left out {others} annotations of other categories than '{}'", category.name));
     }
     let mut of_image: HashMap<u64, Vec<&Annotation>> = HashMap::new();
-    for annotation in coco.annotations.iter().filter(|a| a.category_id == category.id) {
+    for annotation in coco.annotations.iter().filter(|a| a.category_id == category.id && a.iscrowd == 0) {
         of_image.entry(annotation.image_id).or_default().push(annotation);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -245,7 +260,7 @@ fn schema(category: &Category) -> Result<Schema> {
 
 impl Annotation {
     fn face(&self, keypoints: usize) -> std::result::Result<LabelledFace, String> {
-        if self.keypoints.len() != 3 * keypoints {
+        if !self.keypoints.is_empty() && self.keypoints.len() != 3 * keypoints {
             let found = self.keypoints.len();
             return Err(format!(
                 "annotation {}: expected {} numbers in 'keypoints', found {found}",
@@ -260,7 +275,9 @@ impl Annotation {
             }
             _ => None,
         };
-        Ok(LabelledFace { points: self.keypoints.chunks_exact(3).map(point).collect(), square: Square::Around(hint) })
+        let mut points: Vec<_> = self.keypoints.chunks_exact(3).map(point).collect();
+        points.resize(keypoints, [f32::NAN; 2]);
+        Ok(LabelledFace { points, square: Square::Around(hint) })
     }
 }
 
@@ -281,4 +298,23 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Result<String> {
         }
     }
     coco.to_json()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_may_be_anything_and_crowds_are_no_faces() {
+        let dir = tempfile::tempdir().unwrap();
+        image::GrayImage::new(64, 48).save(dir.path().join("a.png")).unwrap();
+        let text = r#"{"images": [{"id": 1, "file_name": "a.png", "width": null, "height": 360.0}], "categories": [
+            {"id": 1, "keypoints": ["nose"], "skeleton": null, "supercategory": null, "flip_pairs": null}], "annotations": [
+            {"image_id": 1, "iscrowd": false, "area": null, "num_keypoints": 1.0, "keypoints": [3, 4, 2], "bbox": null},
+            {"image_id": 1, "iscrowd": true, "keypoints": [5, 6, 2]}, {"image_id": 1, "keypoints": []}]}"#;
+        let labels = read(&dir.path().join("a.json"), text, &Options::default()).unwrap();
+        let labels = Labels { pictures: labels.pictures.clone(), ..labels }.understood();
+        assert_eq!(labels.pictures[0].faces.iter().map(|f| f.points[0]).collect::<Vec<_>>(), [[3., 4.]]);
+        assert!(labels.warnings[0].contains("a face: has no labelled point"), "{:?}", labels.warnings);
+    }
 }

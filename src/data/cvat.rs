@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
             Err(why) => warnings.push(format!("{shown}: line {}: the skeleton's lines are left out: {why}", svg.line)),
         }
     }
-    let mut labels = Labels { format: "CVAT XML", schema, pictures: vec![], skipped: vec![], warnings };
+    let mut labels = Labels { warnings, ..Labels::new("CVAT XML", schema) };
     let folder = path.parent().unwrap_or(Path::new(""));
     for image in root.all("image") {
         let read = || -> std::result::Result<Labelled, String> {
@@ -87,7 +87,7 @@ fn lines(path: &Path, svg: &Element, names: &[String]) -> std::result::Result<Ve
 
 /// The keypoints of a `<points>` shape: its label, numbered where it has several points.
 fn point_names(shape: &Element) -> Vec<String> {
-    let label = shape.attribute("label").unwrap_or("point");
+    let label = shape.attribute("label").unwrap_or("point").trim();
     match shape.attribute("points").unwrap_or("").split(';').count() {
         1 => vec![label.to_string()],
         n => (1..=n).map(|i| format!("{label}_{i}")).collect(),
@@ -113,7 +113,14 @@ fn faces(image: &Element, names: &[String]) -> std::result::Result<Vec<LabelledF
         let mut face = vec![[f32::NAN; 2]; names.len()];
         for shape in skeleton.all("points") {
             for (name, p) in point_names(shape).iter().zip(points(shape)?) {
-                face[names.iter().position(|n| n == name).expect("of all names")] = p;
+                let k = names.iter().position(|n| n == name).expect("of all names");
+                if face[k][0].is_finite() {
+                    return Err(format!(
+                        "line {}: expected each point of a skeleton once, found '{name}' twice",
+                        shape.line
+                    ));
+                }
+                face[k] = p;
             }
         }
         faces.push(LabelledFace { points: face, square: Square::Around(None) });

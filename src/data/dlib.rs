@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
     })?;
     let mut names: Vec<&str> = Vec::new();
     for part in images.all("image").flat_map(|i| i.all("box")).flat_map(|b| b.all("part")) {
-        let name = part.attribute("name").unwrap_or("");
+        let name = part.attribute("name").unwrap_or("").trim();
         if !names.contains(&name) {
             names.push(name);
         }
@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         names.sort_by_key(|n| (n.parse::<u64>().ok(), *n));
     }
     let schema = named_points(&names).map_err(|e| Error::Data(format!("{shown}: {e}")))?;
-    let mut labels = Labels { format: "dlib XML", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("dlib XML", schema);
     let folder = path.parent().unwrap_or(Path::new(""));
     for image in images.all("image") {
         let read = || -> std::result::Result<Labelled, String> {
@@ -55,8 +55,11 @@ fn face(element: &Element, names: &[&str]) -> std::result::Result<LabelledFace, 
     let (left, top, width, height) = (left?, top?, width?, height?);
     let mut points = vec![[f32::NAN; 2]; names.len()];
     for part in element.all("part") {
-        let name = part.needed("name")?;
+        let name = part.needed("name")?.trim();
         let k = names.iter().position(|n| *n == name).expect("of all names");
+        if points[k][0].is_finite() {
+            return Err(format!("line {}: expected each part of a box once, found '{name}' twice", part.line));
+        }
         points[k] = [part.number("x")?, part.number("y")?];
     }
     let square =

@@ -9,7 +9,7 @@ use super::text::{Row, Table};
 use super::{coordinate, photo, pts, Dataset, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::CropBox;
-use crate::schema::{Schema, IBUG_KEYPOINTS};
+use crate::schema::{doubtful_columns, Schema, IBUG_KEYPOINTS};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +74,7 @@ fn with_all_68(labels: &mut Labels, csv: &Path, options: &Options) -> Result<()>
     }
     labels.schema = Schema::ibug();
     labels.skipped.extend(skipped);
+    labels.files.push(csv.to_path_buf());
     Ok(())
 }
 
@@ -108,6 +109,7 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
                 all.faces.extend(data.faces);
                 all.skipped.extend(data.skipped);
                 all.warnings.extend(data.warnings);
+                all.files.extend(data.files);
             }
             Some(all) => {
                 return Err(Error::Data(format!(
@@ -127,6 +129,7 @@ pub(super) fn load(folder: &Path, options: &Options) -> Result<Dataset> {
         all.faces.extend(negatives.faces);
         all.skipped.extend(negatives.skipped);
         all.warnings.extend(negatives.warnings);
+        all.files.extend(negatives.files);
     }
     Ok(all)
 }
@@ -240,7 +243,8 @@ fn read(csv: &Path, faces: Option<(Schema, Vec<[usize; 2]>)>, options: &Options)
     let (pictures, skipped) = rows(table, options, |row| row.picture(folder, columns))?;
     // Pictures without a face have no keypoints; when they are added to faces, the schema of the faces holds.
     let schema = faces.map_or_else(Schema::kaggle, |(schema, _)| schema);
-    Ok(Labels { format: "CSV of pictures and points", schema, pictures, skipped, warnings: vec![] })
+    let files = vec![csv.to_path_buf()];
+    Ok(Labels { pictures, skipped, files, ..Labels::new("CSV of pictures and points", schema) })
 }
 
 /// Reads a CSV of pictures and points.
@@ -249,6 +253,17 @@ pub(super) fn labels(path: &Path, options: &Options) -> Result<Labels> {
     let faces = Schema::from_header(header.iter().map(String::as_str))
         .map_err(|e| Error::Data(format!("{}: line 1: {e}", path.display())))?;
     let mut labels = read(path, Some(faces), options)?;
+    let doubtful = doubtful_columns(header.iter().map(String::as_str));
+    if !doubtful.is_empty() {
+        let all = doubtful.join(", ");
+        labels.warnings.push(format!(
+            "{}: line 1: no keypoint, so left out: {all}; keypoints are NAME_x and NAME_y",
+            path.display()
+        ));
+    }
+    if path.ends_with("labels.csv") {
+        labels.warnings.extend(labels.without("a row"));
+    }
     let all_68 = path.with_file_name(ALL_68);
     if options.all_68 && all_68.is_file() {
         with_all_68(&mut labels, &all_68, options)?;
@@ -275,7 +290,12 @@ mod tests {
         let data = load(dir.path().to_str().unwrap(), Options::default()).unwrap();
         let [x, y] = data.faces[0].points[0];
         assert!((x - 47.5).abs() < 1e-4 && (y - 47.5).abs() < 1e-4, "{x} {y}");
-        assert!(data.faces[1].points[0][0].is_nan());
+        // The row without a point is no face, and a picture has no row.
+        assert_eq!((data.faces.len(), data.warnings.len()), (1, 2));
+        assert!(
+            data.warnings[0].contains("1 picture without a row is left out, ")
+                && data.warnings[0].contains("broken.png")
+        );
         assert_eq!((data.split(Split::Val, 0), data.split(Split::Test, 0)), (vec![0], vec![0]));
     }
 

@@ -4,6 +4,7 @@ use super::labels::Labels;
 use super::photo::{self, Kind};
 use super::{coco, cvat, dlib, label_studio, labelme, text, wflw, yolo, Options};
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A label tool's format.
@@ -75,7 +76,12 @@ pub(super) fn detect(path: &Path) -> Result<Contents> {
             Some(Kind::Other) if path.metadata().is_ok_and(|m| m.is_file() && m.len() == 0) => {
                 return Err(bad("expected labelled faces, found an empty file".into()));
             }
-            Some(Kind::Other) if starts_with(path, b"PK\x03\x04") => {
+            Some(Kind::Other) if starts_with(path, 4, b"ftyp") => {
+                return Err(bad(
+                    "expected pictures or labelled faces, found a video; save its frames as pictures".into()
+                ));
+            }
+            Some(Kind::Other) if starts_with(path, 0, b"PK\x03\x04") => {
                 return Err(bad("expected labelled faces, found a ZIP archive; unpack it first".into()));
             }
             _ => {}
@@ -105,10 +111,24 @@ pub(super) fn detect(path: &Path) -> Result<Contents> {
         let kind = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
         ["json", "xml", "yaml", "yml", "txt"].contains(&kind.as_str())
     };
-    let mut found: Vec<(Format, PathBuf)> = Vec::new();
+    let (mut found, mut broken): (Vec<(Format, PathBuf)>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     for file in files.into_iter().filter(called) {
         // A file that is not text has no format; a folder may hold anything.
-        found.extend(format_of(&file).ok().flatten().map(|format| (format, file)));
+        match format_of(&file) {
+            Ok(Some(format)) => found.push((format, file)),
+            _ if is_broken(&file) => broken.push(file),
+            _ => {}
+        }
+    }
+    // A broken file is taken for one of those beside it, whose reader tells what is wrong in it.
+    match found.first().map(|(format, _)| *format) {
+        Some(format) => found.extend(broken.into_iter().map(|file| (format, file))),
+        None => {
+            if let Some(file) = broken.first().filter(|_| super::pts::files(path).is_ok_and(|pts| pts.is_empty())) {
+                format_of(file)?;
+                return Err(Error::Data(format!("{}: expected labelled faces, found an empty file", file.display())));
+            }
+        }
     }
     // The text files beside an Ultralytics YAML belong to it.
     match found
@@ -129,11 +149,35 @@ pub(super) fn detect(path: &Path) -> Result<Contents> {
     }
 }
 
-fn starts_with(path: &Path, magic: &[u8]) -> bool {
+/// Whether a file is called JSON and is none: cut off, empty, or with values that JSON does not have.
+fn is_broken(file: &Path) -> bool {
+    let called = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    called && text::read(file).map_or(true, |text| serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err())
+}
+
+/// A file of labels that lies directly in a folder and is not read, because another kind of labels is.
+pub(super) fn others(folder: &Path, read: &Contents) -> Option<PathBuf> {
+    let own = folder.join("labels.csv").is_file();
+    let other = |path: &PathBuf| {
+        let kind = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        match (read, kind.as_str()) {
+            (Contents::Tool(..), "pts") => true,
+            (Contents::Folder, "pts") => own,
+            (Contents::Folder, "json" | "xml" | "yaml" | "yml") => own && format_of(path).is_ok_and(|f| f.is_some()),
+            _ => false,
+        }
+    };
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
+    entries.filter(|p| p.is_file() && !photo::is_hidden(p)).find(other)
+}
+
+/// Whether a file has these bytes at this place.
+fn starts_with(path: &Path, at: u64, magic: &[u8]) -> bool {
     use std::io::Read;
     let mut start = Vec::new();
     let file = std::fs::File::open(path);
-    file.is_ok_and(|f| f.take(magic.len() as u64).read_to_end(&mut start).is_ok()) && start == magic
+    file.is_ok_and(|f| f.take(at + magic.len() as u64).read_to_end(&mut start).is_ok())
+        && start.get(at as usize..) == Some(magic)
 }
 
 /// The label tool that wrote this file; `None` for other files, CSV among them.
@@ -232,6 +276,19 @@ pub(super) fn read(path: &Path, format: Format, files: &[PathBuf], options: &Opt
 /// # Errors
 /// Labels that the format cannot express; a picture whose size cannot be read.
 pub fn write(labels: &Labels, format: Format) -> Result<Vec<(PathBuf, String)>> {
+    let labels = &labels.clone().joined();
+    let files = files_of(labels, format)?;
+    let mut names = BTreeSet::new();
+    if let Some((twice, _)) = files.iter().find(|(name, _)| !names.insert(name)) {
+        let pictures = labels.pictures.iter().map(|p| p.name.as_str());
+        let of: Vec<&str> = pictures.filter(|p| Path::new(p).with_extension("") == twice.with_extension("")).collect();
+        let what = format!("expected one picture for {}, found {}; rename them", twice.display(), of.join(", "));
+        return Err(Error::Data(what));
+    }
+    Ok(files)
+}
+
+fn files_of(labels: &Labels, format: Format) -> Result<Vec<(PathBuf, String)>> {
     let sizes = labels.pictures.iter().map(|p| photo::size(&p.file)).collect::<Result<Vec<_>>>()?;
     let one = |name: &str, text: String| vec![(PathBuf::from(name), text)];
     Ok(match format {
@@ -300,7 +357,7 @@ mod tests {
                 *p = [2., 3.];
             }
             let schema = Schema::from_names(&names).unwrap();
-            Labels { format: "", schema, pictures, skipped: vec![], warnings: vec![] }
+            Labels { pictures, ..Labels::new("", schema) }
         })
     }
 
@@ -338,6 +395,65 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    #[test]
+    fn rows_of_one_picture_are_written_together_and_no_picture_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let face = |x: f32| LabelledFace { points: vec![[x, 3.]], square: Square::Around(None) };
+        let row = |name: &str, x: f32| {
+            let file = dir.path().join(name);
+            image::RgbImage::new(64, 48).save(&file).unwrap();
+            let (name, text) = (name.to_string(), String::new);
+            Labelled {
+                file,
+                name,
+                at: text(),
+                source: text(),
+                subject: None,
+                split: None,
+                by_model: false,
+                faces: vec![face(x)],
+            }
+        };
+        let labels = |pictures| Labels { pictures, ..Labels::new("", Schema::from_names(&["nose"]).unwrap()) };
+        let two = labels(vec![row("a.png", 9.), row("b.png", 7.), row("a.png", 20.)]);
+        for (format, of, faces) in [(Format::LabelMe, "a.json", "\"point\""), (Format::Yolo, "a.txt", "\n")] {
+            let files = write(&two, format).unwrap();
+            let texts: Vec<_> = files.iter().filter(|(name, _)| name == Path::new(of)).collect();
+            assert_eq!((texts.len(), texts[0].1.matches(faces).count()), (1, 2), "{format:?}");
+            let same = labels(vec![row("a.png", 9.), row("a.jpg", 7.)]);
+            let error = write(&same, format).unwrap_err().to_string();
+            assert_eq!(error, format!("expected one picture for {of}, found a.png, a.jpg; rename them"));
+        }
+    }
+
+    #[test]
+    fn a_broken_file_in_a_folder_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let read = || super::super::load(dir.path().to_str().unwrap(), Options::default());
+        let shapes = r#"{"shapes": [{"label": "nose", "points": [[9, 9]]}], "imagePath": "p.png"}"#;
+        image::GrayImage::new(64, 48).save(path("p.png")).unwrap();
+        std::fs::write(path("other.json"), "{\"name\": 1}").unwrap();
+        for broken in [&shapes[..40], "", &shapes.replacen('9', "NaN", 1)] {
+            std::fs::write(path("p.json"), broken).unwrap();
+            assert!(read().unwrap_err().to_string().contains("p.json: "), "alone: {broken}");
+            std::fs::write(path("q.json"), shapes).unwrap();
+            assert!(read().unwrap_err().to_string().contains("p.json: "), "{broken}");
+            std::fs::remove_file(path("q.json")).unwrap();
+        }
+        std::fs::write(path("p.json"), shapes).unwrap();
+        assert_eq!(read().unwrap().faces.len(), 1);
+        // Labels of another kind beside them are not read, which is told.
+        std::fs::write(path("labels.csv"), "file,nose_x,nose_y\np.png,1,2\n").unwrap();
+        let warnings = read().unwrap().warnings;
+        assert!(warnings[0].contains("p.json is not read, because other labels are there"), "{warnings:?}");
+        std::fs::rename(path("labels.csv"), path("p.pts")).unwrap();
+        assert!(read().unwrap().warnings[0].contains("p.pts is not read"));
+        std::fs::write(path("a.mp4"), b"\0\0\0\x18ftypisom\0\0\0\0").unwrap();
+        let error = detect(&path("a.mp4")).unwrap_err().to_string();
+        assert!(error.contains("found a video"), "{error}");
     }
 
     fn names() -> Vec<String> {

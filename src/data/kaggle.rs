@@ -1,7 +1,7 @@
 //! Kaggle's `training.csv`: 30 coordinate columns in pixels of the 96x96 picture, then `Image`, 9,216 grey values
 //! separated by spaces. An empty coordinate is a missing keypoint.
 
-use super::labels::{clean, Doubts};
+use super::meaning::{clean, Doubts, Unit};
 use super::text::{Row, Table};
 use super::{coordinate, Dataset, Face, Options};
 use crate::error::{Error, Result};
@@ -16,20 +16,25 @@ pub(super) fn load(path: &Path, options: &Options) -> Result<Dataset> {
     let bad = |e: Error| Error::Data(format!("{}: line 1: {e}", path.display()));
     let (schema, columns) = Schema::from_header(table.header.iter().map(String::as_str)).map_err(bad)?;
     let image = table.column("Image").ok_or_else(|| no_column(path, "Image"))?;
-    let mut data = Dataset { schema, faces: vec![], skipped: vec![], warnings: vec![], format: "Kaggle's CSV" };
+    let mut data = Dataset { files: vec![path.to_path_buf()], ..Dataset::new("Kaggle's CSV", schema) };
     let mut doubts = Doubts::default();
-    let mut number = 0;
+    let (mut number, mut lines) = (0, Vec::new());
     while let Some(row) = table.next()? {
         number += 1;
         let at = table.at(&row);
-        let face = read(&table, &row, &columns, image, number).map(|mut face| {
-            clean(&mut face.points, [SIDE; 2], &data.schema, &at, &mut doubts);
-            face
-        });
-        let kept = options.keep(face.map_err(|why| format!("{at}: {why}")), &mut data.skipped)?;
-        data.faces.extend(kept);
+        let face = read(&table, &row, &columns, image, number).map_err(|why| format!("{at}: {why}"));
+        if let Some(face) = options.keep(face, &mut data.skipped)? {
+            data.faces.push(face);
+            lines.push(at);
+        }
     }
-    data.warnings = doubts.sentences();
+    let unit = Unit::of(data.faces.iter().flat_map(|f| &f.points));
+    data.warnings.extend(lines.first().and_then(|first| unit.sentence(first)));
+    for (face, at) in data.faces.iter_mut().zip(&lines) {
+        face.points.iter_mut().for_each(|p| *p = unit.pixels(*p, [SIDE; 2]));
+        clean(&mut face.points, [SIDE; 2], &data.schema, at, &mut doubts);
+    }
+    data.warnings.extend(doubts.sentences());
     Ok(data)
 }
 
@@ -64,6 +69,7 @@ fn read(
         picture: Gray { width: SIDE, height: SIDE, pixels },
         to_picture: Affine::IDENTITY,
         to_file: Affine::IDENTITY,
+        size: [SIDE; 2],
         points,
     })
 }
@@ -82,7 +88,9 @@ fn pixels(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
         };
         let value = u8::try_from(value).map_err(|_| {
             let shown: String = String::from_utf8_lossy(word).chars().take(20).collect();
-            format!("pixel {}: expected 0 to 255, found '{shown}'", pixels.len() + 1)
+            let file =
+                if super::photo::is_called_picture(Path::new(&shown)) { "; call a column of files 'file'" } else { "" };
+            format!("pixel {}: expected 0 to 255, found '{shown}'{file}", pixels.len() + 1)
         })?;
         pixels.push(value);
     }
@@ -195,6 +203,15 @@ mod tests {
         assert!(error(format!("1,much,{}", image())).contains("column 'nose_tip_y': expected a number, found 'much'"));
         assert!(error(format!("1,2,{} 256", image())).contains("pixel 9217: expected 0 to 255, found '256'"));
         assert!(error("1".into()).contains("expected 3 columns as in the header, found 1"));
+    }
+
+    #[test]
+    fn shares_are_told_and_become_pixels() {
+        for (row, [x, y]) in [(".5,.25", [47.5, 23.5]), ("-.5,-.25", [23.5, 35.5])] {
+            let (_dir, path) = file(&[format!("{row},{}", image())]);
+            let data = load(&path, Options::default()).unwrap();
+            assert_eq!((data.faces[0].points[0], data.warnings.len()), ([x, y], 1));
+        }
     }
 
     #[test]

@@ -27,8 +27,7 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
         }
     }
     let schema = named_points(&names).map_err(|e| bad(e.to_string()))?;
-    let mut labels =
-        Labels { format: "Label Studio JSON", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("Label Studio JSON", schema);
     let folder = path.parent().unwrap_or(Path::new(""));
     for (i, task) in tasks.iter().enumerate() {
         let at = format!("{shown}: task {}", task["id"].as_u64().unwrap_or(i as u64 + 1));
@@ -60,16 +59,16 @@ fn whole(task: Value) -> Value {
     json!({ "id": task["id"], "data": task, "annotations": [{ "result": regions }] })
 }
 
-/// The regions of a task's first annotation that was not cancelled.
+/// The regions of a task's first annotation that was not cancelled and has some.
 fn results(task: &Value) -> impl Iterator<Item = &Value> {
     let annotations = task["annotations"].as_array().or(task["completions"].as_array());
-    let annotation = annotations.and_then(|all| all.iter().find(|a| a["was_cancelled"] != Value::Bool(true)));
-    annotation.and_then(|a| a["result"].as_array()).into_iter().flatten()
+    let kept = annotations.into_iter().flatten().filter(|a| a["was_cancelled"] != Value::Bool(true));
+    kept.filter_map(|a| a["result"].as_array()).find(|regions| !regions.is_empty()).into_iter().flatten()
 }
 
 /// The first label of a region of a kind.
 fn label<'a>(result: &'a Value, kind: &str) -> Option<&'a str> {
-    result["value"][kind].as_array()?.first()?.as_str()
+    Some(result["value"][kind].as_array()?.first()?.as_str()?.trim())
 }
 
 fn picture(task: &Value, at: &str, names: &[&str], folder: &Path) -> std::result::Result<Labelled, String> {
@@ -234,8 +233,17 @@ mod tests {
             two.contains("a.json: task 7: expected points in boxes ('parentID', which JSON-MIN leaves out)"),
             "{two}"
         );
+        let empty = short_of_two(r#"{"result": []}"#);
+        assert_eq!(read(&empty).unwrap().pictures[0].faces.len(), 1);
         let turned = short.replace("\"width\": 0.5", "\"width\": 0.5, \"image_rotation\": 90");
         assert!(read(&turned).unwrap_err().to_string().contains("image_rotation: expected 0, found 90"));
+    }
+
+    /// A task of two annotations, the first of them this one.
+    fn short_of_two(first: &str) -> String {
+        let point =
+            r#"{"original_width": 9, "original_height": 9, "value": {"x": 1, "y": 2, "keypointlabels": ["nose"]}}"#;
+        format!(r#"[{{"data": {{"img": "a.png"}}, "annotations": [{first}, {{"result": [{point}]}}]}}]"#)
     }
 
     #[test]

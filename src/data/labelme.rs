@@ -30,6 +30,7 @@ struct LabelMeFile {
 
 #[derive(Serialize, Deserialize)]
 struct LabelMeShape {
+    #[serde(deserialize_with = "trimmed")]
     label: String,
     points: Vec<[f32; 2]>,
     #[serde(default)]
@@ -38,6 +39,11 @@ struct LabelMeShape {
     shape_type: String,
     #[serde(skip_deserializing)]
     flags: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A space after a name makes no other keypoint.
+fn trimmed<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    Ok(String::deserialize(deserializer)?.trim().to_string())
 }
 
 fn point() -> String {
@@ -62,7 +68,7 @@ pub(super) fn read(folder: &Path, paths: &[PathBuf], options: &Options) -> Resul
         }
     }
     let schema = named_points(&names).map_err(|e| Error::Data(format!("{}: {e}", folder.display())))?;
-    let mut labels = Labels { format: "LabelMe JSON", schema, pictures: vec![], skipped, warnings: vec![] };
+    let mut labels = Labels { skipped, ..Labels::new("LabelMe JSON", schema) };
     for (path, file) in &files {
         let picture = picture(path, file, &names, folder).map_err(|why| format!("{}: {why}", path.display()));
         labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
@@ -154,7 +160,7 @@ mod tests {
         image::GrayImage::new(64, 48).save(dir.path().join("a b.png")).unwrap();
         let text = r#"{"version": "6.3.1", "flags": null, "imagePath": "..\\photos\\a b.png", "imageData": null,
             "imageHeight": null, "imageWidth": null, "shapes": [
-            {"label": "nose", "points": [[10, 12.5]], "group_id": null, "shape_type": "point", "flags": null, "mask": null,
+            {"label": "nose ", "points": [[10, 12.5]], "group_id": null, "shape_type": "point", "flags": null, "mask": null,
              "description": ""}]}"#;
         let path = dir.path().join("a b.json");
         std::fs::write(&path, text).unwrap();

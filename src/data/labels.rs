@@ -1,15 +1,15 @@
 //! The common part of all label readers. In: [`Labels`], which a reader makes from a file's text: for each picture the
 //! faces on it, in pixels of the picture as a viewer shows it. Out: the [`Dataset`], with the pictures read and each face's crop
-//! placed; and warnings about implausible labels, one sentence per kind.
+//! placed. What the numbers mean is decided in `meaning.rs`.
 
-use super::photo::{self, GreyReader};
+use super::photo::GreyReader;
 use super::{Dataset, Face, Options, Split};
 use crate::error::{Error, Result};
 use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
 use crate::schema::{usual_place, Schema};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Pictures, and the faces on them according to a label file.
@@ -25,6 +25,8 @@ pub struct Labels {
     pub skipped: Vec<String>,
     /// Sentences about anything that may have been understood differently from what was meant.
     pub warnings: Vec<String>,
+    /// The files that hold the labels.
+    pub files: Vec<PathBuf>,
 }
 
 /// A picture and its faces.
@@ -81,64 +83,6 @@ pub enum Square {
     Middle(f32),
 }
 
-/// Implausible labels by kind: the first one and their number.
-#[derive(Default)]
-pub(super) struct Doubts(BTreeMap<&'static str, (String, usize)>);
-
-impl Doubts {
-    fn add(&mut self, kind: &'static str, what: impl FnOnce() -> String) {
-        self.0.entry(kind).or_insert_with(|| (what(), 0)).1 += 1;
-    }
-
-    fn join(&mut self, others: Doubts) {
-        for (kind, (first, n)) in others.0 {
-            self.0.entry(kind).or_insert((first, 0)).1 += n;
-        }
-    }
-
-    pub(super) fn sentences(self) -> Vec<String> {
-        let sentence = |(kind, (first, n)): (&str, (String, usize))| match n {
-            1 => format!("{first}: {kind}"),
-            2 => format!("{first}, and 1 point more: {kind}"),
-            n => format!("{first}, and {} points more: {kind}", n - 1),
-        };
-        self.0.into_iter().map(|(kind, value)| sentence((kind, value))).collect()
-    }
-}
-
-const NOT_LABELLED: &str = "taken as not labelled";
-const HALF: &str = "has one coordinate alone, so taken as not labelled";
-const FAR: &str = "farther outside than the picture is long, so left out";
-
-fn shown(v: f32) -> String {
-    if v.is_finite() {
-        v.to_string()
-    } else {
-        "nothing".into()
-    }
-}
-
-/// Removes implausible points: those with only one coordinate; those at (-1, -1) or (0, 0), by which label tools mark points that are not
-/// labelled; and those farther outside of the picture than its longer side. Points a little outside are normal.
-pub(super) fn clean(points: &mut [[f32; 2]], size: [usize; 2], schema: &Schema, at: &str, doubts: &mut Doubts) {
-    let [w, h] = size.map(|s| s as f32);
-    let reach = w.max(h);
-    for (p, name) in points.iter_mut().zip(&schema.keypoints).filter(|(p, _)| p[0].is_finite() != p[1].is_finite()) {
-        doubts.add(HALF, || format!("{at}: '{name}' is at ({}, {})", shown(p[0]), shown(p[1])));
-        *p = [f32::NAN; 2];
-    }
-    for (p, name) in points.iter_mut().zip(&schema.keypoints).filter(|(p, _)| p[0].is_finite() && p[1].is_finite()) {
-        let [x, y] = *p;
-        if *p == [-1., -1.] || *p == [0., 0.] {
-            doubts.add(NOT_LABELLED, || format!("{at}: '{name}' is at ({x}, {y})"));
-            *p = [f32::NAN; 2];
-        } else if x < -reach || y < -reach || x > w + reach || y > h + reach {
-            doubts.add(FAR, || format!("{at}: '{name}' is at ({x}, {y}) of {w} x {h} pixels"));
-            *p = [f32::NAN; 2];
-        }
-    }
-}
-
 /// The square that maps the usual places of points (see [`usual_place`]) to those of a face by scale and shift: the box of a
 /// Kaggle crop, which is also what the finder gives. `None` for fewer than two points, or if all lie in one place.
 pub(super) fn fit(usual_and_found: &[([f32; 2], [f32; 2])]) -> Option<CropBox> {
@@ -187,17 +131,23 @@ fn span(points: &[[f32; 2]], share: f32) -> Option<CropBox> {
 }
 
 impl Labels {
-    /// Whether all coordinates are shares of the pictures' sides: none above 1 and some between 0 and 1.
-    fn are_shares(&self) -> bool {
-        let mut some = false;
-        for v in self.pictures.iter().flat_map(|p| &p.faces).flat_map(|f| &f.points).flatten().filter(|v| v.is_finite())
-        {
-            if *v > 1. || (*v < 0. && *v != -1.) {
-                return false;
+    /// No pictures yet.
+    pub(super) fn new(format: &'static str, schema: Schema) -> Self {
+        Self { format, schema, pictures: vec![], skipped: vec![], warnings: vec![], files: vec![] }
+    }
+
+    /// The same faces, those of one picture together, whose file has a row for each.
+    pub(super) fn joined(mut self) -> Self {
+        let (mut places, mut pictures) = (HashMap::new(), Vec::<Labelled>::new());
+        for picture in self.pictures {
+            let place = *places.entry(picture.file.clone()).or_insert(pictures.len());
+            match pictures.get_mut(place) {
+                Some(same) => same.faces.extend(picture.faces),
+                None => pictures.push(picture),
             }
-            some |= *v > 0. && *v < 1.;
         }
-        some
+        self.pictures = pictures;
+        self
     }
 
     /// Reads the pictures, many at once, and places the crops.
@@ -205,47 +155,29 @@ impl Labels {
     /// # Errors
     /// The first bad picture or row, unless bad rows are skipped.
     pub(super) fn read(mut self, options: &Options) -> Result<Dataset> {
-        if self.are_shares() {
-            let first = self.pictures.first().map_or("", |p| &p.at);
-            self.warnings.push(format!(
-                "{first} and all others: every coordinate lies between 0 and 1; taken as shares of each picture's width and height"
-            ));
-            self.pictures.par_iter_mut().for_each(Labelled::scale);
-        }
-        let unlabelled = self.pictures.iter().filter(|p| p.faces.is_empty()).count();
-        if unlabelled > 0 {
-            let first = self.pictures.iter().find(|p| p.faces.is_empty()).map_or("", |p| &p.name);
-            let (are, s) = if unlabelled == 1 { ("is", "") } else { ("are", "s") };
-            self.warnings.push(format!("{unlabelled} picture{s} without a label {are} left out, such as {first}"));
-        }
-        type One = (std::result::Result<Vec<Face>, String>, u64, Doubts);
+        self = self.understood();
+        type One = (std::result::Result<Vec<Face>, String>, u64);
         let one = |reader: &mut GreyReader, picture: &Labelled| -> One {
-            let mut doubts = Doubts::default();
             if picture.faces.is_empty() {
-                return (Ok(vec![]), 0, doubts);
+                return (Ok(vec![]), 0);
             }
             let (grey, digest) = match reader.read(&picture.file) {
                 Ok(read) => read,
-                Err(why) => return (Err(format!("{}: {why}", picture.at)), 0, doubts),
+                Err(why) => return (Err(format!("{}: {why}", picture.at)), 0),
             };
             let faces = picture.faces.iter().map(|face| {
-                let mut points = face.points.clone();
-                clean(&mut points, [grey.width, grey.height], &self.schema, &picture.at, &mut doubts);
-                picture.face(&grey, face.square, points, &self.schema).map_err(|why| format!("{}: {why}", picture.at))
+                let face = picture.face(&grey, face.square, face.points.clone(), &self.schema);
+                face.map_err(|why| format!("{}: {why}", picture.at))
             });
-            (faces.collect(), digest, doubts)
+            (faces.collect(), digest)
         };
         let read: Vec<One> = self.pictures.par_iter().map_init(GreyReader::default, one).collect();
-        let mut data = Dataset {
-            schema: self.schema,
-            faces: vec![],
-            skipped: self.skipped,
-            warnings: self.warnings,
-            format: self.format,
-        };
-        let (mut doubts, mut subjects) = (Doubts::default(), HashMap::new());
-        for (picture, (faces, digest, doubt)) in self.pictures.iter().zip(read) {
-            doubts.join(doubt);
+        let photos = self.pictures.iter().map(|p| p.file.clone());
+        let files = photos.chain(self.files).collect();
+        let (skipped, warnings) = (self.skipped, self.warnings);
+        let mut data = Dataset { skipped, warnings, files, ..Dataset::new(self.format, self.schema) };
+        let mut subjects = HashMap::new();
+        for (picture, (faces, digest)) in self.pictures.iter().zip(read) {
             let Some(mut faces) = options.keep(faces, &mut data.skipped)? else { continue };
             if picture.subject.is_none() {
                 // Copies of one photo, one for each of its faces, show the same people.
@@ -254,23 +186,11 @@ impl Labels {
             }
             data.faces.extend(faces);
         }
-        data.warnings.extend(doubts.sentences());
         Ok(data)
     }
 }
 
 impl Labelled {
-    /// Converts shares of the picture's sides to pixels: 0 is the left edge of the first pixel.
-    fn scale(&mut self) {
-        // An unreadable picture is reported later, when it is read.
-        let Ok(size) = photo::size(&self.file) else { return };
-        let size = size.map(|s| s as f32);
-        let missing = |p: &[f32; 2]| *p == [-1., -1.] || *p == [0., 0.];
-        for p in self.faces.iter_mut().flat_map(|f| &mut f.points).filter(|p| !missing(p)) {
-            *p = [0, 1].map(|i| p[i] * size[i] - 0.5);
-        }
-    }
-
     fn face(
         &self,
         picture: &crate::picture::Gray,
@@ -298,6 +218,7 @@ impl Labelled {
             picture: picture.clone(),
             to_picture,
             to_file: Affine::IDENTITY,
+            size: [picture.width, picture.height],
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         };
         Ok(face.cut())
@@ -305,17 +226,33 @@ impl Labelled {
 }
 
 /// The picture that a label file calls `name`: a path from the file's folder, or from `images` in it or beside it; or, because
-/// exports keep the paths of the machine they were made on, a file of that name in one of these.
+/// exports keep the paths of the machine they were made on, the file in one of these whose path ends like it, by as many folders as
+/// possible.
 pub(super) fn find_picture(folder: &Path, name: &str) -> std::result::Result<PathBuf, String> {
     let name = name.replace('\\', "/");
-    let last = name.rsplit('/').next().unwrap_or(&name);
     let folders = [folder.to_path_buf(), folder.join("images"), folder.join("../images"), folder.join("..")];
-    let places = folders.iter().map(|f| f.join(&name)).chain(folders.iter().map(|f| f.join(last)));
+    let ends = name.match_indices('/').map(|(i, _)| &name[i + 1..]).filter(|end| !end.is_empty());
+    let places = std::iter::once(name.as_str()).chain(ends).flat_map(|end| folders.iter().map(move |f| f.join(end)));
     let found = places.into_iter().find(|p| p.is_file());
     let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     found.ok_or_else(|| {
-        format!("expected the picture '{name}' in {} or in 'images' there or beside it, found none", shown.display())
+        // No path is as long as the pixels of a picture.
+        let hint = if name.len() > 1 << 14 { "; Kaggle's pixels are in a column 'Image'" } else { "" };
+        let name = short(&name);
+        format!(
+            "expected the picture '{name}' in {} or in 'images' there or beside it, found none{hint}",
+            shown.display()
+        )
     })
+}
+
+/// The start of a long text, for messages.
+pub(super) fn short(text: &str) -> String {
+    const MOST: usize = 120;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
 }
 
 /// A folder's name, which is the name of its source.
@@ -384,6 +321,15 @@ impl Grouped {
             _ => None,
         };
         self.0.retain(|g| !g.points.is_empty());
+        // Points without a group beside one group that lacks just these are of the same face, half of which was grouped.
+        if let [a, b] = &mut self.0[..] {
+            let apart = a.points.iter().all(|(k, _)| b.points.iter().all(|(other, _)| other != k));
+            if apart && (a.name.is_empty() || b.name.is_empty()) {
+                a.points.append(&mut b.points);
+                a.square = a.square.or(b.square);
+                self.0.truncate(1);
+            }
+        }
         let face = |group: Group| {
             let mut points = vec![[f32::NAN; 2]; keypoints];
             group.points.into_iter().for_each(|(k, p)| points[k] = p);
@@ -416,35 +362,20 @@ mod tests {
     }
 
     #[test]
+    fn a_face_of_which_half_is_grouped_is_one() {
+        let faces = |points: &[(&str, usize)]| {
+            let mut grouped = Grouped::default();
+            points.iter().for_each(|(group, k)| grouped.point(group, *k, [1., 2.]).unwrap());
+            grouped.faces(3).len()
+        };
+        assert_eq!(faces(&[("1", 0), ("1", 1), ("", 2)]), 1);
+        assert_eq!((faces(&[("1", 0), ("", 0)]), faces(&[("1", 0), ("2", 1)])), (2, 2));
+    }
+
+    #[test]
     fn the_box_of_unknown_names_is_half_as_wide_again_as_their_points() {
         let schema = Schema::from_names(&["a", "b", "c"]).unwrap();
         let square = around(&schema, &[[10., 20.], [30., 20.], [f32::NAN; 2]], None).unwrap();
         assert_eq!(square, CropBox { x: 20., y: 20., size: 30., roll: 0. });
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_taken_out_and_told_once_a_kind() {
-        let schema = Schema::from_names(&["a", "b", "c"]).unwrap();
-        let mut doubts = Doubts::default();
-        for line in 2..5 {
-            let mut points = [[-1., -1.], [8000., 13.], [50., -3.]];
-            clean(&mut points, [48, 40], &schema, &format!("x.csv: line {line}"), &mut doubts);
-            assert!(points[0][0].is_nan() && points[1][0].is_nan() && points[2] == [50., -3.]);
-        }
-        let mut zero = [[0., 0.], [0., 13.], [f32::NAN; 2]];
-        clean(&mut zero, [48, 40], &schema, "x.csv: line 5", &mut doubts);
-        assert!(zero[0][0].is_nan() && zero[1] == [0., 13.]);
-        clean(&mut [[3., f32::NAN], [1., 2.], [1., 2.]], [48, 40], &schema, "x.csv: line 6", &mut doubts);
-        let sentences = doubts.sentences();
-        assert_eq!(sentences.len(), 3);
-        assert!(sentences
-            .iter()
-            .any(|s| s.starts_with("x.csv: line 6: 'a' is at (3, nothing): has one coordinate alone")));
-        assert!(sentences
-            .iter()
-            .any(|s| s.contains("line 2: 'b' is at (8000, 13) of 48 x 40 pixels, and 2 points more")));
-        assert!(sentences
-            .iter()
-            .any(|s| s.contains("line 2: 'a' is at (-1, -1), and 3 points more: taken as not labelled")));
     }
 }

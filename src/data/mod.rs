@@ -15,6 +15,7 @@ pub mod kaggle;
 mod label_studio;
 mod labelme;
 pub mod labels;
+mod meaning;
 pub mod photo;
 mod pts;
 pub mod scenes;
@@ -27,12 +28,12 @@ use crate::error::{Error, Result};
 use crate::geometry::Affine;
 use crate::nets::SIDE;
 use crate::picture::Gray;
-use crate::schema::Schema;
+use crate::schema::{usual_place, Schema};
 use formats::Contents;
 use labels::Labels;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Face {
     pub to_picture: Affine,
     /// Maps the pixels of the picture to those of the file, which may be larger: only what augmentation can show is kept.
     pub to_file: Affine,
+    /// Width and height of the file's picture.
+    pub size: [usize; 2],
     /// Keypoints in the crop's pixels; NaN where missing; empty for a negative.
     pub points: Vec<[f32; 2]>,
 }
@@ -136,6 +139,8 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     /// The name of the format that it was read from, for messages.
     pub format: &'static str,
+    /// Every file that it was read from, labels and pictures: no output may replace one of them.
+    pub files: Vec<PathBuf>,
 }
 
 /// How to read the data.
@@ -175,13 +180,15 @@ impl Options {
 /// # Errors
 /// [`Error::Data`] naming file, row and column.
 pub fn load(path: &str, options: Options) -> Result<Dataset> {
-    let mut data = match path.strip_prefix("synthetic") {
-        Some("") => synthetic(4000),
-        Some(rest) if rest.starts_with(':') => {
-            let n = rest[1..].parse().ok().filter(|n| *n > 0);
-            synthetic(n.ok_or_else(|| Error::Data(format!("'{path}': expected synthetic:COUNT")))?)
+    let mut data = match drawn(path) {
+        Some(count) => {
+            let mut data = synthetic(count?);
+            if Path::new(path).exists() {
+                data.warnings.push(format!("'{path}' stands for drawn faces; ./{path} is what is there by that name"));
+            }
+            data
         }
-        _ => {
+        None => {
             let path = Path::new(path);
             match labels_of(path, &options)? {
                 Some(labels) => labels.read(&options)?,
@@ -196,10 +203,22 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
     if options.complete_rows {
         data.faces.retain(|f| f.points.iter().flatten().all(|v| v.is_finite()));
     }
+    data.warnings.extend(data.in_two_splits());
     if !data.faces.iter().any(Face::is_face) {
         return Err(Error::Data(format!("{path}: expected a labelled face, found none")));
     }
     Ok(data)
+}
+
+/// The number of drawn faces that a path stands for: `synthetic` or `synthetic:COUNT`.
+fn drawn(path: &str) -> Option<Result<usize>> {
+    match path.strip_prefix("synthetic")?.strip_prefix(':') {
+        None => (path == "synthetic").then_some(Ok(4000)),
+        Some(count) => {
+            let count = count.parse().ok().filter(|n| *n > 0);
+            Some(count.ok_or_else(|| Error::Data(format!("'{path}': expected synthetic:COUNT"))))
+        }
+    }
 }
 
 /// The labels at a path, before any picture is read, for writing them in another format.
@@ -207,12 +226,18 @@ pub fn load(path: &str, options: Options) -> Result<Dataset> {
 /// # Errors
 /// The errors of [`load`]; data that contains pictures instead of naming them.
 pub fn labels(path: &str, options: &Options) -> Result<Labels> {
-    let labels = if path.starts_with("synthetic") { None } else { labels_of(Path::new(path), options)? };
-    let mut labels = labels.ok_or_else(|| {
+    let labels = if drawn(path).is_some() { None } else { labels_of(Path::new(path), options)? };
+    let labels = labels.ok_or_else(|| {
         Error::Data(format!(
             "{path}: expected pictures and their labels, found data that holds its pictures, or several folders"
         ))
     })?;
+    let mut labels = labels.understood();
+    for picture in std::mem::take(&mut labels.pictures) {
+        let read = photo::size(&picture.file).map_err(|why| format!("{}: {why}", picture.at));
+        let kept = options.keep(read.map(|_| picture), &mut labels.skipped)?;
+        labels.pictures.extend(kept);
+    }
     if !options.pairs.is_empty() {
         labels.schema = labels.schema.with_pairs(&options.pairs)?;
     }
@@ -221,12 +246,24 @@ pub fn labels(path: &str, options: &Options) -> Result<Labels> {
 
 /// The labels at a path; `None` for Kaggle's CSV, scenes, and folders of folders.
 fn labels_of(path: &Path, options: &Options) -> Result<Option<Labels>> {
-    Ok(match formats::detect(path)? {
+    let contents = formats::detect(path)?;
+    let other = formats::others(path, &contents);
+    let mut labels = match contents {
         Contents::Kaggle => None,
         Contents::Table => Some(folder::labels(path, options)?),
         Contents::Folder => folder::labels_of_folder(path, options)?,
-        Contents::Tool(format, files) => Some(formats::read(path, format, &files, options)?),
-    })
+        Contents::Tool(format, files) => {
+            let mut labels = formats::read(path, format, &files, options)?;
+            labels.files.extend(files);
+            Some(labels)
+        }
+    };
+    if let (Some(labels), Some(other)) = (&mut labels, other) {
+        let what =
+            format!("{} is not read, because other labels are there: give the one that is meant", other.display());
+        labels.warnings.push(what);
+    }
+    Ok(labels)
 }
 
 /// `count` drawn faces, the last fifth of them for validation.
@@ -255,19 +292,19 @@ fn synthetic(count: usize) -> Dataset {
             picture,
             to_picture,
             to_file: Affine::IDENTITY,
+            size: [side; 2],
             points: points.into_iter().map(|p| inverse.apply(p)).collect(),
         }
     });
-    Dataset {
-        schema: Schema::kaggle(),
-        faces: faces.collect(),
-        skipped: vec![],
-        warnings: vec![],
-        format: "faces drawn by this program",
-    }
+    Dataset { faces: faces.collect(), ..Dataset::new("faces drawn by this program", Schema::kaggle()) }
 }
 
 impl Dataset {
+    /// No faces yet.
+    pub(super) fn new(format: &'static str, schema: Schema) -> Self {
+        Self { schema, faces: vec![], skipped: vec![], warnings: vec![], format, files: vec![] }
+    }
+
     /// Indices of the faces of a split. If the file gives none, a fifth of the people, and at least one of two or more,
     /// are for validation, chosen by a hash of the subject with the seed. The validation split also stands in for a missing test
     /// split.
@@ -284,6 +321,20 @@ impl Dataset {
         let drawn = |face: &Face| if chosen.contains(face.subject.as_str()) { Split::Val } else { Split::Train };
         let of = |face: &Face| face.split.unwrap_or_else(|| drawn(face));
         (0..self.faces.len()).filter(|i| of(&self.faces[*i]) == wanted).collect()
+    }
+
+    /// A sentence about the people or photos that the file puts in two splits, which makes its figures better than they are.
+    fn in_two_splits(&self) -> Option<String> {
+        let (mut first, mut twice) = (HashMap::new(), BTreeSet::new());
+        for face in self.faces.iter().filter(|f| f.is_face() && f.split.is_some()) {
+            for who in [&face.subject, &face.name] {
+                let split = first.entry((&face.source, who)).or_insert(face.split);
+                twice.extend((*split != face.split).then_some(who));
+            }
+        }
+        let one = twice.first()?;
+        let more = if twice.len() > 1 { format!(", and {} more", twice.len() - 1) } else { String::new() };
+        Some(format!("'{one}' is in two splits{more}: figures on people that were trained on are too good"))
     }
 
     /// The identity of this data by its content, independent of its path: see [`Content`].
@@ -341,6 +392,9 @@ impl Dataset {
 const OUTSIDE: f32 = 0.02;
 /// Share of such a keypoint's labels that its heatmap does not reach: the mislabelled, and those seen from the side.
 const OUTERMOST: f32 = 0.005;
+/// How far from the crop's middle a keypoint lies, in its pixels, that cannot be its own mirror image: the inner corner of an eye lies
+/// farther.
+const BESIDE: f32 = 10.;
 /// How far augmentation moves a keypoint, in half sides: its shift of 4.5 pixels, and a tenth of scale.
 const MOVED: f32 = 0.15;
 
@@ -378,6 +432,25 @@ impl Dataset {
             ((outermost + MOVED) * 20.).ceil().min(80.) / 20.
         };
         (0..self.schema.len()).map(of).collect()
+    }
+
+    /// The reason why mirror images would teach wrong places, as a sentence: that of the names (see [`Schema::no_mirror`]), or a keypoint
+    /// without a partner that lies beside the middle of most faces.
+    pub fn no_mirror(&self) -> Option<String> {
+        let beside = |k: &usize| {
+            let mut x: Vec<f32> = self.faces.iter().filter_map(|f| f.points.get(*k)).map(|p| p[0]).collect();
+            x.retain(|x| x.is_finite());
+            x.sort_unstable_by(f32::total_cmp);
+            x.get(x.len() / 2).is_some_and(|x| (x - (SIDE as f32 - 1.) / 2.).abs() > BESIDE)
+        };
+        let alone = |k: &usize| self.schema.swap[*k] == *k && usual_place(&self.schema.keypoints[*k]).is_none();
+        self.schema.no_mirror().or_else(|| {
+            let k = (0..self.schema.len()).filter(alone).find(beside)?;
+            Some(format!(
+                "keypoint '{}' lies beside the middle of the face and has no partner",
+                self.schema.keypoints[k]
+            ))
+        })
     }
 
     /// The mean place of each keypoint in the crops of a split, in pixels of the crop; `None` if a keypoint has no label.

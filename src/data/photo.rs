@@ -44,6 +44,12 @@ pub fn kind(bytes: &[u8]) -> Kind {
         Some(b"avif" | b"avis") => return Kind::Foreign("AVIF"),
         _ => {}
     }
+    if bytes.starts_with(b"8BPS") {
+        return Kind::Foreign("a Photoshop file");
+    }
+    if brand.is_some_and(|b| b.starts_with(b"crx")) {
+        return Kind::Foreign("a raw photo (CR3)");
+    }
     if bytes.starts_with(b"\xff\x0a") || bytes.starts_with(b"\0\0\0\x0cJXL ") {
         return Kind::Foreign("JPEG XL");
     }
@@ -67,6 +73,12 @@ pub fn kind_of_file(path: &Path) -> Option<Kind> {
         n += more;
     }
     Some(kind(&bytes[..n]))
+}
+
+/// Whether a file's name ends like a picture's: it is a picture, or a bad one.
+pub fn is_called_picture(path: &Path) -> bool {
+    let kind = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"].contains(&kind.as_str())
 }
 
 /// Whether a name is that of a file which systems add to folders, such as macOS's `._photo.jpg` and `__MACOSX`.
@@ -183,20 +195,7 @@ impl GreyReader {
 
 /// A decoder for a file's bytes, its format, and the orientation of its picture; or the reason why there is none.
 fn open(bytes: &[u8]) -> std::result::Result<(impl ImageDecoder + '_, ImageFormat, Orientation), String> {
-    let format = match kind(bytes) {
-        Kind::Picture(format) => format,
-        Kind::Foreign("HEIC") => {
-            return Err(format!(
-                "expected {READ}, found HEIC; save it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
-            ))
-        }
-        Kind::Foreign(name) => return Err(format!("expected {READ}, found {name}")),
-        Kind::Other if bytes.is_empty() => return Err(format!("expected {READ}, found an empty file")),
-        Kind::Other => {
-            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
-            return Err(format!("expected {READ}, found a file that begins with '{start}'"));
-        }
-    };
+    let format = format_of(bytes)?;
     if format == ImageFormat::Jpeg && is_cut_off(bytes) {
         return Err("expected a whole JPEG, found one that is cut off: it lacks its end marker".into());
     }
@@ -213,6 +212,43 @@ fn open(bytes: &[u8]) -> std::result::Result<(impl ImageDecoder + '_, ImageForma
     }
 }
 
+/// The format of a file's bytes, or the reason why it is not read.
+fn format_of(bytes: &[u8]) -> std::result::Result<ImageFormat, String> {
+    match kind(bytes) {
+        Kind::Picture(ImageFormat::Tiff) if is_raw(bytes) => Err(format!(
+            "expected {READ}, found a raw photo, of which only a small preview could be read; save it as JPEG"
+        )),
+        Kind::Picture(format) => Ok(format),
+        Kind::Foreign("HEIC") => Err(format!(
+            "expected {READ}, found HEIC; save it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
+        )),
+        Kind::Foreign(name) => Err(format!("expected {READ}, found {name}")),
+        Kind::Other if bytes.is_empty() => Err(format!("expected {READ}, found an empty file")),
+        Kind::Other => {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
+            Err(format!("expected {READ}, found a file that begins with '{start}'"))
+        }
+    }
+}
+
+/// Whether a TIFF is a camera's raw file (DNG, NEF, ARW, CR2): its first picture says that it is a smaller copy of another (the lowest bit of
+/// NewSubfileType; TIFF 6.0, section 8), or its header bears Canon's mark.
+fn is_raw(bytes: &[u8]) -> bool {
+    const NEW_SUBFILE_TYPE: u32 = 254;
+    let little = bytes.starts_with(b"II");
+    let number = |at: usize, n: usize| {
+        let digits = bytes.get(at..at + n)?.iter().map(|b| u32::from(*b));
+        Some(if little { digits.rev().fold(0, |a, b| a << 8 | b) } else { digits.fold(0, |a, b| a << 8 | b) })
+    };
+    let first = || {
+        let at = number(4, 4)? as usize;
+        let entries = (0..number(at, 2)? as usize).map(|i| at + 2 + 12 * i);
+        let entry = entries.into_iter().find(|at| number(*at, 2) == Some(NEW_SUBFILE_TYPE))?;
+        number(entry + 8, 4)
+    };
+    bytes.get(8..10) == Some(b"CR") || first().is_some_and(|kind| kind & 1 == 1)
+}
+
 fn reason(error: &image::ImageError, format: ImageFormat) -> String {
     let why = error.to_string();
     let cut = ["failed to fill whole buffer", "unexpected eof", "unexpected end"];
@@ -227,9 +263,11 @@ fn reason(error: &image::ImageError, format: ImageFormat) -> String {
 /// # Errors
 /// A file that is missing or has no such header; the message names it.
 pub fn size(path: &Path) -> Result<[usize; 2]> {
-    let bad = |e: image::ImageError| Error::Data(format!("{}: {e}", path.display()));
-    let reader = ImageReader::open(path).map_err(Error::io(path))?.with_guessed_format().map_err(Error::io(path))?;
-    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let bad = |why: String| Error::Data(format!("{}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let format = format_of(&bytes).map_err(bad)?;
+    let decoder = ImageReader::with_format(Cursor::new(&bytes), format).into_decoder();
+    let mut decoder = decoder.map_err(|e| bad(reason(&e, format)))?;
     let (w, h) = decoder.dimensions();
     let turned = matches!(
         decoder.orientation(),
@@ -363,6 +401,12 @@ mod tests {
         assert!(error(b"\0\0\0\x18ftypavif\0\0\0\0").contains("found AVIF"));
         assert!(error(b"<!DOCTYPE html><html>").contains("begins with '<!DOCTYPE html><'"));
         assert!(error(b"").contains("empty file"));
+        assert!(error(b"8BPS\0\x01\0\0\0\0").contains("found a Photoshop file"));
+        // The first entry of a DNG: NewSubfileType, a smaller copy.
+        let tiff = encoded(&picture(), ImageFormat::Tiff);
+        assert!(Photo::decode(&tiff).is_ok());
+        let raw = b"II*\0\x08\0\0\0\x01\0\xfe\0\x04\0\x01\0\0\0\x01\0\0\0\0\0\0\0";
+        assert!(error(raw).contains("found a raw photo, of which only"), "{}", error(raw));
         assert_eq!(kind(b"BMX,left_eye_x,left_eye_y"), Kind::Other);
     }
 }

@@ -4,21 +4,24 @@
 //! By default the 68 points become Kaggle's 15; an option keeps all of them, under descriptive names. A `.pts` file counts
 //! pixels from 1, as Matlab does: its (1, 1) is our (0, 0).
 
-use super::labels::{fit, source_of, Labelled, LabelledFace, Labels, Square};
+use super::labels::{fit, short, source_of, Labelled, LabelledFace, Labels, Square};
+use super::meaning::{is_placeholder, Doubts, NOT_LABELLED};
 use super::{photo, text, Options};
 use crate::error::Result;
 use crate::schema::{kaggle_of_ibug, usual_place, Schema, IBUG_KEYPOINTS, KAGGLE_KEYPOINTS};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Parses the points in a file's text, in pixels from 0.
+/// Parses the points in a file's text, in pixels from 0; NaN where the file has a placeholder.
 fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
+    // Old Macs end lines with a return alone.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty()).map(|(i, l)| (i + 1, l));
     let mut header = |key: &str| -> std::result::Result<(usize, String), String> {
         let (n, line) = lines.next().ok_or_else(|| format!("expected '{key}:', found the end of the file"))?;
         match line.split_once(':') {
             Some((k, value)) if k.trim() == key => Ok((n, value.trim().to_string())),
-            _ => Err(format!("line {n}: expected '{key}:', found '{line}'")),
+            _ => Err(format!("line {n}: expected '{key}:', found '{}'", short(line))),
         }
     };
     let (n, version) = header("version")?;
@@ -45,6 +48,8 @@ fn parse(text: &str) -> std::result::Result<Vec<[f32; 2]>, String> {
         }
         let numbers: Vec<f32> = line.split_whitespace().filter_map(|w| w.parse().ok()).collect();
         match numbers[..] {
+            // Placeholders are written as such, whatever the first pixel is called.
+            [x, y] if is_placeholder(&[x, y]) => points.push([f32::NAN; 2]),
             [x, y] if x.is_finite() && y.is_finite() => points.push([x - 1., y - 1.]),
             _ => return Err(format!("line {n}: expected 'x y', found '{line}'")),
         }
@@ -86,11 +91,37 @@ fn are_faces_numbered(stems: &[String]) -> bool {
     photos.len() > 1 && numbered.len() <= MOST_NUMBERED * photos.len()
 }
 
-fn read(file: &Path, folder: &Path, numbered: bool, options: &Options) -> std::result::Result<Labelled, String> {
+/// With fewer photos than this, taking them for one person each decides which faces validate.
+const FEW_PHOTOS: usize = 10;
+
+/// A sentence about numbers that count faces, where it matters if they count photos instead.
+fn told_numbers(stems: &[String]) -> Option<String> {
+    let photos: BTreeSet<&str> = stems.iter().filter_map(|s| photo_of(s)).collect();
+    let first = stems.iter().find(|s| photo_of(s).is_some())?;
+    (photos.len() < FEW_PHOTOS && photos.len() < stems.len()).then(|| {
+        format!(
+            "names such as {first} are taken as the numbered faces of {} photos, and the faces of a photo are in one split; if the \
+             numbers count photos, write them with three digits",
+            photos.len()
+        )
+    })
+}
+
+fn read(
+    file: &Path,
+    folder: &Path,
+    numbered: bool,
+    options: &Options,
+    doubts: &mut Doubts,
+) -> std::result::Result<Labelled, String> {
     let points =
         parse(&text::read(file).map_err(|e| e.to_string().replacen(&format!("{}: ", file.display()), "", 1))?)?;
+    for (i, _) in points.iter().enumerate().filter(|(_, p)| p[0].is_nan()) {
+        doubts.add(NOT_LABELLED, || format!("{}: point {} is at (0, 0) or (-1, -1)", file.display(), i + 1));
+    }
     let fifteen = kaggle_of_ibug(&points);
     let usual = KAGGLE_KEYPOINTS.iter().zip(fifteen).filter_map(|(name, p)| Some((usual_place(name)?, p)));
+    let usual = usual.filter(|(_, p)| p.iter().all(|v| v.is_finite()));
     let square = fit(&usual.collect::<Vec<_>>()).ok_or("expected points of a face, found all in one place")?;
     let picture = picture_of(file)?;
     let name = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
@@ -118,13 +149,18 @@ fn stem(file: &Path) -> String {
 /// Reads the faces of `.pts` files.
 pub(super) fn labels(folder: &Path, files: &[PathBuf], options: &Options) -> Result<Labels> {
     let schema = if options.all_68 { Schema::ibug() } else { Schema::kaggle() };
-    let mut labels =
-        Labels { format: "pictures with .pts files", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
-    let numbered = are_faces_numbered(&files.iter().map(|f| stem(f)).collect::<Vec<_>>());
+    let mut labels = Labels { files: files.to_vec(), ..Labels::new("pictures with .pts files", schema) };
+    let stems: Vec<String> = files.iter().map(|f| stem(f)).collect();
+    let numbered = are_faces_numbered(&stems);
+    let mut doubts = Doubts::default();
     for file in files {
-        let picture = read(file, folder, numbered, options).map_err(|why| format!("{}: {why}", file.display()));
+        let picture =
+            read(file, folder, numbered, options, &mut doubts).map_err(|why| format!("{}: {why}", file.display()));
         labels.pictures.extend(options.keep(picture, &mut labels.skipped)?);
     }
+    labels.warnings.extend(doubts.sentences());
+    labels.warnings.extend(labels.without("a .pts file"));
+    labels.warnings.extend(told_numbers(&stems).filter(|_| numbered));
     Ok(labels)
 }
 
@@ -245,6 +281,41 @@ mod tests {
         std::fs::remove_file(dir.path().join("below/photo_1.png")).unwrap();
         let text = load(dir.path().to_str().unwrap(), Options::default()).unwrap_err().to_string();
         assert!(text.contains("expected a picture of the same name"), "{text}");
+    }
+
+    #[test]
+    fn placeholders_move_neither_the_eye_nor_the_crop() {
+        let good = text(4., 200.);
+        let lines: Vec<&str> = good.lines().collect();
+        let read = |pts: &str| {
+            let data = load(folder(pts).path().to_str().unwrap(), Options::default()).unwrap();
+            let face = &data.faces[0];
+            let side = face.to_picture.then(face.to_file);
+            (face.points.clone(), side.apply([95., 0.])[0] - side.apply([0., 0.])[0], data.warnings.join("\n"))
+        };
+        let (points, side, _) = read(&good.replace('\n', "\r"));
+        // The nose tip and one of the six points around the right eye.
+        for (point, of) in [(30, 10), (37, 1)] {
+            for mark in ["0 0", "-1 -1"] {
+                let marked: Vec<&str> =
+                    lines.iter().enumerate().map(|(i, l)| if i == 3 + point { mark } else { l }).collect();
+                let (found, size, said) = read(&marked.join("\n"));
+                assert!(
+                    said.contains(&format!("point {} is at (0, 0) or (-1, -1): taken as not", point + 1)),
+                    "{said}"
+                );
+                assert!(found[of][0].is_nan() && (size - side).abs() < 0.02 * side, "{found:?} {size} {side}");
+                assert!((found[12][0] - points[12][0]).abs() < 1.);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_decide_the_split_are_told() {
+        let stems = |names: &[&str]| names.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+        let said = told_numbers(&stems(&["indoor_1", "indoor_2", "outdoor_1"])).unwrap();
+        assert!(said.starts_with("names such as indoor_1 are taken as the numbered faces of 2 photos"), "{said}");
+        assert_eq!(told_numbers(&stems(&["a_1", "b_1"])), None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ const MIDDLE: f32 = (SIDE as f32 - 1.) / 2.;
 pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
     let folder = csv.parent().unwrap_or(Path::new(""));
     let (listed, mut skipped) = rows(Table::open(csv)?, options, |row| Listed::read(row, folder))?;
+    let files = listed.iter().map(|l| l.file.clone()).chain([csv.to_path_buf()]).collect();
     let mut faces = Vec::new();
     for face in
         listed.into_par_iter().map_init(GreyReader::default, |reader, listed| listed.face(reader)).collect::<Vec<_>>()
@@ -40,7 +41,7 @@ pub(super) fn load(csv: &Path, options: &Options) -> Result<Dataset> {
         return Err(Error::Data(format!("{}: no picture with one face or none", csv.display())));
     }
     let schema = Schema::from_names(&CORNERS)?;
-    Ok(Dataset { schema, faces, skipped, warnings: vec![], format: "whole pictures with boxes" })
+    Ok(Dataset { faces, skipped, files, ..Dataset::new("whole pictures with boxes", schema) })
 }
 
 /// Number of drawn faces that are added to the training scenes.
@@ -74,6 +75,7 @@ fn drawn(seed: u64) -> Result<Face> {
         picture,
         to_picture,
         to_file: Affine::IDENTITY,
+        size: [w, h],
         points: scene.crop.corners().map(|p| inverse.apply(p)).to_vec(),
     })
 }
@@ -88,6 +90,7 @@ const TESTED: u64 = 10;
 pub(super) fn add_crops(scenes: &mut Dataset, crops: Dataset) {
     scenes.skipped.extend(crops.skipped);
     scenes.warnings.extend(crops.warnings);
+    scenes.files.extend(crops.files);
     for face in crops.faces.into_iter().filter(|f| f.is_face() && f.split != Some(Split::Val)) {
         let side = SIDE as f32 - 0.5;
         let corners = [[-0.5, -0.5], [side, -0.5], [side, side], [-0.5, side]].map(|p| face.to_picture.apply(p));
@@ -153,6 +156,7 @@ impl Listed {
             weight: if points.is_empty() { EMPTY_WEIGHT } else { 1. },
             by_model: false,
             tight: false,
+            size: [picture.width, picture.height],
             picture,
             to_picture,
             to_file: Affine::IDENTITY,
@@ -346,10 +350,11 @@ mod tests {
             picture: Gray::new(120, 90, pixels(white)).unwrap(),
             to_picture: Affine::IDENTITY,
             to_file: Affine::IDENTITY,
+            size: [120, 90],
             points: if white { face.corners().to_vec() } else { vec![] },
         };
         let (schema, faces) = (Schema::from_names(&CORNERS).unwrap(), vec![make(true), make(false)]);
-        Dataset { schema, faces, skipped: vec![], warnings: vec![], format: "" }
+        Dataset { faces, ..Dataset::new("", schema) }
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Table {
         let mut builder = csv::ReaderBuilder::new();
         let mut reader = builder.flexible(true).delimiter(separator).buffer_capacity(1 << 20).from_reader(source);
         let header = reader.byte_headers().map_err(|e| bad(e.to_string()))?;
-        let name = |field: &[u8]| std::str::from_utf8(field).map(|f| f.trim().to_string());
+        let name = |field: &[u8]| std::str::from_utf8(field).map(|f| unquoted(f).to_string());
         let header: std::result::Result<Vec<_>, _> = header.iter().map(name).collect();
         let header = header.map_err(|_| bad(format!("line 1: {NO_TEXT}")))?;
         Ok(Self { reader, header, shown })
@@ -165,8 +165,14 @@ impl Table {
     pub(super) fn text<'r>(&self, row: &'r Row, column: usize) -> std::result::Result<Option<&'r str>, String> {
         let Some(field) = row.fields.get(column) else { return Ok(None) };
         let text = std::str::from_utf8(field).map_err(|_| format!("column '{}': {NO_TEXT}", self.header[column]))?;
-        Ok(Some(text.trim()).filter(|t| !t.is_empty()))
+        Ok(Some(unquoted(text)).filter(|t| !t.is_empty()))
     }
+}
+
+/// A field without the spaces around it, and without quotes that a space before them has made part of it.
+fn unquoted(field: &str) -> &str {
+    let field = field.trim();
+    field.strip_prefix('"').and_then(|f| f.strip_suffix('"')).unwrap_or(field).trim()
 }
 
 impl Row {
@@ -250,6 +256,7 @@ mod tests {
             &b"\"file\",\"a b\",\"c\"\r\n\"1\",\"2\",\"3\"\r\n4,,\r\n"[..],
             b"\xef\xbb\xbffile, a b ,c\n1,2,3\n4,,\n",
             b"file;a b;c\n1;2;3\n4;;",
+            b"\"file\", \"a b\", \"c\"\n\"1\", \"2\", \"3\"\n\"4\", \"\", \"\"\n",
             b"file|a b|c\n1|2|3\n4||",
             b"file,a b,c\r1,2,3\r4,,",
             b"file\ta b\tc\n1\t2\t3\n4\t\t\n",

@@ -72,7 +72,7 @@ fn parts(line: &str) -> (Vec<&str>, &str) {
 /// Reads a list's text; pictures are looked up relative to its folder.
 pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels> {
     let schema = Schema::from_names(&names())?;
-    let mut labels = Labels { format: "WFLW list", schema, pictures: vec![], skipped: vec![], warnings: vec![] };
+    let mut labels = Labels::new("WFLW list", schema);
     let folder = path.parent().unwrap_or(Path::new(""));
     for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let at = format!("{}: line {}", path.display(), i + 1);

@@ -4,7 +4,7 @@
 //!
 //! Shares are measured from the corner of the first pixel, half a pixel from its centre, where ours begin.
 
-use super::labels::{named_points, source_of, Labelled, LabelledFace, Labels, Square};
+use super::labels::{find_picture, named_points, source_of, Labelled, LabelledFace, Labels, Square};
 use super::photo;
 use super::{text, Options, Split};
 use crate::error::{Error, Result};
@@ -29,20 +29,17 @@ struct DataYaml {
 pub(super) fn read(path: &Path, yaml: &str, options: &Options) -> Result<Labels> {
     let shown = path.display();
     let settings = settings(path, yaml).map_err(|why| Error::Data(format!("{shown}: {why}")))?;
-    let mut labels = Labels {
-        format: "Ultralytics pose",
-        schema: settings.schema,
-        pictures: vec![],
-        skipped: vec![],
-        warnings: vec![],
-    };
+    let mut labels = Labels::new("Ultralytics pose", settings.schema);
     let source = source_of(path.parent().unwrap_or(Path::new("")));
     for (split, places) in &settings.splits {
         for place in places {
+            labels.files.extend(place.is_file().then(|| place.clone()));
             let root = if place.is_dir() { place } else { place.parent().unwrap_or(place) };
             for file in pictures(place)? {
+                let Some(file) = options.keep(file, &mut labels.skipped)? else { continue };
                 let label = label_of(&file);
                 let at = label.as_ref().unwrap_or(&file).display().to_string();
+                labels.files.extend(label.clone());
                 let read = || -> std::result::Result<Labelled, String> {
                     let faces = match &label {
                         None => vec![],
@@ -128,18 +125,23 @@ fn settings(path: &Path, yaml: &str) -> std::result::Result<DataYaml, String> {
     Ok(DataYaml { schema, numbers, splits })
 }
 
-/// The pictures in and below a folder, or in a list of files.
-fn pictures(place: &Path) -> Result<Vec<PathBuf>> {
+/// The pictures in and below a folder, or in a list of files, or why one of them is not there.
+fn pictures(place: &Path) -> Result<Vec<std::result::Result<PathBuf, String>>> {
     if place.is_file() {
         let folder = place.parent().unwrap_or(Path::new(""));
-        return Ok(text::read(place)?
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty())
-            .map(|l| folder.join(l))
-            .collect());
+        let text = text::read(place)?;
+        let lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty());
+        let find = |(i, line): (usize, &str)| {
+            find_picture(folder, line).map_err(|why| format!("{}: line {}: {why}", place.display(), i + 1))
+        };
+        return Ok(lines.map(find).collect());
     }
-    photo::files_below(place, |path| matches!(photo::kind_of_file(path), Some(photo::Kind::Picture(_))))
+    // Bad pictures too, so that they are told.
+    let wanted = |path: &Path| {
+        matches!(photo::kind_of_file(path), Some(photo::Kind::Picture(_) | photo::Kind::Foreign(_)))
+            || photo::is_called_picture(path)
+    };
+    Ok(photo::files_below(place, wanted)?.into_iter().map(Ok).collect())
 }
 
 /// The label file of a picture: its path with the last `images` replaced by `labels`, or a file beside it.

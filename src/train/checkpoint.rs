@@ -8,7 +8,7 @@ use crate::nets::vars::Parameter;
 use crate::weights::Weights;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything that changes during a run.
 pub struct State {
@@ -132,8 +132,7 @@ impl State {
     pub fn history(path: &Path) -> Result<Vec<Epoch>> {
         let bad = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let meta = header.metadata().clone().unwrap_or_default();
+        let meta = metadata(&bytes).map_err(bad)?;
         let history = meta.get("history").ok_or_else(|| bad("not a checkpoint".into()))?;
         serde_json::from_str(history).map_err(|e| bad(format!("history: {e}")))
     }
@@ -145,8 +144,7 @@ impl State {
     pub fn load(path: &Path, config: &Config, keypoints: usize) -> Result<Self> {
         let bad = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let meta = header.metadata().clone().unwrap_or_default();
+        let meta = metadata(&bytes).map_err(bad)?;
         let text = |key: &str| meta.get(key).ok_or_else(|| bad(format!("'{key}' is missing: not a checkpoint")));
         let saved =
             Config::resolve(None, false, Some(text("config")?), &[]).map_err(|e| bad(format!("config: {e}")))?;
@@ -180,25 +178,37 @@ impl State {
     }
 }
 
-/// Writes a file completely or not at all. If it is a link, its target is written and the link stays. Devices and pipes are written
-/// directly, because nothing can replace them.
+/// What a checkpoint says of itself, or why it is none.
+fn metadata(bytes: &[u8]) -> std::result::Result<HashMap<String, String>, String> {
+    let read =
+        safetensors::SafeTensors::deserialize(bytes).and_then(|_| safetensors::SafeTensors::read_metadata(bytes));
+    let (_, header) =
+        read.map_err(|e| format!("expected a whole checkpoint, found one that is cut off or damaged ({e})"))?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
+/// Writes a file completely or not at all. If it is a link, its target is written, even one that is not there yet, and the link stays; a
+/// file that is replaced keeps its permissions. Devices and pipes are written directly, because nothing can replace them.
 ///
 /// # Errors
 /// [`Error::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let shown = path;
-    let target = std::fs::canonicalize(path);
-    let path = target.as_deref().unwrap_or(path);
-    if path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+    let path = &target(path);
+    let meta = path.metadata().ok();
+    if meta.as_ref().is_some_and(|meta| !meta.is_file() && !meta.is_dir()) {
         let write = || std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
         return write().map_err(Error::io(shown));
     }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
+    name.push(TEMPORARY);
     let temporary = path.with_file_name(name);
     let write = || {
         let mut file = std::fs::File::create(&temporary)?;
+        if let Some(meta) = meta.filter(std::fs::Metadata::is_file) {
+            file.set_permissions(meta.permissions())?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -207,4 +217,57 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = std::fs::remove_file(&temporary);
         Error::io(shown)(e)
     })
+}
+
+/// Ends the name of a file that is being written: no name that anybody else gives, and always the same, so that what a killed program
+/// leaves is replaced.
+const TEMPORARY: &str = ".face96-tmp";
+
+/// Where a link leads, or the path itself.
+fn target(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(link) = path.read_link() else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(link);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_off_checkpoint_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last.ckpt");
+        let tensor = Tensor::zeros(9, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let bytes = safetensors::serialize([("a", &tensor)], None).unwrap();
+        for end in [4, 20, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..end]).unwrap();
+            let error = State::history(&path).unwrap_err().to_string();
+            assert!(error.contains("last.ckpt: expected a whole checkpoint, found one that is cut off"), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn writing_keeps_links_permissions_and_the_files_beside() {
+        use std::os::unix::fs::{symlink, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("far")).unwrap();
+        symlink("far/later.json", path("link")).unwrap();
+        write_atomically(&path("link"), b"new").unwrap();
+        assert!(path("link").is_symlink());
+        assert_eq!(std::fs::read(path("far/later.json")).unwrap(), b"new");
+        std::fs::write(path("f.tmp"), "precious").unwrap();
+        std::fs::write(path("f"), "old").unwrap();
+        std::fs::set_permissions(path("f"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        write_atomically(&path("f"), b"new").unwrap();
+        assert_eq!(std::fs::read(path("f.tmp")).unwrap(), b"precious");
+        assert_eq!(std::fs::metadata(path("f")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
 }

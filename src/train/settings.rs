@@ -57,6 +57,37 @@ impl Config {
         toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
     }
 
+    /// Checks that every number is one, and that probabilities are: a run with others could be neither finished nor resumed.
+    ///
+    /// # Errors
+    /// The first setting that is not, by its key.
+    pub fn check_numbers(&self) -> Result<()> {
+        fn not_finite(path: &str, value: &Value) -> Option<String> {
+            match value {
+                Value::Float(v) if !v.is_finite() => Some(format!("{path}: expected a number, found {v}")),
+                Value::Table(all) => all.iter().find_map(|(k, v)| not_finite(&format!("{path}.{k}"), v)),
+                Value::Array(all) => all.iter().find_map(|v| not_finite(path, v)),
+                _ => None,
+            }
+        }
+        let a = &self.augment;
+        let chances = [
+            ("flip", a.flip),
+            ("blur", a.blur),
+            ("downscale", a.downscale),
+            ("occlusion", a.occlusion),
+            ("jpeg", a.jpeg),
+            ("edge", a.edge),
+            ("spoil", a.spoil),
+        ];
+        let other = chances.into_iter().find(|(_, v)| !(0. ..=1.).contains(v));
+        let told = other.map(|(k, v)| format!("augment.{k}: expected a probability from 0 to 1, found {v}"));
+        match not_finite("", &Value::Table(self.table()?)).map(|why| why.trim_start_matches('.').to_string()).or(told) {
+            Some(why) => Err(Error::Config(why)),
+            None => Ok(()),
+        }
+    }
+
     fn table(&self) -> Result<Table> {
         self.to_toml()?.parse().map_err(|e: toml::de::Error| Error::Config(e.to_string()))
     }
@@ -176,6 +207,15 @@ mod tests {
         let laplace = resolve(Some("net2"), "", &["loss=laplace"]).unwrap_err().to_string();
         assert!(laplace.contains("loss laplace: net2 has no heatmaps"), "{laplace}");
         assert_eq!(resolve(None, "", &["loss=smooth_l1"]).unwrap().loss, Loss::SmoothL1);
+    }
+
+    #[test]
+    fn every_number_is_one_and_probabilities_are() {
+        let told = |pair: &str| resolve(None, "", &[pair]).unwrap().check_numbers().err().map(|e| e.to_string());
+        assert_eq!(told("augment.flip=nan").unwrap(), "augment.flip: expected a number, found NaN");
+        assert_eq!(told("seconds=inf").unwrap(), "seconds: expected a number, found inf");
+        assert_eq!(told("augment.flip=7").unwrap(), "augment.flip: expected a probability from 0 to 1, found 7");
+        assert_eq!(told("augment.roll=30"), None);
     }
 
     #[test]
