@@ -256,8 +256,8 @@ impl Schema {
         let (mut names, mut at) = (Vec::new(), Vec::new());
         for (i, column) in columns.iter().enumerate() {
             let Some((name, axis)) = coordinate_of(column).filter(|(name, _)| !is_box(name)) else { continue };
-            let partner = |c: &&str| coordinate_of(c).is_some_and(|(n, a)| n == name && a != axis);
-            let other = columns.iter().position(|c| partner(&c)).ok_or_else(|| {
+            let partner = |c: &str| coordinate_of(c).is_some_and(|(n, a)| n == name && a != axis);
+            let other = columns.iter().position(|c| partner(c)).ok_or_else(|| {
                 let (end, other) = column.split_at(column.len() - 1);
                 let wanted = match other {
                     "x" => "y",

@@ -285,7 +285,7 @@ fn a_run_without_its_last_checkpoint_keeps_its_best_weights() {
 fn a_run_replaces_no_file_that_no_run_has_made() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
-    for (name, text) in [("samples.png", "mine"), ("lock", "mine"), ("config.toml", "# by hand\npreset = 'net1'\n")] {
+    for (name, text) in [("samples.png", "mine"), ("lock", "mine"), ("config.toml", "# by hand\nseed = 7\n")] {
         let own = path(name).replace(name, &format!("own-{name}"));
         std::fs::create_dir(&own).unwrap();
         let file = format!("{own}/{name}");

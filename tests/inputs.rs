@@ -245,6 +245,53 @@ fn no_output_replaces_what_it_did_not_make() {
 }
 
 #[test]
+fn labelled_faces_of_one_photo_are_written_together_with_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    photos(&dir.path().join("my"), 0..2);
+    let labels = std::fs::read_to_string(path("my/labels.csv")).unwrap();
+    let first = labels.lines().nth(1).unwrap();
+    std::fs::write(path("my/labels.csv"), format!("{labels}{first}\n")).unwrap();
+    let (weights, json, csv) = (compact(), path("o.json"), path("o.csv"));
+    ok(&["predict", "--weights", &weights, "--data", &path("my/labels.csv"), "--json", &json, "--csv", &csv]);
+    let coco: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let images = coco["images"].as_array().unwrap();
+    assert_eq!((images.len(), &images[0]["width"], &images[0]["height"]), (2, &640.into(), &480.into()));
+    let numbers: Vec<String> = rows(&std::fs::read_to_string(csv).unwrap()).iter().map(|r| r["face"].clone()).collect();
+    assert_eq!(numbers, ["1", "2", "1"]);
+    // Folders of pictures below are told, not looked into.
+    std::fs::create_dir(path("all")).unwrap();
+    std::fs::rename(path("my"), path("all/anna")).unwrap();
+    std::fs::remove_file(path("all/anna/labels.csv")).unwrap();
+    let predict = ["predict", "--weights", &weights, "--data", &path("all"), "--csv", "-"];
+    fails(&predict, "all/anna: give that");
+    std::fs::copy(path("all/anna/IMG_0.jpg"), path("all/a.jpg")).unwrap();
+    assert!(ok(&predict).contains("1 folder of pictures in it is passed over, such as anna"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_output_is_told_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let photo = dir.path().join("a.png");
+    picture(&scene(1, 200.)).save(&photo).unwrap();
+    let full = || std::fs::File::create("/dev/full").unwrap();
+    let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_face96")).args(args).stdout(full()).output().unwrap();
+    let told = |output: std::process::Output, part: &str| {
+        assert!(output.status.code() == Some(2) && text(&output).contains(part), "{}", text(&output));
+    };
+    told(run(&["data", "synthetic:5"]), "standard output: No space left on device");
+    let weights = compact();
+    let predict = ["predict", "--weights", &weights, "--data", photo.to_str().unwrap(), "--csv"];
+    told(run(&[&predict[..], &["-"]].concat()), "standard output: No space left");
+    told(face96(&[&predict[..], &["/dev/full"]].concat()), "/dev/full: No space left");
+    // A run's files are written all the same.
+    let out = dir.path().join("run");
+    told(run(&small("synthetic:20", "1", out.to_str().unwrap())), "standard output");
+    assert!(out.join("last.ckpt").is_file());
+}
+
+#[test]
 fn frames_of_a_clip_are_followed_in_the_order_of_their_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();

@@ -23,7 +23,8 @@ pub(super) struct PictureResult {
 /// The outputs: rows as they arrive, JSON at the end, drawings by the thread that holds the picture.
 pub(super) struct Outputs<'a> {
     schema: &'a Schema,
-    csv: Option<(PathBuf, csv::Writer<Box<dyn Write>>)>,
+    /// With its name, for messages.
+    csv: Option<(String, csv::Writer<Box<dyn Write>>)>,
     json: Option<(PathBuf, Coco)>,
     pub(super) drawn: Option<Folder>,
     /// Whether standard output is reserved for rows.
@@ -51,9 +52,10 @@ impl<'a> Outputs<'a> {
                     false => Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?),
                 };
                 let mut writer = csv::Writer::from_writer(out);
+                let shown = if standard(&args.csv) { "standard output".into() } else { path.display().to_string() };
                 let begun = writer.write_record(header(schema)).and_then(|()| Ok(writer.flush()?));
-                begun.with_context(|| path.display().to_string())?;
-                Some((path.clone(), writer))
+                begun.with_context(|| shown.clone())?;
+                Some((shown, writer))
             }
         };
         let json = args.json.clone().map(|path| (path, Coco::new(schema)));
@@ -61,10 +63,10 @@ impl<'a> Outputs<'a> {
     }
 
     pub(super) fn add(&mut self, look: &PictureResult) -> Result<()> {
-        if let Some((path, writer)) = &mut self.csv {
+        if let Some((shown, writer)) = &mut self.csv {
             let mut rows = rows(look, self.schema.len()).into_iter();
             let written = rows.try_for_each(|row| writer.write_record(row)).and_then(|()| Ok(writer.flush()?));
-            written.with_context(|| path.display().to_string())?;
+            written.with_context(|| shown.clone())?;
         }
         if let Some((_, coco)) = &mut self.json {
             let image = coco.add_image(&look.name, look.size);

@@ -403,10 +403,10 @@ fn keep_best(run: &Path) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{}: expected the last checkpoint of the run, whose {} epochs would be lost, found none; put it back, or copy best.ckpt to that \
+        "{}: expected the last checkpoint of the run, whose {} would be lost, found none; put it back, or copy best.ckpt to that \
          name to go on after the best epoch",
         run.join("last.ckpt").display(),
-        epochs.max(rows)
+        super::count(epochs.max(rows).max(1), "epoch")
     )
 }
 

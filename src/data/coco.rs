@@ -201,6 +201,10 @@ pub(super) fn read(path: &Path, text: &str, options: &Options) -> Result<Labels>
             .warnings
             .push(format!("{shown}: left out {others} annotations of other categories than '{}'", category.name));
     }
+    let crowds = coco.annotations.iter().filter(|a| a.iscrowd == 1).count();
+    if crowds > 0 {
+        labels.warnings.push(format!("{shown}: left out {crowds} annotations of crowds ('iscrowd')"));
+    }
     let mut of_image: HashMap<u64, Vec<&Annotation>> = HashMap::new();
     for annotation in coco.annotations.iter().filter(|a| a.category_id == category.id && a.iscrowd == 0) {
         of_image.entry(annotation.image_id).or_default().push(annotation);
@@ -315,6 +319,7 @@ mod tests {
         let labels = read(&dir.path().join("a.json"), text, &Options::default()).unwrap();
         let labels = Labels { pictures: labels.pictures.clone(), ..labels }.understood();
         assert_eq!(labels.pictures[0].faces.iter().map(|f| f.points[0]).collect::<Vec<_>>(), [[3., 4.]]);
-        assert!(labels.warnings[0].contains("a face: has no labelled point"), "{:?}", labels.warnings);
+        assert!(labels.warnings[0].contains("left out 1 annotations of crowds"), "{:?}", labels.warnings);
+        assert!(labels.warnings[1].contains("a face: has no labelled point"), "{:?}", labels.warnings);
     }
 }

@@ -87,3 +87,18 @@ pub(super) fn write(labels: &Labels) -> String {
     }
     text + "</images>\n</dataset>\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_a_box_has_twice_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        image::GrayImage::new(64, 48).save(dir.path().join("a.png")).unwrap();
+        let part = "<part name='nose' x='1' y='1'/>";
+        let text = format!("<dataset><images><image file='a.png'><box top='0' left='0' width='9' height='9'>\n{part}{part}</box></image></images></dataset>");
+        let error = read(&dir.path().join("a.xml"), &text, &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("a.xml: line 2: expected each part of a box once, found 'nose' twice"), "{error}");
+    }
+}

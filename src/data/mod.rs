@@ -545,6 +545,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_synthetic_itself_stands_for_drawn_faces() {
+        let counts = ["synthetic", "synthetic:7", "synthetic-faces", "faces"].map(|p| drawn(p).map(|n| n.ok()));
+        assert_eq!(counts, [Some(Some(4000)), Some(Some(7)), None, None]);
+        assert_eq!(drawn("synthetic:x").map(|n| n.ok()), Some(None));
+    }
+
+    #[test]
+    fn a_keypoint_beside_the_middle_without_a_partner_forbids_the_mirror() {
+        let mut data = synthetic(6)
+            .group(&["left_eye_center", "right_eye_center", "nose_tip", "mouth_left_corner"].map(String::from))
+            .unwrap();
+        let rename = |data: &Dataset, name: &str| {
+            let mut names = data.schema.keypoints.clone();
+            names[3] = name.into();
+            Dataset { schema: Schema::from_names(&names).unwrap(), ..data.clone() }
+        };
+        assert!(rename(&data, "mouth1").no_mirror().unwrap().contains("'mouth1' lies beside the middle of the face"));
+        data.faces.iter_mut().for_each(|f| f.points[3] = f.points[2]);
+        assert_eq!(rename(&data, "mouth1").no_mirror(), None);
+    }
+
+    #[test]
+    fn people_in_two_splits_are_told() {
+        let mut data = synthetic(6);
+        assert_eq!(data.in_two_splits(), None);
+        data.faces[0].subject = data.faces[5].subject.clone();
+        assert!(data.in_two_splits().unwrap().starts_with("'synthetic 5' is in two splits: figures"));
+    }
+
+    #[test]
     fn heatmaps_reach_to_keypoints_outside_of_the_crop() {
         let mut data = synthetic(60);
         let all: Vec<usize> = (0..60).collect();

@@ -264,10 +264,13 @@ fn reason(error: &image::ImageError, format: ImageFormat) -> String {
 /// A file that is missing or has no such header; the message names it.
 pub fn size(path: &Path) -> Result<[usize; 2]> {
     let bad = |why: String| Error::Data(format!("{}: {why}", path.display()));
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let format = format_of(&bytes).map_err(bad)?;
-    let decoder = ImageReader::with_format(Cursor::new(&bytes), format).into_decoder();
-    let mut decoder = decoder.map_err(|e| bad(reason(&e, format)))?;
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).and_then(|file| file.take(1 << 12).read_to_end(&mut start));
+    file.map_err(Error::io(path))?;
+    let format = format_of(&start).map_err(bad)?;
+    let mut reader = ImageReader::open(path).map_err(Error::io(path))?;
+    reader.set_format(format);
+    let mut decoder = reader.into_decoder().map_err(|e| bad(reason(&e, format)))?;
     let (w, h) = decoder.dimensions();
     let turned = matches!(
         decoder.orientation(),

@@ -231,3 +231,30 @@ pub(super) fn write(labels: &Labels, sizes: &[[usize; 2]]) -> Vec<(PathBuf, Stri
     files.extend([(PathBuf::from("train.txt"), train), (PathBuf::from("val.txt"), val)]);
     files
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_pictures_and_lists_of_another_machine_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(path("images")).unwrap();
+        for name in ["a", "b"] {
+            image::GrayImage::new(64, 48).save(path(&format!("images/{name}.jpg"))).unwrap();
+            std::fs::write(path(&format!("images/{name}.txt")), "0 .5 .5 .5 .5 .6 .4\n").unwrap();
+        }
+        let read = |train: &str| {
+            let yaml = format!("train: {train}\nkpt_shape: [1, 2]\n");
+            super::read(&path("data.yaml"), &yaml, &Options::default())
+        };
+        assert_eq!(read("images").unwrap().pictures.len(), 2);
+        std::fs::write(path("train.txt"), "/content/images/a.jpg\n/content/images/c.jpg\n").unwrap();
+        let error = read("train.txt").unwrap_err().to_string();
+        assert!(error.contains("train.txt: line 2: expected the picture '/content/images/c.jpg'"), "{error}");
+        std::fs::write(path("images/b.jpg"), "<html>404").unwrap();
+        let error = read("images").unwrap_err().to_string();
+        assert!(error.contains("b.jpg: expected JPEG") && error.contains("begins with '<html>404'"), "{error}");
+    }
+}
