@@ -230,7 +230,7 @@ mod tests {
         );
         let twice = file(svg).replace("label=\"right_eye\"", "label=\"left_eye\"");
         let error = read(&dir.path().join("a.xml"), &twice, &Options::default()).unwrap_err().to_string();
-        assert!(error.contains("line 8: expected each point of a skeleton once, found 'left_eye' twice"), "{error}");
+        assert!(error.contains("expected each point of a skeleton once, found 'left_eye' twice"), "{error}");
         assert!(labels("no < drawing").warnings[0].contains("expected SVG"));
     }
 }
