@@ -153,8 +153,7 @@ fn outputs_go_through_links_and_into_pipes_and_never_over_inputs() {
     picture(&scene(1, 200.)).save(path("a.png")).unwrap();
     let (weights, data) = (compact(), path("a.png"));
     let predict = |flag: &str, out: &str| face96(&["predict", "--weights", &weights, "--data", &data, flag, out]);
-    let old = "file,nose_x,nose_y,face,score,box_cx,box_cy,box_size,box_roll\nold\n";
-    std::fs::write(path("real.csv"), old).unwrap();
+    std::fs::write(path("real.csv"), "old").unwrap();
     std::os::unix::fs::symlink("real.csv", path("link.csv")).unwrap();
     assert!(predict("--csv", &path("link.csv")).status.success());
     assert!(std::fs::symlink_metadata(path("link.csv")).unwrap().is_symlink());
@@ -553,6 +552,13 @@ fn what_is_doubtful_is_said_in_the_first_lines() {
     )
     .unwrap();
     fails(&small(&data, "1", &path("none")), "expected rows with split 'val' to validate, found none");
+    // One row is to validate, and has no label.
+    let mut all_train = std::fs::read_to_string(&data).unwrap();
+    let (file, values) = labels.lines().nth(1).unwrap().split_once(',').unwrap();
+    let commas = ",".repeat(1 + values.matches(',').count());
+    all_train.push_str(&format!("{file}{commas},val\n"));
+    std::fs::write(&data, all_train).unwrap();
+    fails(&small(&data, "1", &path("none")), "the only picture to validate has none");
     assert!(!Path::new(&path("none")).exists());
     let text = ok(&[
         "train",

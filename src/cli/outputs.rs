@@ -93,7 +93,12 @@ impl<'a> Outputs<'a> {
 
 /// Fails if the files to write are there and not written by an earlier call: see [`guard_foreign`].
 pub(super) fn guard_foreign_files(args: &PredictArgs) -> Result<()> {
-    let (csv, json) = (args.csv.iter(), args.json.iter());
+    let folder = Path::new(&args.data).canonicalize().ok().filter(|data| data.is_dir());
+    let inside = |output: &&PathBuf| {
+        let parent = output.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        folder.as_ref().is_some_and(|folder| parent.canonicalize().is_ok_and(|parent| parent.starts_with(folder)))
+    };
+    let (csv, json) = (args.csv.iter().filter(inside), args.json.iter().filter(inside));
     let columns = FACE_COLUMNS.join(",");
     csv.into_iter()
         .try_for_each(|path| guard_foreign(path, |text| text.lines().next().unwrap_or("").contains(&columns)))?;

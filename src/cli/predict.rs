@@ -37,7 +37,7 @@ pub(super) struct PredictArgs {
     weights: Vec<PathBuf>,
     /// A picture, a folder of pictures, or labelled data as for train
     #[arg(long)]
-    data: String,
+    pub(super) data: String,
     /// Write one row per face: file, NAME_x and NAME_y in pixels of the picture as a viewer shows it, face (0: none), score, box, and
     /// NAME_confidence; - is standard output
     #[arg(long)]
@@ -171,7 +171,8 @@ fn natural(path: &Path) -> (Vec<(String, u64)>, PathBuf) {
     (parts, path.to_path_buf())
 }
 
-/// Fails if an output would replace an input, or anything else that is not an earlier output.
+/// Fails if an output would replace an input, or a file in the folder of pictures that is not an earlier output: labels made by hand
+/// often lie there. Elsewhere the file that the user names is the one to replace.
 fn keep_inputs(args: &PredictArgs, nets: &Nets, inputs: &[PathBuf]) -> Result<()> {
     guard([&args.csv, &args.json].into_iter().flatten(), inputs.iter().chain(&nets.files).chain(&args.finder))?;
     outputs::guard_foreign_files(args)

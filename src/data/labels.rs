@@ -175,7 +175,8 @@ impl Labels {
         let photos = self.pictures.iter().map(|p| p.file.clone());
         let files = photos.chain(self.files).collect();
         let (skipped, warnings) = (self.skipped, self.warnings);
-        let mut data = Dataset { skipped, warnings, files, ..Dataset::new(self.format, self.schema) };
+        let unlabelled = self.pictures.iter().filter(|p| p.faces.is_empty()).map(|p| p.split).collect();
+        let mut data = Dataset { unlabelled, skipped, warnings, files, ..Dataset::new(self.format, self.schema) };
         let mut subjects = HashMap::new();
         for (picture, (faces, digest)) in self.pictures.iter().zip(read) {
             let Some(mut faces) = options.keep(faces, &mut data.skipped)? else { continue };

@@ -133,6 +133,8 @@ pub struct Dataset {
     pub schema: Schema,
     /// The faces and negatives.
     pub faces: Vec<Face>,
+    /// The split of each picture that was left out because it has no label, as the file names it.
+    pub unlabelled: Vec<Option<Split>>,
     /// The reason for each row that `skip_bad_rows` left out.
     pub skipped: Vec<String>,
     /// Sentences about implausible or ambiguous labels.
@@ -302,7 +304,7 @@ fn synthetic(count: usize) -> Dataset {
 impl Dataset {
     /// No faces yet.
     pub(super) fn new(format: &'static str, schema: Schema) -> Self {
-        Self { schema, faces: vec![], skipped: vec![], warnings: vec![], format, files: vec![] }
+        Self { schema, faces: vec![], unlabelled: vec![], skipped: vec![], warnings: vec![], format, files: vec![] }
     }
 
     /// Indices of the faces of a split. If the file gives none, a fifth of the people, and at least one of two or more,

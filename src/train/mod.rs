@@ -348,6 +348,13 @@ fn batch_maker(config: &Config) -> fn(&Dataset, &[usize], &Augment, &mut ChaCha8
 /// Maximal number of samples on which batch norms settle when a run starts from a weights file.
 const SETTLE: usize = 512;
 
+fn no_keypoint(pictures: usize, what: &str) -> String {
+    match pictures {
+        1 => format!("expected labelled keypoints, but the only picture to {what} has none"),
+        n => format!("expected labelled keypoints, but none of the {n} pictures to {what} has a keypoint"),
+    }
+}
+
 /// The faces to train on and those to validate on.
 ///
 /// # Errors
@@ -356,8 +363,12 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<[Vec<usize>; 2]> {
     let bad = |what: String| Err(Error::Data(format!("{}: {what}", config.data)));
     let sides = [(Split::Train, "train", "train on"), (Split::Val, "val", "validate")];
     let [train, valid] = sides.map(|(split, ..)| data.split(split, config.seed));
-    for (indices, (_, split, what)) in [&train, &valid].into_iter().zip(sides) {
+    for (indices, (side, split, what)) in [&train, &valid].into_iter().zip(sides) {
         let faces: Vec<&Face> = indices.iter().map(|i| &data.faces[*i]).filter(|f| f.is_face()).collect();
+        let unlabelled = data.unlabelled.iter().filter(|s| **s == Some(side)).count();
+        if faces.is_empty() && unlabelled > 0 {
+            return bad(no_keypoint(unlabelled, what));
+        }
         if faces.is_empty() && data.faces.iter().all(|f| f.split.is_some()) {
             return bad(format!(
                 "expected rows with split '{split}' to {what}, found none; without the column 'split', a fifth of the subjects validate"
@@ -368,8 +379,7 @@ pub fn splits(config: &Config, data: &Dataset) -> Result<[Vec<usize>; 2]> {
             return bad(format!("expected faces of two subjects or more, some to {what}, found {}", subjects.len()));
         }
         if faces.iter().all(|f| f.points.iter().flatten().all(|v| !v.is_finite())) {
-            let n = faces.len();
-            return bad(format!("expected labelled keypoints, but none of the {n} pictures to {what} has a keypoint"));
+            return bad(no_keypoint(faces.len(), what));
         }
     }
     Ok([train, valid])
