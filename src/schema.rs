@@ -382,6 +382,7 @@ fn is_box(name: &str) -> bool {
 }
 
 /// The columns of a header that look like coordinates and are none: `x_nose`, `bbox_x`.
+#[cfg(feature = "native")]
 pub(crate) fn doubtful_columns<'a>(columns: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let begins = |c: &str| ["x_", "y_"].iter().any(|axis| c.get(..2).is_some_and(|s| s.eq_ignore_ascii_case(axis)));
     let is = |c: &&str| coordinate_of(c).map_or(begins(c), |(name, _)| is_box(name));
