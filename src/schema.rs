@@ -371,8 +371,8 @@ impl Schema {
 
 /// The keypoint and the axis, x or y, in the name of a column: `nose_x`, `nose.X`.
 fn coordinate_of(column: &str) -> Option<(&str, char)> {
-    let axis = column.chars().next_back()?.to_ascii_lowercase();
-    let name = column[..column.len() - column.chars().next_back()?.len_utf8()].strip_suffix(['_', '.', ' ', '-'])?;
+    let (end, axis) = column.char_indices().next_back()?;
+    let (name, axis) = (column[..end].strip_suffix(['_', '.', ' ', '-'])?, axis.to_ascii_lowercase());
     (matches!(axis, 'x' | 'y') && !name.is_empty()).then_some((name, axis))
 }
 

@@ -15,6 +15,7 @@ use half::f16;
 use safetensors::{tensor::TensorView, Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The version of the file format that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -312,28 +313,27 @@ impl Weights {
 /// of each kernel (the `kernel` weights of one input channel) and the sum of the whole channel keep their values as well as they can. The
 /// maps that a convolution reads are smooth and, after a ReLU, positive, so errors of one sign would add up. After SQuant (Guo et al. 2022).
 fn quantised(row: &[f32], scale: f32, kernel: usize, steps: f32) -> Vec<f32> {
-    let mut whole: Vec<f32> = row.iter().map(|v| (v / scale).round()).collect();
-    let error = |whole: &[f32], i: usize| whole[i] - row[i] / scale;
-    let sum = |whole: &[f32], places: &[usize]| places.iter().map(|&i| error(whole, i)).sum::<f32>();
-    // Rounds the other way at `count` places: those with the largest errors of this sign.
-    let flip = |whole: &mut [f32], places: &[usize], sign: f32, count: usize| {
-        let mut order: Vec<usize> = places.to_vec();
-        order.retain(|&i| error(whole, i) * sign > 0. && (whole[i] - sign).abs() <= steps);
-        order.sort_by(|&a, &b| error(whole, b).abs().total_cmp(&error(whole, a).abs()));
-        for &i in order.iter().take(count) {
-            whole[i] -= sign;
-        }
+    let exact: Vec<f32> = row.iter().map(|v| v / scale).collect();
+    let mut whole: Vec<f32> = exact.iter().map(|v| v.round()).collect();
+    let error = |whole: &[f32], kernel: Range<usize>| kernel.map(|i| whole[i] - exact[i]).sum::<f32>();
+    // Rounds `count` weights of a kernel the other way: those with the largest errors of this sign.
+    let flip = |whole: &mut [f32], kernel: Range<usize>, sign: f32, count: usize| {
+        let mut order: Vec<(usize, f32)> = kernel.map(|i| (i, (whole[i] - exact[i]) * sign)).collect();
+        order.retain(|&(i, error)| error > 0. && (whole[i] - sign).abs() <= steps);
+        order.sort_by(|a, b| b.1.total_cmp(&a.1));
+        order.iter().take(count).for_each(|&(i, _)| whole[i] -= sign);
     };
-    let kernels: Vec<Vec<usize>> = (0..row.len()).collect::<Vec<_>>().chunks(kernel).map(<[usize]>::to_vec).collect();
-    for places in &kernels {
-        let sum = sum(&whole, places);
-        flip(&mut whole, places, sum.signum(), sum.abs().round() as usize);
+    let mut kernels: Vec<(Range<usize>, f32)> = Vec::new();
+    for start in (0..row.len()).step_by(kernel) {
+        let places = start..start + kernel;
+        let sum = error(&whole, places.clone());
+        flip(&mut whole, places.clone(), sum.signum(), sum.abs().round() as usize);
+        kernels.push((places.clone(), error(&whole, places)));
     }
-    // At most one weight per kernel, starting with the kernels whose sums are furthest off in that direction.
-    let total: f32 = kernels.iter().map(|places| sum(&whole, places)).sum();
-    let mut order: Vec<&Vec<usize>> = kernels.iter().collect();
-    order.sort_by(|a, b| (sum(&whole, b) * total.signum()).total_cmp(&(sum(&whole, a) * total.signum())));
-    for places in order.into_iter().take(total.abs().round() as usize) {
+    // At most one more weight of each kernel, beginning with the kernels that gain most by it.
+    let total: f32 = kernels.iter().map(|(_, error)| error).sum();
+    kernels.sort_by(|(_, a), (_, b)| (b * total.signum()).total_cmp(&(a * total.signum())));
+    for (places, _) in kernels.into_iter().take(total.abs().round() as usize) {
         flip(&mut whole, places, total.signum(), 1);
     }
     whole

@@ -98,14 +98,13 @@ pub(super) fn guard_foreign_files(args: &PredictArgs) -> Result<()> {
         let parent = output.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
         folder.as_ref().is_some_and(|folder| parent.canonicalize().is_ok_and(|parent| parent.starts_with(folder)))
     };
-    let (csv, json) = (args.csv.iter().filter(inside), args.json.iter().filter(inside));
+    let (mut csv, mut json) = (args.csv.iter().filter(inside), args.json.iter().filter(inside));
     let columns = FACE_COLUMNS.join(",");
-    csv.into_iter()
-        .try_for_each(|path| guard_foreign(path, |text| text.lines().next().unwrap_or("").contains(&columns)))?;
+    csv.try_for_each(|path| guard_foreign(path, |text| text.lines().next().unwrap_or("").contains(&columns)))?;
     // Without a face, only the compact form tells.
     let scored =
         |text: &str| text.contains("\"keypoint_scores\":") || text.contains("],\"annotations\":[],\"categories\":[");
-    json.into_iter().try_for_each(|path| guard_foreign(path, scored))
+    json.try_for_each(|path| guard_foreign(path, scored))
 }
 
 /// The columns of a face, by which its CSV is also known again.
