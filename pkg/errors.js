@@ -8,7 +8,7 @@
  * | `weights-invalid` | the weights arrived but are truncated, damaged or made for something else |
  * | `wasm-fetch` | the wasm did not arrive (the message names the address and the status) |
  * | `wasm-compile` | the wasm arrived but was refused: by a content security policy, or because it is damaged or something else |
- * | `wasm-unsupported` | the browser has no WebAssembly, or none with SIMD |
+ * | `wasm-unsupported` | the browser has no WebAssembly, none with SIMD, or can unpack none of the two wasm files |
  * | `empty-frame` | the source has no pixels yet, for instance a video before its first frame |
  * | `bad-frame` | the source cannot be read, for instance an image that is broken or from another origin |
  * | `canvas-blocked` | the browser returns other pixels than were drawn, as a guard against fingerprinting |

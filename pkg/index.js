@@ -9,6 +9,7 @@ import { Face96Error, asFace96Error } from './errors.js';
 import { facesOf } from './faces.js';
 import { own } from './files.js';
 import { base, checkSource, keeps, kindOf, release, sizeOf, streamTime, takeFrame } from './source.js';
+import { ownFile } from './wasm.js';
 
 export { Face96Error } from './errors.js';
 export { guideBox } from './crop.js';
@@ -85,7 +86,7 @@ export { isHeic } from './source.js';
  * Loads wasm and weights and starts the worker. Detectors with the same files share one worker, each with its own stream.
  * @param {DetectorOptions} [options]
  * @returns {Promise<FaceDetector>}
- * @throws {Face96Error} `bad-option`, `wasm-fetch`, `wasm-compile`, `weights-fetch`, `weights-invalid`, `aborted`
+ * @throws {Face96Error} `bad-option`, `wasm-fetch`, `wasm-compile`, `wasm-unsupported`, `weights-fetch`, `weights-invalid`, `aborted`
  */
 export async function createDetector(options = {}) {
   const settings = settingsOf(options);
@@ -93,9 +94,13 @@ export async function createDetector(options = {}) {
   checkLoadOptions(options);
   if (signal?.aborted) throw new Face96Error('aborted', 'Loading was aborted.');
   const files = {
-    wasm: wasmUrl ? addressOf(wasmUrl, 'wasmUrl') : await own.wasm(),
-    weights: weights ? await bytesOf(weights) : weightsUrl ? addressOf(weightsUrl, 'weightsUrl') : await own.weights(),
-    finder: finderUrl === false ? null : finderUrl ? addressOf(finderUrl, 'finderUrl') : await own.finder(),
+    wasm: wasmUrl ? addressOf(wasmUrl, 'wasmUrl') : await ownFile(own.wasm),
+    weights: weights
+      ? await bytesOf(weights)
+      : weightsUrl
+        ? addressOf(weightsUrl, 'weightsUrl')
+        : await ownFile(own.weights),
+    finder: finderUrl === false ? null : finderUrl ? addressOf(finderUrl, 'finderUrl') : await ownFile(own.finder),
   };
   const open = (/** @type {import('./engine.js').Settings} */ settings) =>
     openStream(worker, files, settings, { onProgress, signal });

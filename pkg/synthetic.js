@@ -2,7 +2,7 @@
 import { SyntheticFace } from './dist/face96.js';
 import { own } from './files.js';
 import { base } from './source.js';
-import { loadWasm, wasmInstance } from './wasm.js';
+import { loadWasm, ownFile, wasmInstance } from './wasm.js';
 
 /** @typedef {import('./crop.js').Box} Box */
 
@@ -20,7 +20,7 @@ import { loadWasm, wasmInstance } from './wasm.js';
  * @throws {import('./errors.js').Face96Error} `wasm-fetch`, `wasm-compile`
  */
 export async function createSyntheticFace({ seed = 1, width = 640, height = 480, wasmUrl } = {}) {
-  await loadWasm(wasmUrl ? new URL(wasmUrl, base()).href : await own.wasm());
+  await loadWasm(wasmUrl ? new URL(wasmUrl, base()).href : await ownFile(own.wasm));
   const instance = wasmInstance();
   const face = new SyntheticFace(seed, width, height);
   return {

@@ -36,6 +36,21 @@ export function giveUpWasm() {
 }
 
 /**
+ * One of the package's own files, or its address.
+ * @template T
+ * @param {() => T | Promise<T>} file
+ * @returns {Promise<T>}
+ * @throws {Face96Error} `wasm-fetch`, or `wasm-unsupported` in a browser that cannot unpack it
+ */
+export async function ownFile(file) {
+  try {
+    return await file();
+  } catch (error) {
+    throw asFace96Error(error, 'wasm-unsupported');
+  }
+}
+
+/**
  * Fetches and compiles the wasm, once per thread: later calls share the first one's instance, whatever their source, until it traps.
  * After a failure, the next call tries again.
  * @param {Source} source

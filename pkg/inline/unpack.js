@@ -7,6 +7,8 @@ export function unpack(packed) {
   let bytes = null;
   return () =>
     (bytes ??= (async () => {
+      if (typeof DecompressionStream !== 'function')
+        throw new Error('This browser cannot unpack the files of the package; versions from 2023 on can.');
       const deflated = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
       const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream('deflate-raw'));
       return new Uint8Array(await new Response(stream).arrayBuffer());

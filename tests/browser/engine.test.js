@@ -4,6 +4,11 @@ import { suite, test } from './harness.js';
 
 const shared = suite();
 
+/** Its probes are shorter than any module that does something. */
+const WITHOUT_RELAXED = `
+  const validate = WebAssembly.validate;
+  WebAssembly.validate = (bytes) => bytes.length > 100 && validate(bytes);`;
+
 /**
  * Loads the package in a fresh page and returns the wasm files it fetched and whether the browser has relaxed-simd.
  * @param {string} [prelude] a script that the page runs before all else
@@ -36,12 +41,24 @@ test('a page loads one wasm file: with relaxed-simd where the browser has it', a
 });
 
 test('a browser without relaxed-simd imports the plain build', async () => {
-  const without = `
-    const validate = WebAssembly.validate;
-    WebAssembly.validate = (bytes) => bytes.length > 100 && validate(bytes);`;
-  const { fetched, relaxed } = await loaded(without);
+  const { fetched, relaxed } = await loaded(WITHOUT_RELAXED);
   assert.equal(relaxed, false);
   assert.deepEqual(fetched, ['plain.js']);
+});
+
+test('a browser that cannot unpack the plain build either is told', async () => {
+  const page = await shared.browser.newPage();
+  await page.addInitScript(WITHOUT_RELAXED + 'delete globalThis.DecompressionStream;');
+  await page.goto(shared.url);
+  const code = await page.evaluate(async () => {
+    const { createDetector } = await import('/pkg/index.js');
+    return createDetector({ worker: false }).then(
+      () => 'loaded',
+      ({ name, code }) => [name, code],
+    );
+  });
+  assert.deepEqual(code, ['Face96Error', 'wasm-unsupported']);
+  await page.close();
 });
 
 test('a wasmUrl that the caller gives wins', async () => {

@@ -1,6 +1,7 @@
 // The page's manners: accessible in every state and theme, without a mouse, on small screens, offline, and small.
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { brotliCompressSync } from 'node:zlib';
@@ -222,25 +223,56 @@ for (const [how, viewport] of [
   });
 }
 
+/** Collects what moves in a page, also what moved before. Shifts just after a press count too, though browsers forgive them. */
+const watchShifts = (page) =>
+  page.evaluate(() => {
+    globalThis.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const { value, sources } of list.getEntries()) {
+        globalThis.shifts.push(
+          `${value.toFixed(4)} ${sources.map(({ node }) => node?.id || node?.className || node?.nodeName)}`,
+        );
+      }
+    }).observe({ type: 'layout-shift', buffered: true });
+  });
+const shifts = (page) => page.evaluate(() => globalThis.shifts);
+
 test('nothing moves when the page loads, starts and stops', async (t) => {
   for (const viewport of [SIZES.phone, SIZES.desktop]) {
     const { page, context } = await open(t, { viewport });
-    await page.evaluate(() => {
-      globalThis.shifts = [];
-      // Shifts just after a press count here too, though browsers forgive them.
-      new PerformanceObserver((list) => {
-        for (const { value, sources } of list.getEntries()) {
-          globalThis.shifts.push(
-            `${value.toFixed(4)} ${sources.map(({ node }) => node?.id || node?.className || node?.nodeName)}`,
-          );
-        }
-      }).observe({ type: 'layout-shift', buffered: true });
-    });
+    await watchShifts(page);
     await playSample(page);
     await page.waitForTimeout(1500);
     await page.click('#stop');
     await page.waitForTimeout(300);
-    assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+    assert.deepEqual(await shifts(page), []);
+    await context.close();
+  }
+});
+
+test('nothing moves while the page arrives line by line', async (t) => {
+  const server = createServer(async (request, response) => {
+    const file = await fetch(new URL(request.url, shared.url));
+    response.setHeader('Content-Type', file.headers.get('Content-Type'));
+    const bytes = Buffer.from(await file.arrayBuffer());
+    if (request.url !== '/') return response.end(bytes);
+    const [head, body] = bytes.toString().split(/(?=<body>)/);
+    response.write(head);
+    for (const line of body.split(/(?<=\n)/)) {
+      response.write(line);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    response.end();
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  for (const viewport of Object.values(SIZES)) {
+    const { page, context } = await openPage(t, shared.browser, `http://127.0.0.1:${server.address().port}/`, {
+      viewport,
+    });
+    await watchShifts(page);
+    await page.waitForTimeout(300);
+    assert.deepEqual(await shifts(page), [], `${viewport.width} pixels wide`);
     await context.close();
   }
 });
