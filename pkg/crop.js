@@ -11,7 +11,7 @@ import { Face96Error } from './errors.js';
  * @property {number} roll radians; positive turns the square clockwise as seen in the frame
  */
 
-/** The guide's share of the frame's short side: leaves room to move, and the face is still above 96 px on any webcam. */
+/** The guide's share of the frame's short side, as GUIDE_SHARE in src/geometry.rs: leaves room to move, and the face is still above 96 px on any webcam. */
 const GUIDE_SHARE = 0.6;
 
 /**

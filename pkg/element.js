@@ -3,6 +3,7 @@
 import { openCamera } from './camera.js';
 import { OTHER_ORIGIN } from './crop.js';
 import { drawFaces, fit } from './draw.js';
+import { append, dress, styleOf } from './element-shadow.js';
 import { Face96Error, asFace96Error } from './errors.js';
 import { frames } from './frames.js';
 import { createDetector } from './index.js';
@@ -54,52 +55,6 @@ const Base = globalThis.HTMLElement ?? class {};
 const BOOLEANS = { camera: 'camera', mirror: 'mirror', autostart: 'autostart' };
 const STRINGS = { weights: 'weights', finder: 'finder', wasm: 'wasm', deviceId: 'device-id' };
 const NUMBERS = { maxFaces: 'max-faces', smoothing: 'smoothing', minScore: 'min-score' };
-
-// A constructed sheet, not a <style>, because a strict content security policy lets it through.
-const CSS = `
-:host { display: block; position: relative; overflow: hidden; aspect-ratio: var(--face-keypoints-aspect-ratio, 4 / 3);
-  background: var(--face-keypoints-background, #e9ecef); color: var(--face-keypoints-color, #1c2126);
-  font: var(--face-keypoints-font, 1rem/1.4 system-ui, sans-serif); }
-:host([hidden]) { display: none; }
-video, canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-canvas { pointer-events: none; }
-:host([mirror]) :is(video, canvas) { transform: scaleX(-1); }
-.front { position: absolute; inset: 0; display: flex; flex-direction: column; align-items: center; justify-content: center;
-  gap: 0.75em; padding: 1em; box-sizing: border-box; text-align: center; }
-.front p { margin: 0; max-width: 34em; }
-button { font: inherit; padding: 0.5em 1.2em; border: 0; border-radius: 0.5em; cursor: pointer;
-  background: var(--face-keypoints-accent, #0a6b4b); color: var(--face-keypoints-accent-color, #fff); }
-button:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
-.running button { display: none; }
-.running p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-@media (prefers-color-scheme: dark) {
-  :host { background: var(--face-keypoints-background, #14181c); color: var(--face-keypoints-color, #e8eaed); }
-  button { background: var(--face-keypoints-accent, #35d49a); color: var(--face-keypoints-accent-color, #06281b); }
-}
-`;
-
-/** One sheet for each document in which an element has been, because a sheet belongs to its document. @type {WeakMap<Document, CSSStyleSheet>} */
-const sheets = new WeakMap();
-
-/** @param {ShadowRoot} root receives the sheet of its document */
-function dress(root) {
-  const { ownerDocument } = root;
-  try {
-    let sheet = sheets.get(ownerDocument);
-    if (!sheet) {
-      sheet = new /** @type {typeof globalThis} */ (ownerDocument.defaultView ?? globalThis).CSSStyleSheet();
-      sheet.replaceSync(CSS);
-      sheets.set(ownerDocument, sheet);
-    }
-    root.adoptedStyleSheets = [sheet];
-  } catch {
-    // A DOM without constructed sheets, such as those of test runners.
-    if (!root.querySelector('style')) make(root, 'style', {}).textContent = CSS;
-  }
-}
-
-/** Milliseconds for which the drawing's colours are cached, because reading them costs a style pass. */
-const KEEP_STYLE = 500;
 
 /**
  * Takes the camera or any video, draws the keypoints over it, and fires events. Every attribute is also a property, in camelCase, and both
@@ -157,7 +112,7 @@ export class FaceKeypointsElement extends Base {
   /** @type {HTMLVideoElement | HTMLCanvasElement | null} */ #source = null;
   /** @type {Detection | null} */ #result = null;
   /** @type {Set<number>} */ #tracks = new Set();
-  /** @type {{ point: string, edge: string, size: number, until: number } | null} */ #style = null;
+  /** The drawing's colours and sizes. */ #style = styleOf(this);
   /** Why no frames arrive, or null. @type {Interruption | null} */ #interruption = null;
   /** When the last frame arrived, in ms. */
   #seen = 0;
@@ -175,15 +130,15 @@ export class FaceKeypointsElement extends Base {
     super();
     const root = this.attachShadow({ mode: 'open' });
     dress(root);
-    this.#video = make(root, 'video', { part: 'video', playsinline: '' });
+    this.#video = append(root, 'video', { part: 'video', playsinline: '' });
     // The attribute alone mutes only elements that the parser made.
     this.#video.muted = true;
-    this.#overlay = make(root, 'canvas', { part: 'overlay', role: 'img', 'aria-label': 'Keypoints' });
-    this.#front = make(root, 'div', { part: 'front', class: 'front' });
-    const button = make(this.#front, 'button', { part: 'button', type: 'button' });
-    make(button, 'slot', { name: 'button' }).textContent = 'Start camera';
+    this.#overlay = append(root, 'canvas', { part: 'overlay', role: 'img', 'aria-label': 'Keypoints' });
+    this.#front = append(root, 'div', { part: 'front', class: 'front' });
+    const button = append(this.#front, 'button', { part: 'button', type: 'button' });
+    append(button, 'slot', { name: 'button' }).textContent = 'Start camera';
     button.addEventListener('click', () => this.start());
-    this.#status = make(this.#front, 'p', { part: 'status', role: 'status', 'aria-live': 'polite' });
+    this.#status = append(this.#front, 'p', { part: 'status', role: 'status', 'aria-live': 'polite' });
   }
 
   /** Use the user's camera. @returns {boolean} */
@@ -589,7 +544,7 @@ export class FaceKeypointsElement extends Base {
     const context = canvas.getContext('2d');
     if (!context) return;
     context.clearRect(0, 0, canvas.width, canvas.height);
-    const { point, edge, size } = this.#drawing();
+    const { point, edge, size } = this.#style();
     drawFaces(context, faces, {
       view: fit(frame, canvas),
       edges: info.schema.edges,
@@ -598,21 +553,6 @@ export class FaceKeypointsElement extends Base {
       size,
       confidence: 'fade',
     });
-  }
-
-  #drawing() {
-    const now = performance.now();
-    if (!this.#style || this.#style.until < now) {
-      const style = getComputedStyle(this);
-      const read = (/** @type {string} */ name) => style.getPropertyValue(`--face-keypoints-${name}`).trim();
-      this.#style = {
-        point: read('point') || '#3df5a6',
-        edge: read('edge') || 'rgb(61 245 166 / 0.6)',
-        size: Number(read('point-size')) || 0.012,
-        until: now + KEEP_STYLE,
-      };
-    }
-    return this.#style;
   }
 
   /** @param {unknown} reason */
@@ -647,21 +587,6 @@ export class FaceKeypointsElement extends Base {
     const text = this.getAttribute(name);
     return text === null || text.trim() === '' ? otherwise : Number(text);
   }
-}
-
-/**
- * Appends an element. Does not use innerHTML, which a policy that demands trusted types refuses.
- * @template {keyof HTMLElementTagNameMap} T
- * @param {Node} parent
- * @param {T} tag
- * @param {Record<string, string>} attributes
- * @returns {HTMLElementTagNameMap[T]}
- */
-function make(parent, tag, attributes) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  parent.appendChild(element);
-  return element;
 }
 
 /** @param {HTMLVideoElement | HTMLCanvasElement} source @returns {[number, number]} */

@@ -326,7 +326,7 @@ export class FaceDetector {
   }
 
   /**
-   * Takes the expressions of the tracked faces now, and in the next second, as their rest, to which `eyes`, `mouth` and `brows` of a
+   * Takes the expressions of the tracked faces now, and in the next seconds, as their rest, to which `eyes`, `mouth` and `brows` of a
    * {@link Face} are relative. Without it, rest is learnt from the last 20 seconds, since eyes are mostly open and lips close again and again.
    */
   recalibrate() {

@@ -7,6 +7,10 @@
 use crate::picture::SIDE;
 use serde::{Deserialize, Serialize};
 
+/// Side of the guide square, as a share of a frame's short side. The square is centred in the frame: a face is expected there
+/// before anything else is known. The page draws it.
+pub const GUIDE_SHARE: f32 = 0.6;
+
 /// `(x, y) -> (a x + b y + c, d x + e y + f)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine(pub [f32; 6]);

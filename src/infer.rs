@@ -259,7 +259,7 @@ impl Finder {
 #[cfg(all(test, feature = "native"))]
 mod tests {
     use super::*;
-    use crate::nets::NetConfig;
+    use crate::nets::{compact::CompactConfig, NetConfig};
     use crate::schema::Schema;
     use candle_core::{DType, Var};
     use candle_nn::VarBuilder;
@@ -322,16 +322,14 @@ mod tests {
 
     #[test]
     fn every_net_agrees_with_candles_own_ops() {
-        let mut nets: Vec<(String, NetConfig, usize)> = ["net1", "net2", "net6", "compact", "finder"]
-            .map(|name| (name.to_string(), NetConfig::by_name(name).unwrap(), 15))
-            .to_vec();
-        let odd = NetConfig::Compact {
+        let mut nets: Vec<_> = crate::nets::tests::distinct().map(|(name, net)| (name.to_string(), net, 15)).collect();
+        let odd = NetConfig::Compact(CompactConfig {
             channels: [5, 9, 18, 30],
             blocks: [1, 2, 2, 2],
             head: 7,
             confidence: true,
             reach: vec![1., 1.5, 1., 2.],
-        };
+        });
         nets.push(("compact of odd sizes".into(), odd, 4));
         for (name, config, keypoints) in nets {
             let [ours, theirs] = twice(&config, keypoints);

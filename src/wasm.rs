@@ -231,7 +231,7 @@ impl Tracker {
         js_sys::Float32Array::from(self.tracker.faces())
     }
 
-    /// Takes the faces' current expressions as their rest.
+    /// Takes the faces' expressions now and in the next seconds as their rest.
     pub fn recalibrate(&mut self) {
         self.tracker.recalibrate();
     }

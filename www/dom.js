@@ -28,3 +28,12 @@ export function context2d(canvas, options) {
   if (!context) throw new Error('this browser gave no 2D canvas');
   return /** @type {CanvasRenderingContext2D} */ (context);
 }
+
+/**
+ * Writes a text only if it differs, because the browser lays out written text anew and a screen reader reads it again.
+ * @param {Element} element
+ * @param {string} text
+ */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

@@ -3,11 +3,12 @@ import { Face96Error } from './pkg/index.js';
 import { listCameras } from './pkg/camera.js';
 import { confidenceColour } from './pkg/draw.js';
 import { SILENCE, openSource } from './camera.js';
-import { button, byId, context2d, html } from './dom.js';
+import { button, byId, context2d, html, write } from './dom.js';
 import { KeypointLog } from './log.js';
 import { Meter } from './meter.js';
 import { isNet, loadNet, netOfAddress, netOfFile, nets } from './nets.js';
 import { keepOffline } from './offline.js';
+import * as readings from './readings.js';
 import { Recording, download, snapshot } from './save.js';
 import { MAX_FACES, SMOOTHING, bindControls, onSetting, set, settings } from './settings.js';
 import { kindOfFile, openFile, openSample, release, sizeOf } from './sources.js';
@@ -24,15 +25,6 @@ const TICK = 250;
 const CROP_TICK = 100;
 /** The picture's short side, in widths of the smallest face that is found. */
 const LEAST = 8;
-/** Number of recent events that are shown, and their names. */
-const HAPPENED = 5;
-const WORDS = {
-  blink: 'blink',
-  mouthopen: 'mouth opened',
-  mouthclose: 'mouth closed',
-  nod: 'nod',
-  shake: 'head shaken',
-};
 /** How long a count of faces must be stable before it is announced, in ms. */
 const STEADY = 1000;
 
@@ -65,12 +57,6 @@ let latest = { any: false, faces: /** @type {Face[]} */ ([]), at: 0 };
 const awaited = [];
 /** The last announced count of faces, and the one that has to become stable. */
 let told = { count: -1, next: -1, since: 0 };
-/** The page's number of each tracked face, by the detector's: the lowest free one, since visitors count from 1.
- * @type {Map<number, number>} */
-let numbers = new Map();
-/** Recent events, the newest last. @type {string[]} */
-let happened = [];
-const NOTHING_HAPPENED = 'Blinks, nods and an opened mouth are told here.';
 
 // ---------------------------------------------------------------------------------------------------- runs
 
@@ -215,8 +201,7 @@ async function follow(detector, finder, from, signal) {
   detector.reset();
   latest = { any: false, faces: [], at: performance.now() };
   told = { count: -1, next: -1, since: 0 };
-  numbers = new Map();
-  happened = [];
+  readings.clear();
   meter.reset();
   const ticker = setInterval(() => tick(from, finder), TICK);
   signal.addEventListener('abort', () => clearInterval(ticker));
@@ -246,7 +231,7 @@ async function follow(detector, finder, from, signal) {
     if (signal.aborted) release(frame);
     signal.throwIfAborted();
     const { timings } = result;
-    const faces = numbered(result.faces);
+    const faces = readings.numbered(result.faces);
     if (!started) {
       started = true;
       html('stage').classList.toggle('guided', from.kind === 'camera' && finder);
@@ -265,9 +250,7 @@ async function follow(detector, finder, from, signal) {
     }
     latest = { any: true, faces, at: performance.now() };
     log.add(next.timestamp ?? 0, faces, from.scale);
-    for (const { trackId, events } of faces)
-      for (const event of events) happened.push(`${WORDS[event]}${settings.faces > 1 ? ` (${trackId})` : ''}`);
-    happened.splice(0, happened.length - HAPPENED);
+    readings.note(faces);
     stage.show(frame, faces, schema.edges, from.kind === 'camera' && settings.mirror);
     if (crops) {
       cropped = begun;
@@ -281,22 +264,6 @@ async function follow(detector, finder, from, signal) {
   tick(from, finder);
   say(`${from.name} has ended after ${log.frames} frames.`);
   return true;
-}
-
-/** Replaces the track numbers of faces by the page's own. @param {Face[]} faces @returns {Face[]} */
-function numbered(faces) {
-  const kept = new Map();
-  for (const { trackId } of faces) if (trackId && numbers.has(trackId)) kept.set(trackId, numbers.get(trackId));
-  const taken = new Set(kept.values());
-  for (const { trackId } of faces) {
-    if (!trackId || kept.has(trackId)) continue;
-    let free = 1;
-    while (taken.has(free)) free++;
-    taken.add(free);
-    kept.set(trackId, free);
-  }
-  numbers = kept;
-  return faces.map((face) => ({ ...face, trackId: kept.get(face.trackId) ?? null }));
 }
 
 /** Resolves at once on a visible page, and otherwise when it is shown again. @param {Detector} detector @param {AbortSignal} signal */
@@ -341,7 +308,7 @@ function setRunning(kind, kept = false) {
     for (const id of ['fps', 'total', 'net', 'p50', 'p95', 'dropped']) html(id).textContent = '–';
     meter.reset();
     meter.draw(byId('chart', HTMLCanvasElement));
-    showReadings([]);
+    readings.show([]);
   }
   showLogged();
   if (running) html('stage').scrollIntoView({ block: 'nearest' });
@@ -365,12 +332,6 @@ function sayMuted(muted) {
   );
 }
 
-/** Writes a text only if it differs, because the browser lays out written text anew and a screen reader reads it again.
- * @param {Element} element @param {string} text */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
 /** Updates the readings. @param {Source} from @param {boolean} finder */
 function tick(from, finder) {
   const now = performance.now();
@@ -382,7 +343,7 @@ function tick(from, finder) {
   write(html('p95'), round(meter.percentile('total', 0.95)));
   write(html('net'), round(meter.percentile('net', 0.5)));
   write(html('dropped'), String(meter.dropped));
-  showReadings(latest.faces);
+  readings.show(latest.faces);
   showLogged();
   if (recording) write(html('recorded'), clock(recording.seconds));
   if (document.hidden) latest.at = now;
@@ -409,55 +370,6 @@ function tick(from, finder) {
     say(
       `No face in the picture. ${from.kind === 'camera' ? 'Come closer: a' : 'A'} face is found if it is at least an eighth of the picture's height.`,
     );
-}
-
-/** Shows poses, expressions and recent events. @param {Face[]} faces */
-function showReadings(faces) {
-  const degrees = (/** @type {number | undefined} */ radians) =>
-    radians === undefined ? '–' : `${Math.round((radians * 180) / Math.PI)}°`.replace('-', '−');
-  const percent = (/** @type {number | null | undefined} */ value) =>
-    value === null || value === undefined ? '–' : String(Math.round(100 * value));
-  const number = (/** @type {Face} */ { trackId }, /** @type {number} */ n) => String(trackId ?? n + 1);
-  const poses = faces.map((face, n) => {
-    const { pose, mouthOpen } = face;
-    return [
-      number(face, n),
-      degrees(pose?.yaw),
-      degrees(pose?.pitch),
-      degrees(pose?.roll),
-      mouthOpen?.toFixed(2) ?? '–',
-    ];
-  });
-  const expressions = faces.map((face, n) => {
-    const { eyes, mouth, brows } = face;
-    const raised = brows.left && brows.right ? (brows.left.raise + brows.right.raise) / 2 : null;
-    return [
-      number(face, n),
-      percent(eyes.left?.open),
-      percent(eyes.right?.open),
-      percent(mouth?.open),
-      percent(mouth?.wide),
-      percent(raised),
-    ];
-  });
-  fill(byId('poses', HTMLTableSectionElement), poses, 5);
-  fill(byId('expressions', HTMLTableSectionElement), expressions, 6);
-  write(html('happened'), happened.length ? `Lately: ${happened.join(', ')}.` : NOTHING_HAPPENED);
-}
-
-/**
- * @param {HTMLTableSectionElement} body
- * @param {string[][]} rows
- * @param {number} columns
- */
-function fill(body, rows, columns) {
-  // As many rows as faces can be tracked, so that nothing jumps when one appears or disappears.
-  while (rows.length < settings.faces) rows.push(Array(columns).fill('–'));
-  while (body.rows.length > rows.length) body.deleteRow(-1);
-  rows.forEach((row, r) => {
-    const line = body.rows[r] ?? body.insertRow();
-    row.forEach((text, c) => write(line.cells[c] ?? line.insertCell(), text));
-  });
 }
 
 /** Fills a one-row canvas with the colours of confidence. @param {HTMLCanvasElement} canvas */
@@ -641,7 +553,7 @@ function apply(name) {
   }
   if (name === 'colours') html('legend').hidden = !settings.colours;
   if (name === 'smoothing') html('smoothing-name').textContent = SMOOTHING[settings.smoothing].name;
-  if (name === 'faces' && !source) showReadings([]);
+  if (name === 'faces' && !source) readings.show([]);
   if (name === 'faces' || name === 'smoothing') {
     loading?.then(
       ({ detector }) => {
@@ -657,7 +569,7 @@ onSetting(apply);
 for (const name of /** @type {(keyof typeof settings)[]} */ (Object.keys(settings))) apply(name);
 
 drawScale(byId('scale', HTMLCanvasElement));
-showReadings([]);
+readings.show([]);
 showCameras();
 try {
   ownNet = netOfAddress();

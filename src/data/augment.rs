@@ -4,7 +4,7 @@ use super::{Dataset, Face};
 use crate::geometry::{Affine, CropBox};
 use crate::nets::SIDE;
 use crate::schema::{Schema, IBUG_JAW};
-use rand::{Rng, SeedableRng};
+use rand::{distr::uniform::SampleUniform, Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -31,12 +31,20 @@ pub struct Augment {
     pub noise: f32,
     /// Probability that the crop is out of focus.
     pub blur: f32,
+    /// Least and largest standard deviation of that blur, pixels of the crop.
+    pub blur_deviation: [f32; 2],
     /// Probability that the crop is scaled down and up again, as a small face in a frame is.
     pub downscale: f32,
+    /// Least and largest side that the crop is scaled down to, pixels.
+    pub downscale_side: [usize; 2],
     /// Probability of a grey rectangle over part of the face.
     pub occlusion: f32,
+    /// Least and largest side of that rectangle, pixels of the crop.
+    pub occlusion_side: [usize; 2],
     /// Probability of JPEG compression.
     pub jpeg: f32,
+    /// Least and largest quality of the compression, 1 to 100.
+    pub jpeg_quality: [u8; 2],
     /// Probability that the crop extends beyond the frame; the browser fills that part with black.
     pub edge: f32,
     /// Probability that a face is spoiled: half covered, mostly outside the crop, or replaced by plain grey. A spoiled face is a
@@ -61,6 +69,7 @@ impl Default for Augment {
             jpeg: 0.1,
             edge: 0.1,
             spoil: 0.2,
+            ..Self::NONE
         }
     }
 }
@@ -77,9 +86,17 @@ impl Augment {
         gamma: 0.,
         noise: 0.,
         blur: 0.,
+        // The focus of webcams, by eye: beyond, a keypoint's place is gone, and below, nothing changes.
+        blur_deviation: [0.5, 1.5],
         downscale: 0.,
+        // From the smallest face that is worth a look, a third of the crop, to one that hardly changes.
+        downscale_side: [SIDE / 3, SIDE * 3 / 4],
         occlusion: 0.,
+        // From an eye to half a face.
+        occlusion_side: [10, 45],
         jpeg: 0.,
+        // From a poor video call to a photo.
+        jpeg_quality: [20, 90],
         edge: 0.,
         spoil: 0.,
     };
@@ -90,6 +107,38 @@ impl Augment {
     /// Whether samples move the crop, and so need the picture around it.
     pub fn moves(&self) -> bool {
         self.roll > 0. || self.scale > 0. || self.shift > 0.
+    }
+
+    /// The first setting that makes no sense, and why: a rate that is no probability, strengths that are no range.
+    pub fn fault(&self) -> Option<String> {
+        let rates = [
+            ("flip", self.flip),
+            ("blur", self.blur),
+            ("downscale", self.downscale),
+            ("occlusion", self.occlusion),
+            ("jpeg", self.jpeg),
+            ("edge", self.edge),
+            ("spoil", self.spoil),
+        ];
+        let rate = |(key, rate): (&str, f32)| {
+            let is_one = (0. ..=1.).contains(&rate);
+            (!is_one).then(|| format!("augment.{key}: expected a probability from 0 to 1, found {rate}"))
+        };
+        let whole = |[least, largest]: [usize; 2]| [least as f32, largest as f32];
+        let side = SIDE as f32;
+        let strengths = [
+            ("blur_deviation", self.blur_deviation, [0.1, 10.]),
+            ("downscale_side", whole(self.downscale_side), [1., side]),
+            ("occlusion_side", whole(self.occlusion_side), [1., side]),
+            ("jpeg_quality", whole(self.jpeg_quality.map(usize::from)), [1., 100.]),
+        ];
+        let strength = |(key, [a, b], [least, largest]): (&str, [f32; 2], [f32; 2])| {
+            let is_one = least <= a && a < b && b <= largest;
+            (!is_one).then(|| {
+                format!("augment.{key}: expected two rising numbers from {least} to {largest}, found [{a}, {b}]")
+            })
+        };
+        rates.into_iter().find_map(rate).or_else(|| strengths.into_iter().find_map(strength))
     }
 
     /// Draws one sample: 96 x 96 grey values in 0 to 255, and the points in its pixels.
@@ -119,7 +168,7 @@ impl Augment {
     /// sensor, the file, the edge of the frame.
     fn light(&self, pixels: &mut Vec<f32>, rng: &mut ChaCha8Rng) {
         if rng.random::<f32>() < self.occlusion {
-            let (w, h) = (rng.random_range(10..45), rng.random_range(10..45));
+            let (w, h) = (within(self.occlusion_side, rng), within(self.occlusion_side, rng));
             let (x0, y0) = (rng.random_range(0..SIDE - w), rng.random_range(0..SIDE - h));
             let (level, slope) = (rng.random_range(0f32..255.), rng.random_range(-3f32..3.));
             for (y, x) in (y0..y0 + h).flat_map(|y| (x0..x0 + w).map(move |x| (y, x))) {
@@ -127,10 +176,10 @@ impl Augment {
             }
         }
         if rng.random::<f32>() < self.blur {
-            blur(pixels, rng.random_range(0.5..1.5));
+            blur(pixels, within(self.blur_deviation, rng));
         }
         if rng.random::<f32>() < self.downscale {
-            let side = rng.random_range(SIDE / 3..SIDE * 3 / 4);
+            let side = within(self.downscale_side, rng);
             *pixels = resize(&resize(pixels, SIDE, side), side, SIDE);
         }
         let curve = Curve::new(
@@ -144,12 +193,17 @@ impl Augment {
             pixels.iter_mut().for_each(|p| *p = (*p + noise * grain(rng)).clamp(0., 255.));
         }
         if rng.random::<f32>() < self.jpeg {
-            through_jpeg(pixels, rng.random_range(20..90));
+            through_jpeg(pixels, within(self.jpeg_quality, rng));
         }
         if rng.random::<f32>() < self.edge {
             frame_edge(pixels, rng);
         }
     }
+}
+
+/// A number from `least` up to `largest`.
+fn within<T: SampleUniform + PartialOrd>([least, largest]: [T; 2], rng: &mut ChaCha8Rng) -> T {
+    rng.random_range(least..largest)
 }
 
 /// Gamma, contrast about middle grey and brightness as a lookup table, made once per sample: a power for each pixel would take

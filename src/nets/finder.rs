@@ -3,9 +3,10 @@
 
 use super::layers::{Conv, Mode};
 use super::pyramid::{pointwise, TopDown, Trunk};
-use super::Output;
+use super::{Architecture, Forward, Output, OutputKind};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
 
 /// Values of a place: the logit, the offset of the centre in x and y (in places), the logarithm of the size over
 /// [`FINDER_SIZE`], the roll in radians.
@@ -14,31 +15,45 @@ pub const FINDER_VALUES: usize = 5;
 /// The size that a finder's output of 0 stands for, in pixels of the frame.
 pub const FINDER_SIZE: f32 = 24.;
 
-/// The net.
-pub struct FinderNet {
+/// Sizes of the finder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinderConfig {
+    /// Channels of the four stages.
+    pub channels: [usize; 4],
+    /// Residual blocks of each stage.
+    pub blocks: [usize; 4],
+    /// Channels of the top-down pathway.
+    pub head: usize,
+}
+
+impl Architecture for FinderConfig {
+    fn presets() -> Vec<(&'static str, Self)> {
+        vec![("finder", Self { channels: [16, 16, 32, 40], blocks: [0, 2, 1, 1], head: 24 })]
+    }
+
+    fn output(&self) -> OutputKind {
+        OutputKind::Boxes
+    }
+
+    fn build(&self, _: usize, vb: VarBuilder) -> Result<Box<dyn Forward>> {
+        Ok(Box::new(Finder {
+            trunk: Trunk::new(self.channels, self.blocks, &vb)?,
+            top_down: TopDown::new(self.channels, self.head, &vb)?,
+            boxes: pointwise(self.head, FINDER_VALUES, vb.pp("boxes"))?,
+        }))
+    }
+}
+
+struct Finder {
     trunk: Trunk,
     top_down: TopDown,
     boxes: Conv,
 }
 
-impl FinderNet {
-    /// A net with the variables of `vb`, channels and residual blocks of the four stages, and channels of the top-down pathway.
-    ///
-    /// # Errors
-    /// Variables that are missing or of the wrong shape.
-    pub fn new(channels: [usize; 4], blocks: [usize; 4], head: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self {
-            trunk: Trunk::new(channels, blocks, &vb)?,
-            top_down: TopDown::new(channels, head, &vb)?,
-            boxes: pointwise(head, FINDER_VALUES, vb.pp("boxes"))?,
-        })
-    }
-
+impl Forward for Finder {
     /// Frames (B, 96, 96, 1) -> (B, 24, 24, [`FINDER_VALUES`]).
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn forward_t(&self, frames: &Tensor, mode: &Mode) -> Result<Output> {
+    fn forward_t(&self, frames: &Tensor, mode: &Mode) -> Result<Output> {
         let y = self.top_down.forward_t(&self.trunk.forward_t(frames, mode)?, mode)?;
         Ok(Output::Boxes(self.boxes.forward_t(&y, mode)?))
     }

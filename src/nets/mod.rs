@@ -1,6 +1,6 @@
 //! The nets, chosen by name: the tutorial's `net1` to `net7`, the shipped `compact`, and the finder.
 //!
-//! A net is a struct of [`layers`] with a forward pass that reads from top to bottom: (B, 96, 96, 1) in, an [`Output`] out.
+//! A net is a struct of [`layers`] with a [`Forward`] pass that reads from top to bottom: (B, 96, 96, 1) in, an [`Output`] out.
 
 pub mod compact;
 pub mod finder;
@@ -16,16 +16,9 @@ use crate::error::{Error, Result};
 pub use crate::picture::SIDE;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use compact::{Compact, CompactConfig};
-use finder::FinderNet;
 pub use finder::{FINDER_SIZE, FINDER_VALUES};
 use layers::Mode;
 use serde::{Deserialize, Serialize};
-use tutorial::{Mlp, Tutorial};
-
-/// Side of the guide square, as a share of a frame's short side. The square is centred in the frame: a face is expected there
-/// before anything else is known. The page draws it.
-pub const GUIDE_SHARE: f32 = 0.6;
 
 /// Cells of a heatmap's side.
 pub const HEATMAP_SIDE: usize = 24;
@@ -33,101 +26,122 @@ pub const HEATMAP_SIDE: usize = 24;
 /// Side of a heatmap's cell in pixels of the crop.
 pub const HEATMAP_CELL: f32 = (SIDE / HEATMAP_SIDE) as f32;
 
-/// Which net, and its sizes. Stored in the weights file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum NetConfig {
-    /// The tutorial's net1: one hidden layer.
-    Mlp {
-        /// Units of the hidden layer.
-        hidden: usize,
-    },
-    /// The tutorial's net2 and its successors.
-    Tutorial {
-        /// Units of the two hidden dense layers.
-        dense: [usize; 2],
-        /// Dropout after each of the three pools and after the first dense layer; zero for none.
-        dropout: [f32; 4],
-    },
-    /// A residual trunk with heatmaps at 24 x 24.
-    Compact {
-        /// Channels of the four stages, each at half the size of the one before.
-        channels: [usize; 4],
-        /// Residual blocks of each stage; a single number in a file is that of all stages after the first.
-        #[serde(deserialize_with = "blocks")]
-        blocks: [usize; 4],
-        /// Channels of the top-down pathway.
-        head: usize,
-        /// Whether the net also gives each keypoint's confidence.
-        #[serde(default)]
-        confidence: bool,
-        /// How far each keypoint may lie from the crop's middle, in half sides of the crop: see [`crate::ops::heatmap::SoftArgmax`].
-        /// Empty for 1 each, the crop's edge.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        reach: Vec<f32>,
-    },
-    /// The same trunk on a whole frame: at each of 24 x 24 places the logit of "the centre of a face is here", its offset,
-    /// size and roll (CenterNet, Zhou et al. 2019).
-    Finder {
-        /// Channels of the four stages.
-        channels: [usize; 4],
-        /// Residual blocks of each stage.
-        blocks: [usize; 4],
-        /// Channels of the top-down pathway.
-        head: usize,
-    },
+/// A kind of net, by its sizes, which the weights file and a run's settings hold.
+pub trait Architecture {
+    /// The nets of this kind that have a name, with their usual sizes.
+    fn presets() -> Vec<(&'static str, Self)>
+    where
+        Self: Sized;
+
+    /// What the net gives.
+    fn output(&self) -> OutputKind;
+
+    /// A net for `keypoints` points, with the variables of `vb`.
+    ///
+    /// # Errors
+    /// Variables that are missing or of the wrong shape, and sizes that make no net.
+    fn build(&self, keypoints: usize, vb: VarBuilder) -> candle_core::Result<Box<dyn Forward>>;
+
+    /// How far each keypoint may lie from the crop's middle, in half sides (see [`crate::ops::heatmap::SoftArgmax`]). Empty for 1 each, the
+    /// crop's edge.
+    fn reach(&self) -> &[f32] {
+        &[]
+    }
+
+    /// [`Architecture::reach`], to set it; `None` if the net has no edges that limit its keypoints.
+    fn reach_mut(&mut self) -> Option<&mut Vec<f32>> {
+        None
+    }
 }
 
-fn blocks<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<[usize; 4], D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Blocks {
-        AfterTheFirst(usize),
-        Each([usize; 4]),
-    }
-    Ok(match Blocks::deserialize(from)? {
-        Blocks::AfterTheFirst(n) => [0, n, n, n],
-        Blocks::Each(blocks) => blocks,
-    })
+/// A net's layers.
+pub trait Forward: Send + Sync {
+    /// Pictures (B, 96, 96, 1), normalised, on the device of the variables.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn forward_t(&self, pictures: &Tensor, mode: &Mode) -> candle_core::Result<Output>;
+}
+
+/// The kinds of net. A net of another kind is one file, which implements [`Architecture`] and [`Forward`], and one line here.
+macro_rules! nets {
+    ($($(#[doc = $doc:literal])* $kind:ident($config:path),)*) => {
+        /// Which net, and its sizes. Stored in the weights file.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum NetConfig {
+            $($(#[doc = $doc])* $kind($config),)*
+        }
+
+        impl NetConfig {
+            /// Every net that has a name, with its usual sizes.
+            pub fn presets() -> Vec<(&'static str, Self)> {
+                let mut all = vec![];
+                $(all.extend(<$config>::presets().into_iter().map(|(name, config)| (name, Self::$kind(config))));)*
+                all
+            }
+
+            fn architecture(&self) -> &dyn Architecture {
+                match self {
+                    $(Self::$kind(config) => config,)*
+                }
+            }
+
+            fn architecture_mut(&mut self) -> &mut dyn Architecture {
+                match self {
+                    $(Self::$kind(config) => config,)*
+                }
+            }
+        }
+    };
+}
+
+nets! {
+    /// The tutorial's net1: one hidden layer.
+    Mlp(tutorial::MlpConfig),
+    /// The tutorial's net2 and its successors.
+    Tutorial(tutorial::TutorialConfig),
+    /// A residual trunk with heatmaps at 24 x 24.
+    Compact(compact::CompactConfig),
+    /// The same trunk on a whole frame.
+    Finder(finder::FinderConfig),
 }
 
 impl NetConfig {
     /// The net of this name with its usual sizes.
     ///
     /// # Errors
-    /// A name that is not one of [`NetConfig::NAMES`].
+    /// A name that no net has.
     pub fn by_name(name: &str) -> Result<Self> {
-        let tutorial = |dense, dropout| Self::Tutorial { dense, dropout };
-        Ok(match name {
-            "net1" => Self::Mlp { hidden: 100 },
-            "net2" | "net3" | "net4" | "net5" => tutorial([500, 500], [0.; 4]),
-            "net6" => tutorial([500, 500], [0.1, 0.2, 0.3, 0.5]),
-            "net7" => tutorial([1000, 1000], [0.1, 0.2, 0.3, 0.5]),
-            "compact" => {
-                let (channels, blocks) = ([16, 32, 64, 104], [0, 1, 2, 1]);
-                Self::Compact { channels, blocks, head: 32, confidence: true, reach: vec![] }
+        let presets = Self::presets();
+        match presets.iter().find(|(known, _)| *known == name) {
+            Some((_, config)) => Ok(config.clone()),
+            None => {
+                let names: Vec<_> = presets.iter().map(|(name, _)| *name).collect();
+                Err(Error::Config(format!("no net '{name}': expected one of {}", names.join(", "))))
             }
-            "finder" => Self::Finder { channels: [16, 16, 32, 40], blocks: [0, 2, 1, 1], head: 24 },
-            _ => {
-                return Err(Error::Config(format!("no net '{name}': expected one of {}", Self::NAMES.join(", "))));
-            }
-        })
+        }
+    }
+
+    /// What the net gives.
+    pub fn output(&self) -> OutputKind {
+        self.architecture().output()
     }
 
     /// Whether the net finds faces in a frame instead of keypoints in a crop.
     pub fn finds(&self) -> bool {
-        matches!(self, Self::Finder { .. })
+        self.output() == OutputKind::Boxes
     }
 
     /// Whether the keypoints come from heatmaps.
     pub fn has_heatmaps(&self) -> bool {
-        matches!(self, Self::Compact { .. })
+        self.output() == OutputKind::Heatmaps
     }
 
     /// Sets how far each keypoint may lie from the crop's middle, in half sides. Does nothing if that is already set, or if the net has no
     /// heatmaps and so no edges that limit its keypoints.
     pub fn reach_to(&mut self, far: &[f32]) {
-        if let Self::Compact { reach, .. } = self {
+        if let Some(reach) = self.architecture_mut().reach_mut() {
             if reach.is_empty() && far.iter().any(|r| *r > 1.) {
                 *reach = far.to_vec();
             }
@@ -136,14 +150,8 @@ impl NetConfig {
 
     /// How far keypoint `k` may lie from the crop's middle, in half sides.
     pub fn reach(&self, k: usize) -> f32 {
-        match self {
-            Self::Compact { reach, .. } => reach.get(k).copied().unwrap_or(1.),
-            _ => 1.,
-        }
+        self.architecture().reach().get(k).copied().unwrap_or(1.)
     }
-
-    /// Every name that [`NetConfig::by_name`] knows.
-    pub const NAMES: [&'static str; 9] = ["net1", "net2", "net3", "net4", "net5", "net6", "net7", "compact", "finder"];
 
     /// The pixel of the crop that a net's unit 0 stands for (1 unit is 48 pixels): the crop's middle for heatmaps, and pixel 48
     /// for the tutorial's nets, by its convention (p - 48) / 48.
@@ -154,6 +162,17 @@ impl NetConfig {
             SIDE as f32 / 2.
         }
     }
+}
+
+/// Which of the variants of [`Output`] a net gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// See [`Output::Heatmaps`].
+    Heatmaps,
+    /// See [`Output::Points`].
+    Points,
+    /// See [`Output::Boxes`].
+    Boxes,
 }
 
 /// A net's outputs for one batch.
@@ -172,35 +191,15 @@ pub enum Output {
 }
 
 /// A net.
-pub enum Net {
-    /// See [`NetConfig::Mlp`].
-    Mlp(Mlp),
-    /// See [`NetConfig::Tutorial`].
-    Tutorial(Tutorial),
-    /// See [`NetConfig::Compact`].
-    Compact(Compact),
-    /// See [`NetConfig::Finder`].
-    Finder(FinderNet),
-}
+pub struct Net(Box<dyn Forward>);
 
 impl Net {
     /// A net for `keypoints` points, with the variables of `vb`.
     ///
     /// # Errors
-    /// Variables that are missing or of the wrong shape.
+    /// Variables that are missing or of the wrong shape, and sizes that make no net.
     pub fn new(config: &NetConfig, keypoints: usize, vb: VarBuilder) -> candle_core::Result<Self> {
-        Ok(match config.clone() {
-            NetConfig::Mlp { hidden } => Self::Mlp(Mlp::new(hidden, keypoints, vb)?),
-            NetConfig::Tutorial { dense, dropout } => Self::Tutorial(Tutorial::new(dense, dropout, keypoints, vb)?),
-            NetConfig::Compact { channels, blocks, head, confidence, reach } => {
-                if !reach.is_empty() && (reach.len() != keypoints || !reach.iter().all(|r| (1. ..=4.).contains(r))) {
-                    candle_core::bail!("reach: expected {keypoints} numbers from 1 to 4, found {reach:?}");
-                }
-                let config = CompactConfig { channels, blocks, head, confidence, reach };
-                Self::Compact(Compact::new(&config, keypoints, vb)?)
-            }
-            NetConfig::Finder { channels, blocks, head } => Self::Finder(FinderNet::new(channels, blocks, head, vb)?),
-        })
+        Ok(Self(config.architecture().build(keypoints, vb)?))
     }
 
     /// Pictures (B, 96, 96, 1), normalised, on the device of the variables.
@@ -211,29 +210,25 @@ impl Net {
         #[cfg(any(feature = "native", feature = "bench-candle"))]
         if matches!(mode, Mode::Candle(_)) {
             // candle's own ops take (B, C, H, W).
-            let output = self.run(&pictures.permute((0, 3, 1, 2))?.contiguous()?, mode)?;
+            let output = self.0.forward_t(&pictures.permute((0, 3, 1, 2))?.contiguous()?, mode)?;
             return match output {
                 Output::Boxes(boxes) => Ok(Output::Boxes(boxes.permute((0, 2, 3, 1))?.contiguous()?)),
                 other => Ok(other),
             };
         }
-        self.run(pictures, mode)
-    }
-
-    fn run(&self, pictures: &Tensor, mode: &Mode) -> candle_core::Result<Output> {
-        match self {
-            Self::Mlp(net) => net.forward_t(pictures, mode),
-            Self::Tutorial(net) => net.forward_t(pictures, mode),
-            Self::Compact(net) => net.forward_t(pictures, mode),
-            Self::Finder(net) => net.forward_t(pictures, mode),
-        }
+        self.0.forward_t(pictures, mode)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use candle_core::Device;
+
+    /// The nets that have a name, without those whose layers are another's: net3 to net5 are net2, net7 is a wider net6.
+    pub fn distinct() -> impl Iterator<Item = (&'static str, NetConfig)> {
+        NetConfig::presets().into_iter().filter(|(name, _)| !["net3", "net4", "net5", "net7"].contains(name))
+    }
 
     fn numbered(k: usize) -> crate::schema::Schema {
         crate::schema::Schema::from_names(&(0..k).map(|i| format!("point_{i}")).collect::<Vec<_>>()).unwrap()

@@ -4,6 +4,21 @@
 use super::layers::{Conv, ConvConfig, Mode};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use serde::{Deserialize, Deserializer};
+
+/// Residual blocks of each stage, from four numbers or from one, which is that of all stages after the first.
+pub(super) fn blocks<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<[usize; 4], D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Blocks {
+        AfterTheFirst(usize),
+        Each([usize; 4]),
+    }
+    Ok(match Blocks::deserialize(from)? {
+        Blocks::AfterTheFirst(n) => [0, n, n, n],
+        Blocks::Each(blocks) => blocks,
+    })
+}
 
 /// A convolution with batch norm.
 fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, vb: VarBuilder) -> Result<Conv> {

@@ -44,9 +44,6 @@ pub const MEAN_SHAPE: [[f32; 2]; 15] = [
 /// The middle of the crop, the origin of the units.
 const MIDDLE: f32 = 47.5;
 
-/// Side of the guide square over the short side of the frame.
-const GUIDE: f32 = 0.6;
-
 /// Depth, in front of the head's axis, of the point that stays in place in a nod.
 const NOD_PIVOT: f32 = 30.;
 
@@ -433,7 +430,7 @@ impl SyntheticFace {
     pub fn animate(&self, width: usize, height: usize, seconds: f64) -> Scene {
         let pose = Self::pose_at(seconds);
         let middle = |n: usize| (n as f32 - 1.) / 2.;
-        let size = GUIDE * width.min(height) as f32;
+        let size = crate::geometry::GUIDE_SHARE * width.min(height) as f32;
         render(&self.look, &pose, width, height, CropBox { x: middle(width), y: middle(height), size, roll: 0. })
     }
 

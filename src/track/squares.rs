@@ -1,7 +1,7 @@
 //! The squares of a frame in which a finder looks.
 
-use crate::geometry::CropBox;
-use crate::nets::{GUIDE_SHARE, SIDE};
+use crate::geometry::{CropBox, GUIDE_SHARE};
+use crate::nets::SIDE;
 
 /// Side of the squares of a closer search, as a fraction of the frame's short side. Neighbouring squares overlap by half. A face
 /// of an eighth of the short side is 9 pixels wide when a whole 4:3 frame is scaled to 96 pixels, and 17 when a square is.

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn candles_ops_give_our_kernels_gradients_and_running_statistics() {
         let data = load("synthetic:4", Options::default()).unwrap();
-        for net in ["net1", "net2", "net6", "compact", "compact with reach", "finder"] {
+        for net in crate::nets::tests::distinct().map(|(name, _)| name).chain(["compact with reach"]) {
             let mut config = Config::preset(net.split(' ').next().unwrap()).unwrap();
             if net.ends_with("reach") {
                 config.net.reach_to(&std::array::from_fn::<_, 15, _>(|k| 1. + 0.1 * k as f32));

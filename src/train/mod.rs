@@ -20,7 +20,7 @@ use crate::data::augment::{Augment, Batch};
 use crate::data::{Content, Dataset, Face, Split};
 use crate::error::{Error, Result};
 use crate::nets::layers::Mode;
-use crate::nets::{Net, NetConfig, Output, SIDE};
+use crate::nets::{Net, NetConfig, Output, OutputKind, SIDE};
 use crate::ops::recorder::reuse;
 use crate::picture::Normalisation;
 use crate::weights::{Metadata, Weights};
@@ -91,7 +91,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The settings of a preset: the tutorial's `net1` to `net7`, `compact` or `finder`.
+    /// The settings of a preset: a net of [`NetConfig::presets`], and how nets of its kind are trained.
     ///
     /// # Errors
     /// An unknown name.
@@ -123,14 +123,15 @@ impl Config {
             groups: Default::default(),
             content: Content::default(),
         };
-        if name == "compact" {
-            return Ok(base);
-        }
-        if name == "finder" {
-            // Scenes have their own geometry; small faces need every pixel, so scenes are blurred less often.
-            let augment = Augment { edge: 0., occlusion: 0.05, blur: 0.05, ..base.augment };
-            let optimizer = Optimizer::AdamW { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 };
-            return Ok(Self { epochs: 150, loss: Loss::SmoothL1, average: 0.995, optimizer, augment, ..base });
+        match base.net.output() {
+            OutputKind::Heatmaps => return Ok(base),
+            OutputKind::Boxes => {
+                // Scenes have their own geometry; small faces need every pixel, so scenes are blurred less often.
+                let augment = Augment { edge: 0., occlusion: 0.05, blur: 0.05, ..base.augment };
+                let optimizer = Optimizer::AdamW { lr: 3e-3, weight_decay: 0.02, warmup: 0.05 };
+                return Ok(Self { epochs: 150, loss: Loss::SmoothL1, average: 0.995, optimizer, augment, ..base });
+            }
+            OutputKind::Points => {}
         }
         // The tutorial's table: epochs, whether rate and momentum change, whether half of a batch is mirrored.
         let (epochs, moves, flip) = match name {
@@ -138,9 +139,10 @@ impl Config {
             "net2" => (1000, false, false),
             "net3" => (3000, false, true),
             "net4" => (1000, true, false),
-            "net5" => (2000, true, true),
             "net6" => (3000, true, true),
-            _ => (10000, true, true),
+            "net7" => (10000, true, true),
+            // Any other net that regresses its points is trained like net5.
+            _ => (2000, true, true),
         };
         let optimizer = if moves {
             Optimizer::Nesterov { lr: [0.03, 0.0001], momentum: [0.9, 0.999] }
@@ -564,6 +566,7 @@ pub fn export(
 mod tests {
     use super::*;
     use crate::data::{load, Options};
+    use crate::nets::compact::CompactConfig;
 
     struct Quiet;
 
@@ -574,13 +577,13 @@ mod tests {
 
     fn small(epochs: usize) -> (Config, Dataset) {
         let mut config = Config::preset("compact").unwrap();
-        config.net = NetConfig::Compact {
+        config.net = NetConfig::Compact(CompactConfig {
             channels: [4, 8, 8, 8],
             blocks: [0, 1, 1, 1],
             head: 8,
             confidence: true,
             reach: vec![],
-        };
+        });
         (config.epochs, config.batch, config.average) = (epochs, 8, 0.9);
         (config, load("synthetic:20", Options::default()).unwrap())
     }

@@ -70,19 +70,10 @@ impl Config {
                 _ => None,
             }
         }
-        let a = &self.augment;
-        let chances = [
-            ("flip", a.flip),
-            ("blur", a.blur),
-            ("downscale", a.downscale),
-            ("occlusion", a.occlusion),
-            ("jpeg", a.jpeg),
-            ("edge", a.edge),
-            ("spoil", a.spoil),
-        ];
-        let other = chances.into_iter().find(|(_, v)| !(0. ..=1.).contains(v));
-        let told = other.map(|(k, v)| format!("augment.{k}: expected a probability from 0 to 1, found {v}"));
-        match not_finite("", &Value::Table(self.table()?)).map(|why| why.trim_start_matches('.').to_string()).or(told) {
+        match not_finite("", &Value::Table(self.table()?))
+            .map(|why| why.trim_start_matches('.').to_string())
+            .or_else(|| self.augment.fault())
+        {
             Some(why) => Err(Error::Config(why)),
             None => Ok(()),
         }
@@ -170,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_back() {
-        for name in crate::nets::NetConfig::NAMES {
+        for (name, _) in crate::nets::NetConfig::presets() {
             let config = Config::preset(name).unwrap();
             assert_eq!(Config::resolve(None, false, Some(&config.to_toml().unwrap()), &[]).unwrap(), config);
         }
@@ -215,6 +206,8 @@ mod tests {
         assert_eq!(told("augment.flip=nan").unwrap(), "augment.flip: expected a number, found NaN");
         assert_eq!(told("seconds=inf").unwrap(), "seconds: expected a number, found inf");
         assert_eq!(told("augment.flip=7").unwrap(), "augment.flip: expected a probability from 0 to 1, found 7");
+        let falling = "augment.jpeg_quality: expected two rising numbers from 1 to 100, found [90, 20]";
+        assert_eq!(told("augment.jpeg_quality=[90, 20]").unwrap(), falling);
         assert_eq!(told("augment.roll=30"), None);
     }
 
