@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo check sbom test firefox bench tutorial model card web site native soak setup clean
+.PHONY: help demo check sbom test rust-tests web-build firefox bench tutorial model card web site native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -101,6 +101,15 @@ sbom:
 
 test:
 	@tools/setup.sh test
+	# Side by side: each leaves a core idle now and then.
+	@$(MAKE) --no-print-directory -j2 rust-tests web-build
+	npm run --silent types
+	FACE96=$(CURDIR)/target/checked/face96 node --test --test-concurrency=2 $(UNTIMED)
+	FACE96=$(CURDIR)/target/checked/face96 node --test $(TIMED)
+	FACE96=$(CURDIR)/target/checked/face96 ENGINE=firefox node --test --test-concurrency=2 $(IN_FIREFOX)
+	FACE96=$(CURDIR)/target/checked/face96 ENGINE=webkit node --test $(IN_WEBKIT)
+
+rust-tests:
 	@tools/check.sh
 	# One build of everything, with every debug assertion and overflow check of our own code.
 	cargo test $(CHECKED) --tests
@@ -111,12 +120,9 @@ test:
 	cargo run $(CHECKED) --example train_synthetic
 	# The server alone, as make demo builds it.
 	cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
+
+web-build:
 	@tools/build-web.sh
-	npm run --silent types
-	FACE96=$(CURDIR)/target/checked/face96 node --test --test-concurrency=2 $(UNTIMED)
-	FACE96=$(CURDIR)/target/checked/face96 node --test $(TIMED)
-	FACE96=$(CURDIR)/target/checked/face96 ENGINE=firefox node --test --test-concurrency=2 $(IN_FIREFOX)
-	FACE96=$(CURDIR)/target/checked/face96 ENGINE=webkit node --test $(IN_WEBKIT)
 
 firefox: web native
 	@tools/setup.sh test

@@ -48,12 +48,12 @@ if [ "${1:-}" = test ]; then
 fi
 
 # The version must equal that of the wasm-bindgen crate in Cargo.lock. Not --locked: the lock file shipped with the
-# tool names a crate version that has been withdrawn.
+# tool names a crate version that has been withdrawn. Hardly optimised: it is built more slowly than it runs.
 bindgen=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
 if [ "$(target/tools/bin/wasm-bindgen --version 2>/dev/null)" != "wasm-bindgen $bindgen" ]; then
   say "building wasm-bindgen $bindgen, once (about 2 minutes)"
   step=$SECONDS
-  cargo install wasm-bindgen-cli --version "$bindgen" --no-default-features --root target/tools --quiet
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install wasm-bindgen-cli --version "$bindgen" --no-default-features --root target/tools --quiet
   say "wasm-bindgen ready after $((SECONDS - step)) s"
 fi
 
