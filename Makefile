@@ -1,5 +1,5 @@
 # make help says what there is.
-.PHONY: help demo check sbom test rust-tests web-build firefox bench tutorial model card web site native soak setup clean
+.PHONY: help demo check sbom test rust-tests web-build mutants firefox bench tutorial model card web site native soak setup clean
 .DEFAULT_GOAL := help
 export RUSTUP_AUTO_INSTALL ?= 0
 export CHROMIUM ?= /usr/bin/chromium
@@ -23,6 +23,7 @@ help:
 	@echo 'make firefox  every browser test that Firefox can take, those of the page too (make test leaves these out for its time)'
 	@echo 'make check   format, lints, spelling, licences of libraries, workflows'
 	@echo 'make sbom    the libraries in the program and in the wasm, with versions and licences, as CycloneDX (target/sbom)'
+	@echo 'make mutants small changes to the code, and which of them the tests notice (WHERE=src/geometry.rs for one file)'
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
@@ -123,6 +124,15 @@ rust-tests:
 
 web-build:
 	@tools/build-web.sh
+
+# What tests notice of small changes to the code. Two hours on two cores; WHERE=src/geometry.rs is a few minutes. Both print what was not
+# noticed. typescript is there because Stryker wants it.
+MUTATED = $(or $(WHERE),src/geometry.rs src/schema.rs src/weights.rs src/infer.rs src/track/*.rs src/train/loss.rs src/ops/heatmap.rs)
+mutants: web
+	@if [ -z '$(WHERE)' ]; then npx --yes --package @stryker-mutator/core@9.4.0 --package typescript@5.9 stryker run tools/stryker.json; fi
+	@cargo install --quiet --locked --root target/tools cargo-mutants --version 27.1.0
+	target/tools/bin/cargo-mutants mutants --in-place --output target $(addprefix --file ,$(MUTATED)) \
+	  --cargo-arg=--profile=checked --cargo-test-arg=--lib
 
 firefox: web native
 	@tools/setup.sh test
