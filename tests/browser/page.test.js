@@ -1018,11 +1018,18 @@ test('a log that outgrows its room keeps the newest rows, in order', async (t) =
 test('a recording holds the frames with their points, and ends with the run', async (t) => {
   const { page } = await open(t);
   await playSample(page);
+  const pressed = performance.now();
   await page.click('#record');
   assert.equal(await page.getAttribute('#record', 'aria-pressed'), 'true');
   await page.waitForTimeout(2500);
-  assert.match(await page.textContent('#recorded'), /^0:0[12]$/);
+  const shown = await page.textContent('#recorded');
+  // On a busy machine more time has passed than was waited for.
+  const longest = () => (performance.now() - pressed) / 1000 + 0.5;
+  assert.match(shown, /^0:\d\d$/);
+  const seconds = Number(shown.slice(2));
+  assert.ok(seconds >= 1 && seconds <= longest(), `${seconds} s are shown`);
   const { name, bytes } = await saved(page, '#stop');
+  const most = longest();
   assert.match(name, /\.webm$/);
   const { width, height, time } = await page.evaluate(
     async (bytes) => {
@@ -1042,7 +1049,7 @@ test('a recording holds the frames with their points, and ends with the run', as
       return [Math.round((360 * clientWidth) / clientHeight), 360];
     }),
   );
-  assert.ok(time > 1 && time < 4, `it plays ${time} s`);
+  assert.ok(time > 1 && time < most, `it plays ${time} s`);
 });
 
 test('another start ends the recording of what ran before', async (t) => {
