@@ -18,7 +18,7 @@ use std::time::Duration;
 /// The sources of a run's settings: a preset, a file, and the command line.
 #[derive(Args)]
 pub(super) struct SettingArgs {
-    /// net1 to net7 of the tutorial, or compact [default: the file's, or compact]
+    /// net1 to net7 of the tutorial, compact, or finder [default: the file's, or compact]
     #[arg(long)]
     preset: Option<String>,
     /// TOML file with any of the settings in a run's config.toml

@@ -1,4 +1,4 @@
-//! The nets, chosen by name: the tutorial's `net1` to `net7`, the shipped `compact`, and the finder.
+//! The nets, chosen by name: see `nets!` for the kinds.
 //!
 //! A net is a struct of [`layers`] with a [`Forward`] pass that reads from top to bottom: (B, 96, 96, 1) in, an [`Output`] out.
 
@@ -103,7 +103,7 @@ nets! {
     Tutorial(tutorial::TutorialConfig),
     /// A residual trunk with heatmaps at 24 x 24.
     Compact(compact::CompactConfig),
-    /// The same trunk on a whole frame.
+    /// The trunk of compact on a whole frame.
     Finder(finder::FinderConfig),
 }
 

@@ -39,7 +39,7 @@ test('the tarball holds what the package needs and nothing else', () => {
   }
   const odd = names.filter(
     (name) =>
-      !/^([\w.]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|(inline|plain)\.js|[\w-]+\.json)|dist\/types\/[\w/]+\.d\.ts|weights\/\w+\.safetensors)$/.test(
+      !/^([\w.-]+\.js|define\.d\.ts|package\.json|README\.md|LICENSE[\w-]*|MODEL_CARD\.md|types\/(\w+\.d\.ts|empty\.js)|dist\/(face96[\w.]*|(inline|plain)\.js|[\w-]+\.json)|dist\/types\/[\w/-]+\.d\.ts|weights\/\w+\.safetensors)$/.test(
         name,
       ),
   );
