@@ -27,7 +27,7 @@ help:
 	@echo 'make soak    a long run in Chromium: memory and frame times (FRAMES=$(FRAMES))'
 	@echo 'make bench   compare speed with onnxruntime-web, tfjs, candle and PyTorch (BENCH=--quick for a minute instead of ten)'
 	@echo 'make tutorial train net1 to net6 and write docs/tutorial.md (DATA=$(DATA) MINUTES=$(MINUTES) a net)'
-	@echo 'make model   train and export what pkg/weights holds, from FACES=$(FACES) (four hours on 2 cores; resumes where it stopped)'
+	@echo 'make model   train and export what pkg/weights and www/weights hold, from FACES=$(FACES) (six hours on 2 cores; resumes where it stopped)'
 	@echo 'make card    print the figures of MODEL_CARD.md, from FACES=$(FACES)'
 	@echo 'make web     build the npm package (pkg/dist)'
 	@echo 'make site    write the page as a folder for any static host (target/site)'
@@ -66,6 +66,9 @@ model: native
 	target/release/face96 export --run runs/compact68 --precision int6 --calibrate '$(FACES)' --out pkg/weights/compact68.safetensors
 	$(call run,runs/finder,--data '$(FACES)' --preset finder)
 	target/release/face96 export --run runs/finder --precision int8 --out pkg/weights/finder.safetensors
+	# The tutorial's net2 for the page, by its own recipe with mirror images (net3), as many samples as its 1,000 epochs of 1,096 faces.
+	$(call run,runs/net2,--data '$(FACES)' --preset net3 $(WEIGHTS) --epochs 51)
+	target/release/face96 export --run runs/net2 --precision int8 --out www/weights/net2.safetensors
 
 card: native
 	@for source in helen_afw lfw ytf_p1; do \
@@ -77,6 +80,10 @@ card: native
 	@for source in helen_afw lfw ytf_p1; do \
 	  echo "== 68 points, $$source"; \
 	  target/release/face96 eval --weights pkg/weights/compact68.safetensors --data "$(FACES)/$$source" --shifted; \
+	done
+	@for source in helen_afw lfw ytf_p1; do \
+	  echo "== net2 of the page, $$source"; \
+	  target/release/face96 eval --weights www/weights/net2.safetensors --data "$(FACES)/$$source"; \
 	done
 	@echo '== groups: utk, all of it trained on'
 	@target/release/face96 eval --weights pkg/weights/compact.safetensors --data '$(FACES)/utk' --split train

@@ -15,7 +15,7 @@ import { NETS } from './net-list.js';
 const KNOWN = [
   { id: 'compact', path: 'pkg/weights/compact.safetensors', name: '15 points', measured: '1.4 ms, error 2.7 %' },
   { id: 'compact68', path: 'pkg/weights/compact68.safetensors', name: '68 points', measured: '1.5 ms, error 3.4 %' },
-  { id: 'net2', path: 'weights/net2.safetensors', name: 'net2, as in the tutorial', measured: '' },
+  { id: 'net2', path: 'weights/net2.safetensors', name: 'net2, as in the tutorial', measured: '2.0 ms, error 6.1 %' },
 ];
 
 /** @type {Net[]} */
