@@ -71,8 +71,12 @@ const CLOSER_EDGE: f32 = 0.3;
 const CLOSER_SCORE: f32 = 0.6;
 
 /// A net without a presence output cannot tell that its face is gone, so the finder confirms its tracks every `CONFIRM_EVERY`
-/// frames.
-const CONFIRM_EVERY: u32 = 15;
+/// frames. Such a net, the tutorial's, has also seen no crop that was off: where its keypoints say that the crop should be is where it is,
+/// and it would drift from the face. So its crop is the finder's box.
+const CONFIRM_EVERY: u32 = 1;
+
+/// Share of the finder's box in such a crop, beside the crop of the frame before: finders are noisier than keypoints.
+const FINDERS_SHARE: f32 = 0.3;
 
 /// Boxes with a larger intersection over union than this hold the same face. Boxes are about 1.6 times as wide as the face, so
 /// those of two heads side by side share a fifth.
@@ -341,7 +345,13 @@ impl Tracker {
                 Some(i) if self.tracks[i].missed > 0 && !confirmed[i] => {
                     (self.tracks[i].crop, confirmed[i]) = (found, true);
                 }
-                Some(i) => confirmed[i] = true,
+                Some(i) => {
+                    let crop = &mut self.tracks[i].crop;
+                    if !self.model.presence && !confirmed[i] {
+                        *crop = if beyond(crop, &found, &FAR) { found } else { between(crop, &found, FINDERS_SHARE) };
+                    }
+                    confirmed[i] = true;
+                }
                 None if taken.iter().any(|other| other.iou(&found) > SAME_FACE || inner(other, &found)) => {}
                 None => {
                     fresh.push(found);
@@ -391,8 +401,10 @@ impl Tracker {
         self.read(answer, &crop);
         let score = answer[0];
         let next = match &self.model.mean {
-            Some(mean) => box_of(mean, &self.raw).filter(|next| self.plausible(next)),
-            None => Some(crop),
+            Some(mean) if self.model.presence || !self.settings.finder => {
+                box_of(mean, &self.raw).filter(|next| self.plausible(next))
+            }
+            _ => Some(crop),
         };
         match look {
             Look::Track { index, again, .. } => {
@@ -527,6 +539,12 @@ impl Tracker {
         let turn = room && self.rested >= FIND_EVERY && !self.repeated;
         self.settings.finder && (doubtful || unconfirmed || turn)
     }
+}
+
+/// The box at a share of the way from `a` to `b`.
+fn between(a: &CropBox, b: &CropBox, share: f32) -> CropBox {
+    let mix = |a: f32, b: f32| a + share * (b - a);
+    CropBox { x: mix(a.x, b.x), y: mix(a.y, b.y), size: mix(a.size, b.size), roll: mix(a.roll, b.roll) }
 }
 
 /// Whether two boxes differ by more than a limit in any respect.

@@ -1,6 +1,7 @@
 // The package's own logic, in Node: crops, faces, options, the queue of detect(), and the talk with a worker. Figures are by hand.
 // `make mutants` counts how many changes of that logic these tests notice.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Cropper, LumaReader, guideBox } from '../../pkg/crop.js';
 import { facesOf } from '../../pkg/faces.js';
@@ -349,6 +350,26 @@ test('a given box is looked at as it is, and nonsense is refused', async (t) => 
   await assert.rejects(detector.detect(picture, { timestamp: NaN }), refused('bad-option', /timestamp is NaN/));
   await assert.rejects(detector.detect(picture, null), refused('bad-option', /detect\(\) are null/));
   await assert.rejects(detector.detect(undefined), refused('bad-option', /got undefined/));
+});
+
+test('the tutorial’s net2, which has seen no crop that is off, stays on a face that moves', async (t) => {
+  const face = await drawn(t);
+  const detector = await createDetector({
+    weights: readFileSync(new URL('../../www/weights/net2.safetensors', import.meta.url)),
+  });
+  t.after(() => detector.close());
+  let error = 0;
+  for (let frame = 0; frame < 150; frame++) {
+    const seconds = frame / 25;
+    const { faces: found } = await detector.detect(face.draw(seconds), { timestamp: 1000 * seconds });
+    const truth = face.keypoints(seconds);
+    const eyes = Math.hypot(truth[3].x - truth[5].x, truth[3].y - truth[5].y);
+    const off = found[0].keypoints.map((p, k) => Math.hypot(p.x - truth[k].x, p.y - truth[k].y) / eyes);
+    if (frame >= 50) error += off.reduce((sum, v) => sum + v) / off.length / 100;
+  }
+  t.diagnostic(`mean error ${(100 * error).toFixed(1)} % of the eye distance`);
+  // 13 % where its crop follows its own keypoints.
+  assert.ok(error < 0.09, `mean error ${error}`);
 });
 
 test('reset, close and abort end what waits, each with its reason', async (t) => {
