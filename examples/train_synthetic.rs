@@ -23,7 +23,7 @@ impl Progress for Lines {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::preset("compact")?;
-    (config.epochs, config.batch) = (6, 16);
+    (config.epochs, config.batch) = (8, 16);
     // With so few steps, the average of the weights must not remember the first ones.
     config.average = 0.98;
     let data = load("synthetic:1250", config.options()?)?;
