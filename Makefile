@@ -117,20 +117,22 @@ test:
 	FACE96=$(CURDIR)/target/checked/face96 ENGINE=firefox node --test --test-concurrency=2 $(IN_FIREFOX)
 	FACE96=$(CURDIR)/target/checked/face96 ENGINE=webkit node --test $(IN_WEBKIT)
 
+# make hands its job server only to other makes; cargo would look for it and warn.
+ALONE = env -u MAKEFLAGS -u MFLAGS
 rust-tests:
-	@tools/check.sh
+	@$(ALONE) tools/check.sh
 	# One build of everything, with every debug assertion and overflow check of our own code.
-	cargo test $(CHECKED) --tests
-	cargo test $(CHECKED) --doc
-	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps $(CHECKED)
+	$(ALONE) cargo test $(CHECKED) --tests
+	$(ALONE) cargo test $(CHECKED) --doc
+	RUSTDOCFLAGS='-D warnings' $(ALONE) cargo doc --quiet --no-deps $(CHECKED)
 	# Each exits with an error if its figure is not the expected one.
-	cargo run $(CHECKED) --example detect_picture
-	cargo run $(CHECKED) --example train_synthetic
+	$(ALONE) cargo run $(CHECKED) --example detect_picture
+	$(ALONE) cargo run $(CHECKED) --example train_synthetic
 	# The server alone, as make demo builds it.
-	cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
+	$(ALONE) cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
 
 web-build:
-	@tools/build-web.sh
+	@$(ALONE) tools/build-web.sh
 
 # What tests notice of small changes to the code. Two hours on two cores; WHERE=src/geometry.rs is a few minutes. Both print what was not
 # noticed. typescript is there because Stryker wants it.
