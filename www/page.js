@@ -156,7 +156,8 @@ async function loadDetector() {
 
 /** Loads another net, and continues a current run with it. @param {Net} next */
 async function chooseNet(next) {
-  const running = !button('stop').hidden;
+  // After Stop, the run's last frame may still be on its way.
+  const running = !button('stop').hidden && !session.signal.aborted;
   session.abort();
   loading?.then(
     ({ detector }) => detector.close(),

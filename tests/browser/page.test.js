@@ -595,6 +595,20 @@ test('every net that lies beside the page is loaded when it is chosen, and follo
   assert.deepEqual(faults, []);
 });
 
+test('a net that is chosen right after Stop is loaded, and starts nothing', async (t) => {
+  const { page } = await open(t);
+  await playSample(page);
+  await page.evaluate(() => {
+    document.querySelector('#stop').click();
+    const picker = document.querySelector('#net-choice');
+    picker.value = 'compact68';
+    picker.dispatchEvent(new Event('change'));
+  });
+  await status(page, 'is loaded');
+  await page.waitForTimeout(500);
+  assert.equal(await page.isVisible('#start'), true);
+});
+
 test("a visitor's own net is loaded by the picker, by dropping it and by ?weights=, and drawn by its own schema", async (t) => {
   const { page, context, faults } = await open(t, { serviceWorkers: 'block' });
   const four = fewerKeypoints(4);
