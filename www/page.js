@@ -27,6 +27,8 @@ const CROP_TICK = 100;
 const LEAST = 8;
 /** How long a count of faces must be stable before it is announced, in ms. */
 const STEADY = 1000;
+/** Milliseconds in which the answer to a press is not replaced by what the run has to say. */
+const ANSWER = 3000;
 
 const video = byId('video', HTMLVideoElement);
 const file = byId('file', HTMLInputElement);
@@ -57,6 +59,8 @@ let latest = { any: false, faces: /** @type {Face[]} */ ([]), at: 0 };
 const awaited = [];
 /** The last announced count of faces, and the one that has to become stable. */
 let told = { count: -1, next: -1, since: 0 };
+/** When a press was last answered. */
+let answered = -ANSWER;
 
 // ---------------------------------------------------------------------------------------------------- runs
 
@@ -202,6 +206,7 @@ async function follow(detector, finder, from, signal) {
   detector.reset();
   latest = { any: false, faces: [], at: performance.now() };
   told = { count: -1, next: -1, since: 0 };
+  answered = -ANSWER;
   readings.clear();
   meter.reset();
   const ticker = setInterval(() => tick(from, finder), TICK);
@@ -323,6 +328,12 @@ function say(sentence, alarm = false) {
   html('status').classList.toggle('error', alarm);
 }
 
+/** Says what came of a press, long enough to be read. @param {string} sentence @param {boolean} [alarm] */
+function answer(sentence, alarm = false) {
+  answered = performance.now();
+  say(sentence, alarm);
+}
+
 /** @param {boolean} muted whether the camera stopped giving pictures, or gives them again */
 function sayMuted(muted) {
   say(
@@ -356,7 +367,7 @@ function tick(from, finder) {
   const count = latest.faces.length;
   if (count !== told.next) told = { ...told, next: count, since: now };
   html('hint').hidden = count > 0 || !latest.any || from.kind === 'image' || !finder;
-  if (count === told.count || now - told.since < STEADY || !latest.any) return;
+  if (count === told.count || now - told.since < STEADY || now - answered < ANSWER || !latest.any) return;
   told.count = count;
   if (!finder)
     return say(count ? 'Following what is in the square.' : 'Nothing is found in the square: bring it there.');
@@ -412,7 +423,7 @@ const telling = (act) => async () => {
   try {
     await act();
   } catch (error) {
-    say(error instanceof Error ? error.message : String(error), true);
+    answer(error instanceof Error ? error.message : String(error), true);
   }
 };
 
@@ -424,7 +435,7 @@ const takeSnapshot = telling(async () => {
   // A video moves on while its frame is processed, so the next frame is kept until its points are there.
   if (source?.kind !== 'image') await new Promise((resolve) => awaited.push(() => resolve(null)));
   await snapshot(settings.snapshotPoints);
-  say('The snapshot was saved to your downloads.');
+  answer('The snapshot was saved to your downloads.');
 });
 
 const toggleRecording = telling(async () => {
@@ -434,7 +445,7 @@ const toggleRecording = telling(async () => {
   html('recorded').textContent = clock(0);
   html('recording').hidden = false;
   button('record').setAttribute('aria-pressed', 'true');
-  say('Recording.');
+  answer('Recording.');
 });
 
 async function endRecording() {
@@ -444,7 +455,7 @@ async function endRecording() {
   html('recording').hidden = true;
   button('record').setAttribute('aria-pressed', 'false');
   await ended.end();
-  say('The recording was saved to your downloads.');
+  answer('The recording was saved to your downloads.');
 }
 
 const systemTheme = () => (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
@@ -508,7 +519,7 @@ button('rest').addEventListener('click', () => {
     ({ detector }) => detector.recalibrate(),
     () => {},
   );
-  say(live() ? 'Rest is what the face does in this second.' : 'Nothing runs: start the camera first.');
+  answer(live() ? 'Rest is what the face does in this second.' : 'Nothing runs: start the camera first.');
 });
 button('open-net').addEventListener('click', () => file.click());
 navigator.mediaDevices?.addEventListener?.('devicechange', showCameras);

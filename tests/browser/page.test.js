@@ -1084,10 +1084,28 @@ test('another start ends the recording of what ran before', async (t) => {
 
 test('a browser that cannot record says so', async (t) => {
   const { page } = await open(t);
-  await page.evaluate(() => delete window.MediaRecorder);
-  await playSample(page);
-  await page.click('#record');
-  await status(page, 'cannot record');
+  // A second after its face is steady the run has something to say, and that waits until the answer could be read.
+  const shown = await page.evaluate(async () => {
+    delete window.MediaRecorder;
+    const has = (node, what) =>
+      new Promise((resolve) => {
+        const look = () => what() && resolve(performance.now());
+        new MutationObserver(look).observe(node, {
+          attributes: true,
+          childList: true,
+          characterData: true,
+          subtree: true,
+        });
+      });
+    const [line, stage] = ['#status', '.stage'].map((selector) => document.querySelector(selector));
+    document.querySelector('#play').click();
+    await has(stage, () => stage.classList.contains('found'));
+    const answered = has(line, () => line.textContent.includes('cannot record'));
+    const followed = has(line, () => line.textContent.includes('Following 1 face'));
+    document.querySelector('#record').click();
+    return (await followed) - (await answered);
+  });
+  assert.ok(shown > 2900, `the answer was shown for ${shown} ms`);
   assert.ok(await page.isVisible('#stop'), 'the run goes on');
 });
 
