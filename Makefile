@@ -119,17 +119,21 @@ test:
 
 # make hands its job server only to other makes; cargo would look for it and warn.
 ALONE = env -u MAKEFLAGS -u MFLAGS
+# Clippy is the compiler with lints: tests, examples and the server alone are linted while they are built, and no library is compiled for
+# lints alone. `make check` lints without building.
+LINTED = $(ALONE) RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS='-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__'
 rust-tests:
-	@$(ALONE) tools/check.sh
+	@$(ALONE) tools/check.sh --but-clippy
 	# One build of everything, with every debug assertion and overflow check of our own code.
-	$(ALONE) cargo test $(CHECKED) --tests
-	$(ALONE) cargo test $(CHECKED) --doc
-	RUSTDOCFLAGS='-D warnings' $(ALONE) cargo doc --quiet --no-deps $(CHECKED)
+	$(LINTED) cargo test $(CHECKED) --tests
+	# The examples in the documentation, and each warning of the documentation itself.
+	$(LINTED) RUSTDOC=$(CURDIR)/tools/rustdoc.sh cargo test $(CHECKED) --doc
 	# Each exits with an error if its figure is not the expected one.
-	$(ALONE) cargo run $(CHECKED) --example detect_picture
-	$(ALONE) cargo run $(CHECKED) --example train_synthetic
-	# The server alone, as make demo builds it.
-	$(ALONE) cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
+	$(LINTED) cargo run $(CHECKED) --example detect_picture
+	$(LINTED) cargo run $(CHECKED) --example train_synthetic
+	# The server alone, as make demo builds it, and the browser boundary alone.
+	$(LINTED) cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
+	$(ALONE) cargo clippy --quiet --profile checked --locked --no-default-features --features wasm --lib -- -D warnings
 
 web-build:
 	@$(ALONE) tools/build-web.sh

@@ -341,7 +341,7 @@ fn photos_with_points_and_no_boxes_train_a_net_that_predict_finds_faces_with() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     photos(&dir.path().join("train"), 100..150);
     let others = photos(&dir.path().join("others"), 200..220);
-    let said = ok(&["train", "--data", &path("train/labels.csv"), "--epochs", "60", "--out", &path("run")]);
+    let said = ok(&["train", "--data", &path("train/labels.csv"), "--epochs", "40", "--out", &path("run")]);
     assert!(said.contains("few faces, so each 4 times an epoch, in batches of 20 instead of 64"), "{said}");
     let csv = face96(&["predict", "--weights", &path("run"), "--data", &path("others"), "--csv", "-"]).stdout;
     let rows = rows(&String::from_utf8(csv).unwrap());

@@ -9,6 +9,17 @@ start=$SECONDS
 took() { say "$1: $((SECONDS - step)) s"; }
 
 toolchain=$(tools/wasm-toolchain.sh)
+# The program that makes the glue is built beside the wasm. Its version must equal that of the wasm-bindgen crate in Cargo.lock. Not
+# --locked: the lock file shipped with the tool names a crate version that has been withdrawn. Hardly optimised: it is built more slowly
+# than it runs.
+bindgen() {
+  version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
+  if [ "$(target/tools/bin/wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ]; then return; fi
+  say "building wasm-bindgen $version, once (about 3 minutes, beside the wasm)"
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install wasm-bindgen-cli --version "$version" --no-default-features --root target/tools --quiet
+}
+bindgen &
+bindgen=$!
 # Two builds of the same sources: `face96` for every browser, `face96_relaxed` with fused multiply-add for browsers with
 # relaxed-simd. pkg/simd.js chooses. The second differs only in our own crate, so it starts from a copy of the first one's
 # folder, which holds all dependencies.
@@ -34,7 +45,8 @@ compile target/wasm &
 plain=$!
 compile $relaxed "$PWD/tools/rustc-relaxed.sh"
 wait $plain
-took 'cargo build of two wasm files (about 3 minutes the first time)'
+wait $bindgen
+took 'cargo build of two wasm files, and of wasm-bindgen (about 6 minutes the first time)'
 
 raw() { echo "$1/wasm32-unknown-unknown/wasm/face96.wasm"; }
 stamp=target/wasm/bindgen.sha256

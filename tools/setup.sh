@@ -14,7 +14,7 @@ done
 
 tools/wasm-toolchain.sh >/dev/null
 
-# Chromium is required; Firefox and WebKit are tested if they are installed, or can be. This runs while the tools are built.
+# Chromium is required; Firefox and WebKit are tested if they are installed, or can be. This runs while npm installs.
 browsers() {
   needed=()
   wanted=()
@@ -45,16 +45,6 @@ browsers() {
 if [ "${1:-}" = test ]; then
   browsers &
   browsers=$!
-fi
-
-# The version must equal that of the wasm-bindgen crate in Cargo.lock. Not --locked: the lock file shipped with the
-# tool names a crate version that has been withdrawn. Hardly optimised: it is built more slowly than it runs.
-bindgen=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
-if [ "$(target/tools/bin/wasm-bindgen --version 2>/dev/null)" != "wasm-bindgen $bindgen" ]; then
-  say "building wasm-bindgen $bindgen, once (about 2 minutes)"
-  step=$SECONDS
-  CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install wasm-bindgen-cli --version "$bindgen" --no-default-features --root target/tools --quiet
-  say "wasm-bindgen ready after $((SECONDS - step)) s"
 fi
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
