@@ -39,6 +39,17 @@ const STATES = {
     await page.click('#record');
   },
   'camera without a face': async (page) => {
+    // Not the browser's own fake camera: at some sizes its green disc is taken for a face.
+    await page.evaluate(() => {
+      const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 });
+      const context = canvas.getContext('2d');
+      let frame = 0;
+      setInterval(() => {
+        context.fillStyle = frame++ % 2 ? '#667' : '#677';
+        context.fillRect(0, 0, 640, 480);
+      }, 40);
+      navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(25);
+    });
     await page.click('#start');
     await page.waitForSelector('#hint:visible', { timeout: 20_000 });
   },
