@@ -131,9 +131,8 @@ rust-tests:
 	# Each exits with an error if its figure is not the expected one.
 	$(LINTED) cargo run $(CHECKED) --example detect_picture
 	$(LINTED) cargo run $(CHECKED) --example train_synthetic
-	# The server alone, as make demo builds it, and the browser boundary alone.
+	# The server alone, as make demo builds it.
 	$(LINTED) cargo build --profile checked --locked --no-default-features --features serve --bin face96-serve
-	$(ALONE) cargo clippy --quiet --profile checked --locked --no-default-features --features wasm --lib -- -D warnings
 
 web-build:
 	@$(ALONE) tools/build-web.sh

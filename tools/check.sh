@@ -1,6 +1,6 @@
 #!/bin/bash
 # Everything that must hold before any test runs: format, lints of every feature set, spelling, what is built in. Names the check that fails.
-#   tools/check.sh [--but-clippy]   where clippy compiles the tests anyway
+#   tools/check.sh [--but-clippy]   without the lints of what make test compiles with clippy
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTUP_AUTO_INSTALL=0
@@ -26,11 +26,12 @@ fi
 say 'format of Rust'
 cargo fmt --check
 if [ "${1:-}" != --but-clippy ]; then
-  say 'lints of Rust: the program, its server alone, the browser boundary alone'
+  say 'lints of Rust: the program, its server alone'
   cargo clippy --quiet --profile checked --locked --all-targets --features wasm,bench-candle -- -D warnings
   cargo clippy --quiet --profile checked --locked --no-default-features --features serve --bin face96-serve -- -D warnings
-  cargo clippy --quiet --profile checked --locked --no-default-features --features wasm --lib -- -D warnings
 fi
+say 'lints of Rust: the browser boundary alone'
+cargo clippy --quiet --profile checked --locked --no-default-features --features wasm --lib -- -D warnings
 say 'format and lints of JavaScript and CSS, exports that nothing uses'
 npx biome ci --error-on-warnings .
 npx knip --no-config-hints

@@ -110,10 +110,7 @@ export async function audit(page, selector) {
   );
   await page.evaluate(axe);
   return page.evaluate(async (selector) => {
-    const run = {
-      runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
-      resultTypes: ['violations'],
-    };
+    const run = { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] };
     const { violations } = await globalThis.axe.run(selector ?? document, run);
     return violations.map(
       ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.target.join(' ')).join(', ')}`,
